@@ -1,0 +1,1 @@
+"""Code generators: each turns a graph into something a device runs."""

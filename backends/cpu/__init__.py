@@ -1,0 +1,1 @@
+"""The CPU backend: kernels and schedules for vector units and caches."""

@@ -1,0 +1,1 @@
+"""Rewrites of graphs and the machinery that runs, checks and explains them."""

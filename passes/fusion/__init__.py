@@ -1,0 +1,1 @@
+"""Passes that recognise larger operations and gather operations into kernels."""

@@ -1,0 +1,1 @@
+"""The tests of leptonc, laid out like the packages they test."""

@@ -1,0 +1,1 @@
+"""Real models to test and measure with."""
