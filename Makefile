@@ -32,7 +32,7 @@ test: $(ready) $(models)
 lint: $(ready)
 	$(python) -m ruff check
 	$(python) -m ruff format --check
-	$(python) -m pyright
+	$(python) -m pyright --pythonpath $(python)
 
 conformance: $(ready)
 	$(python) -m leptonc.tools.conformance --jobs $(JOBS)

@@ -7,7 +7,6 @@ import io
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 from filecheck.finput import FInput
@@ -22,7 +21,7 @@ def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> pytest.Fil
     """Make a test file of each .lir file."""
     if file_path.suffix != ".lir":
         return None
-    return cast(LirFile, LirFile.from_parent(parent, path=file_path))  # pyright: ignore[reportUnknownMemberType]
+    return LirFile.from_parent(parent, path=file_path)  # pyright: ignore[reportUnknownMemberType]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,17 +40,16 @@ class LirFile(pytest.File):
         for line in self.path.read_text(encoding="utf-8").splitlines():
             if line.startswith(RUN):
                 command = line.removeprefix(RUN)
-                item = LirItem.from_parent(  # pyright: ignore[reportUnknownMemberType]
+                yield LirItem.from_parent(  # pyright: ignore[reportUnknownMemberType]
                     self, name=command, command=command
                 )
-                yield cast(LirItem, item)
 
 
 class LirItem(pytest.Item):
     """One RUN line: a leptonc-opt command whose output the CHECK lines describe."""
 
     def __init__(self, name: str, parent: LirFile, command: str) -> None:
-        super().__init__(name, parent)
+        super().__init__(name, parent)  # pyright: ignore[reportUnknownMemberType]
         self.command = command
 
     def runtest(self) -> None:
@@ -64,9 +62,7 @@ class LirItem(pytest.Item):
         out = io.StringIO()
         status = main(arguments, out)
         if status or not self.matches(out.getvalue(), shlex.split(check_part)[1:]):
-            raise AssertionError(
-                f"{self.command}\nstatus {status}; it printed:\n{out.getvalue()}"
-            )
+            raise AssertionError(f"{self.command}\nstatus {status}; it printed:\n{out.getvalue()}")
 
     def matches(self, printed: str, arguments: list[str]) -> bool:
         """Tell whether the CHECK lines of the file describe the printed text."""
