@@ -1,0 +1,136 @@
+"""From operations to tensor expressions: what a lowering rule is given and where rules are found."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonBug
+from leptonc.ir.dims import Call, Dim, Symbol
+from leptonc.ir.graph import Content, Op
+from leptonc.ir.table import Inference
+from leptonc.ir.types import DType
+
+TVM_DTYPE = {
+    DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16", DType.F64: "float64",
+    DType.I8: "int8", DType.I16: "int16", DType.I32: "int32", DType.I64: "int64",
+    DType.U8: "uint8", DType.U16: "uint16", DType.U32: "uint32", DType.U64: "uint64", DType.BOOL: "bool",
+}  # fmt: skip
+"""Element types that kernels compute with; what is missing here is unsupported on TVM targets."""
+
+
+class DimTable:
+    """The variable of each symbol of one kernel, and the index type its extents use.
+
+    Kernels with static extents below 2**31 index by int32, which is faster; any symbol makes it int64.
+    """
+
+    def __init__(self, index_dtype: str = "int64") -> None:
+        self.index_dtype = index_dtype
+        self.variables: dict[str, tirx.Var] = {}
+
+    def expression(self, dim: Dim) -> Any:
+        """`dim` as a TIR expression of the index type."""
+        if isinstance(dim, int):
+            return tirx.const(dim, self.index_dtype)
+        total: Any = None
+        for monomial, factor in dim.terms:
+            term: Any = None if factor == 1 and monomial else tirx.const(factor, self.index_dtype)
+            for atom in monomial:
+                value = self._atom(atom)
+                term = value if term is None else term * value
+            total = term if total is None else total + term
+        return total
+
+    def _atom(self, atom: Symbol | Call) -> Any:
+        if isinstance(atom, Symbol):
+            if atom.name not in self.variables:
+                self.variables[atom.name] = tirx.Var(atom.name, self.index_dtype)
+            return self.variables[atom.name]
+        functions = {"floordiv": tirx.floordiv, "min": tirx.min, "max": tirx.max}
+        return functions[atom.function](*(self.expression(arg) for arg in atom.args))
+
+
+class LowerCall:
+    """One operation to lower: its tensors, result shapes and whatever is known at compile time."""
+
+    def __init__(self, op: Op, tensors: Mapping[int, te.Tensor], dims: DimTable) -> None:
+        self.op, self.dims = op, dims
+        self._tensors = tensors
+        self._known = Inference(op.definition, op.operands, op.operand_names, op.attrs, op.regions)
+
+    def __getitem__(self, slot: int) -> te.Tensor:
+        return self._tensors[slot]
+
+    def get(self, name: str) -> te.Tensor | None:
+        """The tensor of the operand called `name`; None where it is absent."""
+        names = self.op.operand_names
+        return self._tensors[names.index(name)] if name in names else None
+
+    def all(self, name: str) -> list[te.Tensor]:
+        """The tensors of a variadic operand."""
+        return [self._tensors[slot] for slot, label in enumerate(self.op.operand_names) if label == name]
+
+    @property
+    def known(self) -> Inference:
+        """The IR side: types, attributes, `content(name)` and `constant(name)` of operands."""
+        return self._known
+
+    def content(self, name: str) -> Content:
+        """The elements of a shape-like operand as extents; the caller checked that they are known."""
+        content = self._known.content(name)
+        if content is None:
+            raise LeptonBug(f"{self.op.name}: the content of {name} is unknown", self.op.location)
+        return content
+
+    def constant(self, name: str) -> Array:
+        """The data of an operand that is a compile-time constant."""
+        array = self._known.constant(name)
+        if array is None:
+            raise LeptonBug(f"{self.op.name}: {name} is no constant", self.op.location)
+        return array
+
+    def dim(self, dim: Dim) -> Any:
+        """An extent as a TIR expression."""
+        return self.dims.expression(dim)
+
+    def shape(self, result: int = 0) -> list[Any]:
+        """The extents of a result as TIR expressions."""
+        return [self.dim(dim) for dim in self.op.results[result].type.shape]
+
+    def dtype(self, result: int = 0) -> str:
+        """The TVM element type of a result."""
+        return TVM_DTYPE[self.op.results[result].type.dtype]
+
+    def index(self, value: int | np.integer[Any]) -> Any:
+        """A constant of the index type."""
+        return tirx.const(int(value), self.dims.index_dtype)
+
+
+Rule = Callable[[LowerCall], "te.Tensor | Sequence[te.Tensor]"]
+Reason = Callable[[Op], str]
+"""Why an operation of a known kind cannot be lowered (its element type, an attribute, an unknown content); empty if it can."""
+
+FAMILIES = ("elementwise", "reduce", "quantize", "shape", "movement", "nn", "normalize", "linear")
+"""Modules of `leptonc.backends.tvm.lower`; each has RULES (name -> Rule) and REASONS (name -> Reason)."""
+
+
+def rules() -> dict[str, Rule]:
+    """Every lowering rule by the operation's name."""
+    merged: dict[str, Rule] = {}
+    for family in FAMILIES:
+        merged.update(importlib.import_module(f"leptonc.backends.tvm.lower.{family}").RULES)
+    return merged
+
+
+def reasons() -> dict[str, Reason]:
+    """Every limit of a lowering rule by the operation's name."""
+    merged: dict[str, Reason] = {}
+    for family in FAMILIES:
+        merged.update(importlib.import_module(f"leptonc.backends.tvm.lower.{family}").REASONS)
+    return merged

@@ -1,0 +1,135 @@
+"""Constant tensors: lazily loaded data, named by recipe when small tests write them and by digest when models do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from leptonc.ir.types import TensorType
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+INLINE_ELEMENTS = 16
+"""Constants up to this size are spelled out in textual IR."""
+
+
+class Blob:
+    """A tensor's data, read when first asked for; its digest stands for it in text and in caches."""
+
+    __slots__ = ("_array", "_digest", "_load", "_recipe", "type")
+
+    def __init__(
+        self,
+        type: TensorType,
+        load: Callable[[], Array],
+        *,
+        recipe: str = "",
+        digest: str = "",
+    ) -> None:
+        self.type = type
+        self._load: Callable[[], Array] | None = load
+        self._array: Array | None = None
+        self._recipe = recipe
+        self._digest = digest
+
+    @property
+    def array(self) -> Array:
+        """The data; external data is a read-only view of the mapped file."""
+        if self._array is None:
+            assert self._load is not None
+            array = self._load()
+            if array.shape != self.type.shape:
+                array = array.reshape(self.type.extents)
+            self._array, self._load = array, None
+        return self._array
+
+    @property
+    def digest(self) -> str:
+        """The first 32 hex digits of the SHA-256 of type and bytes."""
+        if not self._digest:
+            self._digest = _digest(self.type, self.array)
+        return self._digest
+
+    @property
+    def recipe(self) -> str:
+        """How textual IR spells the data: ``splat``, ``random``, ``dense`` or ``blob`` with the digest."""
+        if not self._recipe:
+            self._recipe = _spelled(self.array) or f'blob("{self.digest}")'
+        return self._recipe
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        count = 1
+        for extent in self.type.extents:
+            count *= extent
+        return count
+
+    def __eq__(self, other: object) -> bool:
+        """Equal data of equal type; large data is compared by digest."""
+        if self is other:
+            return True
+        return isinstance(other, Blob) and self.type == other.type and self.recipe == other.recipe
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.recipe))
+
+    @staticmethod
+    def of(array: Array) -> Blob:
+        """A blob of data at hand; the array must not be written afterwards."""
+        from leptonc.ir.types import DType
+
+        array = np.asarray(array)
+        return Blob(TensorType(DType.of(array.dtype), tuple(array.shape)), lambda: array)
+
+    @staticmethod
+    def splat(value: float, type: TensorType) -> Blob:
+        """One number everywhere."""
+        return Blob(
+            type, lambda: np.full(type.extents, value, type.dtype.numpy), recipe=f"splat({value!r})"
+        )
+
+    @staticmethod
+    def random(seed: int, type: TensorType) -> Blob:
+        """Standard normal numbers from a seed (integers from -8 to 8): a test's weights without bytes."""
+
+        def load() -> Array:
+            generator = np.random.default_rng(seed)
+            if type.dtype.is_float:
+                return generator.standard_normal(type.extents).astype(type.dtype.numpy)
+            low = -8 if type.dtype.is_signed else 0
+            high = 2 if type.dtype.value == "bool" else 8
+            return generator.integers(low if high > 2 else 0, high, type.extents).astype(type.dtype.numpy)
+
+        return Blob(type, load, recipe=f"random({seed})")
+
+
+def _digest(type: TensorType, array: Array) -> str:
+    hasher = hashlib.sha256(str(type).encode())
+    if array.dtype == object:
+        for item in array.reshape(-1):
+            text = str(item).encode()
+            hasher.update(len(text).to_bytes(8, "little") + text)
+    else:
+        hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return hasher.hexdigest()[:32]
+
+
+def _spelled(array: Array) -> str:
+    if array.size > INLINE_ELEMENTS or array.dtype == object or array.dtype.kind == "c":
+        return ""
+    return f"dense([{', '.join(spell_number(item) for item in array.reshape(-1))}])"
+
+
+def spell_number(item: Any) -> str:
+    """One element so that reading it back gives the same bits (NaN payloads aside)."""
+    if isinstance(item, np.bool_ | bool):
+        return "1" if item else "0"
+    if isinstance(item, np.integer | int):
+        return str(int(item))
+    if np.asarray(item).dtype.kind in "iu":
+        return str(int(item))
+    return repr(float(item))

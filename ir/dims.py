@@ -1,0 +1,366 @@
+"""Symbolic extents: integer polynomials over named sizes, floordiv, min and max.
+
+A `Dim` is an `int` or an `Expr`; arithmetic on them gives the canonical form, so two extents are
+equal where their expressions compare equal. A symbol stands for a size, thus for an integer >= 0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A size that is not known before run time."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``floordiv(a, b)``, ``min(a, b)`` or ``max(a, b)`` that arithmetic cannot resolve."""
+
+    function: str
+    args: tuple[Dim, ...]
+
+    def __str__(self) -> str:
+        return f"{self.function}({','.join(map(str, self.args))})"
+
+
+Atom = Symbol | Call
+Monomial = tuple[Atom, ...]
+
+
+class Expr:
+    """A sum of integer multiples of products of atoms, with at least one atom in it."""
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: Mapping[Monomial, int]) -> None:
+        self.terms: tuple[tuple[Monomial, int], ...] = tuple(
+            sorted(terms.items(), key=lambda term: (-len(term[0]), [str(atom) for atom in term[0]]))
+        )
+        self._hash = hash(self.terms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expr) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __add__(self, other: Dim) -> Dim:
+        total = dict(self.terms)
+        for monomial, factor in _terms(other):
+            total[monomial] = total.get(monomial, 0) + factor
+        return _make(total)
+
+    def __radd__(self, other: Dim) -> Dim:
+        return self + other
+
+    def __neg__(self) -> Dim:
+        return self * -1
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + other * -1
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return self * -1 + other
+
+    def __mul__(self, other: Dim) -> Dim:
+        total: dict[Monomial, int] = {}
+        for left, a in self.terms:
+            for right, b in _terms(other):
+                monomial = tuple(sorted((*left, *right), key=str))
+                total[monomial] = total.get(monomial, 0) + a * b
+        return _make(total)
+
+    def __rmul__(self, other: Dim) -> Dim:
+        return self * other
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return self - floordiv(self, other) * other
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return other - floordiv(other, self) * self
+
+    def __str__(self) -> str:
+        text = ""
+        for monomial, factor in self.terms:
+            product = "*".join(map(str, monomial))
+            size = str(abs(factor)) if not product else product
+            if product and abs(factor) != 1:
+                size = f"{abs(factor)}*{product}"
+            text += ("-" if factor < 0 else "+" if text else "") + size
+        return text
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+Dim = int | Expr
+"""A known extent, or an expression over symbols."""
+
+
+def symbol(name: str) -> Expr:
+    """The extent called `name`."""
+    return Expr({(Symbol(name),): 1})
+
+
+def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
+    return dim.terms if isinstance(dim, Expr) else (((), dim),)
+
+
+def _make(terms: Mapping[Monomial, int]) -> Dim:
+    kept = {monomial: factor for monomial, factor in terms.items() if factor}
+    if not kept or set(kept) == {()}:
+        return kept.get((), 0)
+    return Expr(kept)
+
+
+def _call(function: str, *args: Dim) -> Expr:
+    return Expr({(Call(function, args),): 1})
+
+
+def floordiv(a: Dim, b: Dim) -> Dim:
+    """`a // b` rounded down; exact polynomial quotients are found, whole parts move out."""
+    if isinstance(a, int) and isinstance(b, int):
+        if b == 0:
+            raise ZeroDivisionError(f"extent {a} is divided by zero")
+        return a // b
+    if b == 1:
+        return a
+    quotient = _exact_quotient(a, b)
+    if quotient is not None:
+        return quotient
+    if not isinstance(b, int) or b < 0:
+        return _call("floordiv", a, b)
+    whole: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for monomial, factor in _terms(a):
+        out, left = divmod(factor, b) if monomial == () or factor % b == 0 else (0, factor)
+        whole[monomial], rest[monomial] = out, left
+    remainder = _make(rest)
+    if isinstance(remainder, int):
+        return _make(whole) + remainder // b
+    return _make(whole) + _floordiv_atom(remainder, b)
+
+
+def _floordiv_atom(a: Expr, b: int) -> Dim:
+    match a.terms:
+        case (((Call("floordiv", (inner, int(by))),), 1),) if by > 0:
+            return floordiv(inner, by * b)  # floor(floor(x / c) / b) = floor(x / (c b))
+    low, high = bounds(a)
+    if low >= 0 and high < b:
+        return 0
+    return _call("floordiv", a, b)
+
+
+def _exact_quotient(a: Dim, b: Dim) -> Dim | None:
+    """The polynomial q with q * b == a, where there is one."""
+    if a == b:
+        return 1
+    rest, quotient = a, 0
+    lead, lead_factor = _terms(b)[0]
+    for _ in range(len(_terms(a)) + 4):
+        if rest == 0:
+            return quotient
+        monomial, factor = _terms(rest)[0]
+        left = list(monomial)
+        for atom in lead:
+            if atom not in left:
+                return None
+            left.remove(atom)
+        if factor % lead_factor:
+            return None
+        step = _make({tuple(left): factor // lead_factor})
+        quotient = quotient + step
+        rest = rest - step * b
+    return None
+
+
+def ceildiv(a: Dim, b: Dim) -> Dim:
+    """`a / b` rounded up."""
+    return -floordiv(-a, b) if isinstance(b, int) else floordiv(a + b - 1, b)
+
+
+def minimum(a: Dim, b: Dim) -> Dim:
+    """The smaller extent, resolved where the difference has a known sign."""
+    return _extreme("min", a, b)
+
+
+def maximum(a: Dim, b: Dim) -> Dim:
+    """The larger extent, resolved where the difference has a known sign."""
+    return _extreme("max", a, b)
+
+
+def _extreme(function: str, a: Dim, b: Dim) -> Dim:
+    low, high = bounds(a - b)
+    if low >= 0:
+        return a if function == "max" else b
+    if high <= 0:
+        return b if function == "max" else a
+    return _call(function, *sorted((a, b), key=str))
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    """The product of extents; 1 for none."""
+    return reduce(lambda a, b: a * b, dims, 1)
+
+
+def bounds(dim: Dim) -> tuple[float, float]:
+    """Limits that hold for every value of the symbols, each of which is >= 0."""
+    if isinstance(dim, int):
+        return dim, dim
+    low = high = 0.0
+    for monomial, factor in dim.terms:
+        a, b = 1.0, 1.0
+        for atom in monomial:
+            c, d = _atom_bounds(atom)
+            ends = [_times(x, y) for x in (a, b) for y in (c, d)]
+            a, b = min(ends), max(ends)
+        low += min(_times(factor, a), _times(factor, b))
+        high += max(_times(factor, a), _times(factor, b))
+    return low, high
+
+
+def _times(a: float, b: float) -> float:
+    return 0.0 if a == 0 or b == 0 else a * b
+
+
+def _atom_bounds(atom: Atom) -> tuple[float, float]:
+    if isinstance(atom, Symbol):
+        return 0.0, math.inf
+    (a, b), (c, d) = (bounds(arg) for arg in atom.args)
+    if atom.function == "min":
+        return min(a, c), min(b, d)
+    if atom.function == "max":
+        return max(a, c), max(b, d)
+    if c > 0:
+        return (math.floor(a / c) if a < 0 else 0.0 if d == math.inf else a // d), (b // c if b != math.inf else b)
+    return -math.inf, math.inf
+
+
+def is_positive(dim: Dim) -> bool:
+    """True where the extent is at least 1 whatever the symbols are."""
+    return bounds(dim)[0] >= 1
+
+
+def symbols(dim: Dim) -> frozenset[str]:
+    """The names of all symbols in `dim`."""
+    if isinstance(dim, int):
+        return frozenset()
+    names: set[str] = set()
+    for monomial, _ in dim.terms:
+        for atom in monomial:
+            if isinstance(atom, Symbol):
+                names.add(atom.name)
+            else:
+                names.update(*(symbols(arg) for arg in atom.args))
+    return frozenset(names)
+
+
+_FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "floordiv": floordiv, "min": minimum, "max": maximum, "mod": lambda a, b: a % b,
+}  # fmt: skip
+
+
+def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
+    """`dim` with the named symbols replaced; an int once all of them are."""
+    if isinstance(dim, int):
+        return dim
+    total: Dim = 0
+    for monomial, factor in dim.terms:
+        term: Dim = factor
+        for atom in monomial:
+            if isinstance(atom, Symbol):
+                term = term * values.get(atom.name, symbol(atom.name))
+            else:
+                term = term * _FUNCTIONS[atom.function](*(substitute(a, values) for a in atom.args))
+        total = total + term
+    return total
+
+
+_TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_?][\w.?]*)|(//|[-+*%(),]))")
+
+
+def parse_dim(text: str) -> Dim:
+    """Read back what `str` of an extent gives; raises ValueError on anything else."""
+    tokens: list[str] = []
+    position = 0
+    while position < len(text.rstrip()):
+        found = _TOKEN.match(text, position)
+        if found is None:
+            raise ValueError(f"cannot read the extent {text!r}")
+        tokens.append(found.group().strip())
+        position = found.end()
+    reader = _Reader(tokens, text)
+    dim = reader.sum()
+    if reader.at != len(tokens):
+        raise ValueError(f"cannot read the extent {text!r} past {tokens[reader.at]!r}")
+    return dim
+
+
+class _Reader:
+    def __init__(self, tokens: list[str], text: str) -> None:
+        self.tokens, self.text, self.at = tokens, text, 0
+
+    def peek(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def take(self, expected: str = "") -> str:
+        token = self.peek()
+        if not token or (expected and token != expected):
+            raise ValueError(f"cannot read the extent {self.text!r}")
+        self.at += 1
+        return token
+
+    def sum(self) -> Dim:
+        total = self.term()
+        while self.peek() in ("+", "-"):
+            sign = 1 if self.take() == "+" else -1
+            total = total + self.term() * sign
+        return total
+
+    def term(self) -> Dim:
+        value = self.factor()
+        while self.peek() in ("*", "//", "%"):
+            operator, right = self.take(), self.factor()
+            if operator == "*":
+                value = value * right
+            else:
+                value = floordiv(value, right) if operator == "//" else value % right
+        return value
+
+    def factor(self) -> Dim:
+        token = self.take()
+        if token == "-":
+            return self.factor() * -1
+        if token == "(":
+            value = self.sum()
+            self.take(")")
+            return value
+        if token.isdigit():
+            return int(token)
+        if self.peek() == "(" and token in _FUNCTIONS:
+            self.take("(")
+            left = self.sum()
+            self.take(",")
+            right = self.sum()
+            self.take(")")
+            return _FUNCTIONS[token](left, right)
+        if not (token[0].isalpha() or token[0] in "_?"):
+            raise ValueError(f"cannot read the extent {self.text!r}")
+        return symbol(token)
