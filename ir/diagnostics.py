@@ -2,28 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from types import MappingProxyType
 
-from leptonc.ir.location import UNKNOWN, Location
+from leptonc.ir.location import UNKNOWN, Location, shown
+
+__all__ = ["CODES", "LeptonBug", "LeptonError", "shown"]
+
+CODES = MappingProxyType({
+    "E000": "an error without a code of its own",
+    "E001": "an operation is not in the table",
+    "E105": "an attribute has the wrong type",
+    "E106": "an attribute that the operation needs is missing",
+    "E205": "an operation does not have the results its definition says",
+    "E601": "the artefact file cannot be read",
+    "E602": "the file is empty",
+    "E603": "the file is no artefact of leptonc",
+    "E604": "the artefact is truncated, or has bytes around it",
+    "E605": "the artefact is corrupted: a digest does not match",
+    "E606": "the artefact has a newer format than this leptonc reads",
+    "E607": "the artefact was built for another kind of machine",
+    "E608": "the processor lacks features the artefact was built for",
+    "E609": "the artefact is not laid out as leptonc lays it out",
+    "E610": "the artefact's manifest is not valid",
+    "E611": "the artefact cannot be written",
+    "E612": "the C library is older than the one the artefact needs",
+    "E613": "the runtime that runs compiled libraries is missing or does not load",
+    "E701": "the inputs of a run do not fit the signature",
+    "E702": "the session is closed",
+    "E703": "the session is in use and cannot be closed",
+    "E704": "the compiled program failed while running",
+    "E705": "the number of threads is not usable",
+    "E900": "an invariant of leptonc does not hold",
+})  # fmt: skip
+"""What each error code says, in one line."""
 
 
-@dataclass
-class LeptonError(Exception):
-    """An error a user can act on. Anything else that escapes leptonc is a bug in leptonc."""
+class Diagnostic(Exception):
+    """What users and developers are told: a message, where, what else to know, and a code."""
 
-    message: str
-    location: Location = UNKNOWN
-    notes: list[str] = field(default_factory=list[str])
-    code: str = "E000"
+    kind = "error"
+
+    def __init__(
+        self,
+        message: str,
+        location: Location = UNKNOWN,
+        notes: Iterable[str] = (),
+        code: str = "E000",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.location = location
+        self.notes = list(notes)
+        self.code = code
 
     def __str__(self) -> str:
-        head = f"error[{self.code}]: {self.message}"
-        where = f"  --> {self.location}" if self.location.nodes else ""
-        return "\n".join(filter(None, [head, where, *(f"  note: {note}" for note in self.notes)]))
+        lines = [f"{self.kind}[{self.code}]: {self.message}"]
+        if self.location.nodes:
+            lines.append(f"  --> {self.location}")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
 
 
-class LeptonBug(LeptonError):
+class LeptonError(Diagnostic):
+    """An error a user can act on. Anything else that escapes leptonc is a bug in leptonc."""
+
+
+class LeptonBug(Diagnostic):
     """A broken invariant of leptonc's own; never the user's fault."""
 
-    def __init__(self, message: str, location: Location = UNKNOWN, notes: list[str] | None = None, code: str = "E900") -> None:
-        super().__init__(message, location, notes or [], code)
+    kind = "bug in leptonc"
+
+    def __init__(
+        self,
+        message: str,
+        location: Location = UNKNOWN,
+        notes: Iterable[str] = (),
+        code: str = "E900",
+    ) -> None:
+        super().__init__(message, location, notes, code)
