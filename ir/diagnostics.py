@@ -12,8 +12,14 @@ __all__ = ["CODES", "LeptonBug", "LeptonError", "shown"]
 CODES = MappingProxyType({
     "E000": "an error without a code of its own",
     "E001": "an operation is not in the table",
+    "E101": "operands that must share an element type do not",
+    "E102": "an operation is not defined for an element type",
+    "E103": "shapes do not fit each other",
+    "E104": "an operation has the wrong number of operands",
     "E105": "an attribute has the wrong type",
     "E106": "an attribute that the operation needs is missing",
+    "E107": "an axis does not exist",
+    "E108": "an attribute has a value that is not defined",
     "E205": "an operation does not have the results its definition says",
     "E601": "the artefact file cannot be read",
     "E602": "the file is empty",
@@ -38,7 +44,7 @@ CODES = MappingProxyType({
 """What each error code says, in one line."""
 
 
-class Diagnostic(Exception):
+class DiagnosticError(Exception):
     """What users and developers are told: a message, where, what else to know, and a code."""
 
     kind = "error"
@@ -64,11 +70,11 @@ class Diagnostic(Exception):
         return "\n".join(lines)
 
 
-class LeptonError(Diagnostic):
+class LeptonError(DiagnosticError):
     """An error a user can act on. Anything else that escapes leptonc is a bug in leptonc."""
 
 
-class LeptonBug(Diagnostic):
+class LeptonBug(DiagnosticError):
     """A broken invariant of leptonc's own; never the user's fault."""
 
     kind = "bug in leptonc"
