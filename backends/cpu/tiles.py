@@ -1,0 +1,70 @@
+"""Closed-form choices of register tiles: no search, no measurement at compile time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leptonc.backends.cpu.target import CpuTarget
+
+# Independent multiply-adds that keep two units of four cycles' latency busy.
+CHAINS = 8
+# The row count that a product with symbolic rows is laid out for.
+TYPICAL_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Accumulators of a register tile: rows times vectors."""
+
+    rows: int
+    vectors: int
+
+
+def matmul_tile(rows: int | None, columns: int, depth: int, cpu: CpuTarget) -> Tile:
+    """The tile with the fewest cycles for rows x columns; rows is None where it is symbolic.
+
+    The cycles of one step of the reduction are bounded by two multiply-adds and two loads a cycle;
+    latency does not bound them, because a tile of few accumulators splits its reduction.
+    """
+    count = TYPICAL_ROWS if rows is None else rows
+    best: tuple[tuple[float, int], Tile] | None = None
+    for vectors in (2, 3, 4, 1):
+        for height in range(1, cpu.registers):
+            if height * vectors + vectors + 1 > cpu.registers or height > count:
+                break
+            cost = matmul_cost(count, columns, Tile(height, vectors), cpu)
+            key = (round(cost, 6), -height * vectors)
+            if best is None or key < best[0]:
+                best = (key, Tile(height, vectors))
+    assert best is not None
+    return best[1]
+
+
+def matmul_cost(rows: int, columns: int, tile: Tile, cpu: CpuTarget) -> float:
+    """Cycles of one step of the reduction over the whole product."""
+    panels = -(-columns // (tile.vectors * cpu.lanes))
+    tiles = -(-rows // tile.rows)
+    height = rows / tiles
+    accumulators = height * tile.vectors
+    return tiles * panels * max(accumulators / 2, (height + tile.vectors) / 2)
+
+
+def matmul_panel(rows: int | None, columns: int, depth: int, cpu: CpuTarget) -> int:
+    """The columns of a panel of the packed weight."""
+    return matmul_tile(rows, columns, depth, cpu).vectors * cpu.lanes
+
+
+def split_rows(rows: int, most: int) -> list[tuple[int, int]]:
+    """(height, count) of tiles that cover the rows exactly: at most two heights, one apart."""
+    tiles = -(-rows // most)
+    base, extra = divmod(rows, tiles)
+    return [(h, n) for h, n in ((base + 1, extra), (base, tiles - extra)) if n]
+
+
+def split_depth(tile: Tile, cpu: CpuTarget) -> int:
+    """The number of interleaved partial sums that hides the latency of a tile's accumulators."""
+    accumulators = tile.rows * tile.vectors
+    split = 1
+    while split * accumulators < CHAINS and 2 * split * accumulators < cpu.registers - 1:
+        split *= 2
+    return split
