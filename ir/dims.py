@@ -293,6 +293,18 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     return total
 
 
+def solve_linear(dim: Dim, extent: int) -> tuple[str, int] | None:
+    """The symbol and its size where `dim` is ``factor*symbol+offset`` and `extent` fits it."""
+    if isinstance(dim, int):
+        return None
+    offset = dict(dim.terms).get((), 0)
+    match [term for term in dim.terms if term[0]]:
+        case [((Symbol(name),), factor)] if (extent - offset) % factor == 0:
+            size = (extent - offset) // factor
+            return (name, size) if size >= 0 else None
+    return None
+
+
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_?][\w.?]*)|(//|[-+*%(),]))")
 
 

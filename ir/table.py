@@ -162,7 +162,10 @@ class Inference(Arguments[Value]):
 
 
 class Evaluation(Arguments[Array]):
-    """The operands' data."""
+    """The operands' data, the declared result types, and a way to run the operation's regions."""
+
+    result_types: tuple[TensorType, ...] = ()
+    run_region: Callable[[Region, Sequence[Array]], list[Array]]
 
 
 Infer = Callable[[Inference], "Sequence[TensorType] | TensorType"]

@@ -1,0 +1,101 @@
+"""The meaning of a graph, by the reference definition of each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.dims import Dim, solve_linear, substitute
+from leptonc.ir.graph import Graph, Op, Region, Value
+from leptonc.ir.table import Evaluation
+from leptonc.ir.types import DType
+
+_NARROW = (DType.F32, DType.F16, DType.BF16)
+
+
+def interpret(graph: Graph, feeds: Mapping[str, Array], *, widen: bool = False) -> dict[str, Array]:
+    """Run `graph` on `feeds`, one array for each input by name.
+
+    `widen` computes f32, f16 and bf16 tensors in float64: the reference that rounding errors are
+    measured against. Raises LeptonBug where an operation's data does not fit its declared type.
+    """
+    missing = [value.name for value in graph.inputs if value.name not in feeds]
+    if missing:
+        raise LeptonError(f"no data for input {', '.join(map(repr, missing))}", code="E003")
+    run = _Interpreter(widen)
+    results = run.region(graph, [np.asarray(feeds[value.name]) for value in graph.inputs])
+    return dict(zip(graph.output_names, results, strict=True))
+
+
+class _Interpreter:
+    def __init__(self, widen: bool) -> None:
+        self.widen = widen
+        self.values: dict[Value, Array] = {}
+        self.sizes: dict[str, Dim] = {}
+
+    def region(self, region: Region, inputs: Sequence[Array]) -> list[Array]:
+        """What the region gives back for `inputs`."""
+        for value, array in zip(region.inputs, inputs, strict=True):
+            self._define(value, array, None)
+        for op in region:
+            if op.name != "return":
+                self._run(op)
+        return [self.values[value] for value in region.outputs]
+
+    def _run(self, op: Op) -> None:
+        arrays = [self.values[value] for value in op.operands]
+        with np.errstate(all="ignore"):
+            if op.name == "group":
+                results: Sequence[Array] | Array = self.region(op.regions[0], arrays)
+            elif op.name == "dims":
+                results = self._extents(op)
+            elif op.definition.evaluate is None:
+                raise LeptonError(f"{op.name} has no reference meaning", op.location, code="E004")
+            else:
+                call = Evaluation(op.definition, arrays, op.operand_names, op.attrs, op.regions)
+                call.result_types = tuple(value.type for value in op.results)
+                call.run_region = self.region
+                results = op.definition.evaluate(call)
+        arrays = [results] if isinstance(results, np.ndarray | np.generic) else list(results)
+        for value, array in zip(op.results, arrays, strict=False):
+            self._define(value, np.asarray(array), op)
+
+    def _extents(self, op: Op) -> Array:
+        content = op.results[0].content
+        assert content is not None
+        numbers = [substitute(dim, self.sizes) for dim in content.reshape(-1)]
+        return np.array(numbers, op.result.type.dtype.numpy).reshape(content.shape)
+
+    def _define(self, value: Value, array: Array, op: Op | None) -> None:
+        """Keep `array` as the data of `value`, after holding it against the declared type."""
+        type = value.type
+        if self.widen and type.dtype in _NARROW and array.dtype != np.float64:
+            array = array.astype(np.float64)
+        elif not self.widen and type.dtype is not DType.STR and array.dtype != type.dtype.numpy:
+            raise self._misfit(value, array, op)
+        if array.ndim != type.rank:
+            raise self._misfit(value, array, op)
+        for dim, extent in zip(type.shape, array.shape, strict=True):
+            if not self._unify(dim, extent):
+                raise self._misfit(value, array, op)
+        self.values[value] = array
+
+    def _unify(self, dim: Dim, extent: int) -> bool:
+        """Compare, after binding the only symbol of `dim` that has no size yet."""
+        dim = substitute(dim, self.sizes)
+        solution = solve_linear(dim, extent)
+        if solution is not None:
+            self.sizes.update([solution])
+            return True
+        return dim == extent if isinstance(dim, int) else True
+
+    def _misfit(self, value: Value, array: Array, op: Op | None) -> LeptonError:
+        got = f"{array.dtype}{list(array.shape)}"
+        if op is None:
+            return LeptonError(f"input {value.name!r} is {value.type}, got {got}", code="E003")
+        return LeptonBug(f"{op.name} is declared {value.type} but its meaning gives {got}", op.location)
+
+

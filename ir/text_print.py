@@ -1,0 +1,132 @@
+"""Writing graphs in their textual form."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from leptonc.ir.blob import Blob
+from leptonc.ir.dims import Expr
+from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
+from leptonc.ir.location import UNKNOWN
+from leptonc.ir.types import DType
+
+_PLAIN = re.compile(r"[A-Za-z_0-9][\w.\-/]*")
+
+
+def print_graph(graph: Graph, *, locations: bool = False) -> str:
+    """Write `graph` in its textual form; `parse_graph` reads it back."""
+    names = value_names(graph)
+    pairs = zip(graph.output_names, graph.outputs, strict=True)
+    outputs = ", ".join(f"{spell_name(name)}: {value.type}" for name, value in pairs)
+    lines: list[str] = []
+    _print_body(graph, names, lines, "  ", locations)
+    head = f"graph @{spell_name(graph.name)}({_inputs(graph, names)}) -> ({outputs}) {{"
+    return "\n".join([head, *lines, "}"]) + "\n"
+
+
+def print_op(op: Op, names: dict[Value, str], *, locations: bool = False) -> str:
+    """Write one operation, with its regions if it has any."""
+    lines: list[str] = []
+    _print_op(op, names, lines, "", locations)
+    return "\n".join(lines)
+
+
+def value_names(graph: Graph) -> dict[Value, str]:
+    """Give every value a unique name, keeping the ones it came with where they are unique."""
+    taken: dict[str, int] = {}
+    names: dict[Value, str] = {}
+    count = 0
+
+    def add(value: Value) -> None:
+        nonlocal count
+        base = value.name
+        if not base:
+            base, count = str(count), count + 1
+        name = base
+        while name in taken:
+            taken[base] = taken.get(base, 0) + 1
+            name = f"{base}_{taken[base]}"
+        taken[name] = 0
+        names[value] = name
+
+    for value in graph.inputs:
+        add(value)
+    for op in graph.walk():
+        for value in op.results:
+            add(value)
+        for region in op.regions:
+            for value in region.inputs:
+                add(value)
+    return names
+
+
+def spell_name(name: str) -> str:
+    """A name as it stands, quoted where it has characters that could be mistaken."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name)
+
+
+def spell_attribute(value: Attribute) -> str:
+    """An attribute's value as the parser reads it."""
+    if isinstance(value, Blob):
+        return value.recipe
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(spell_attribute(item) for item in value)}]"
+    if isinstance(value, str):
+        return json.dumps(value)
+    return str(value) if isinstance(value, DType | Expr) else repr(value)
+
+
+def _inputs(region: Region, names: dict[Value, str]) -> str:
+    return ", ".join(f"%{spell_name(names[value])}: {value.type}" for value in region.inputs)
+
+
+def _print_body(
+    region: Region, names: dict[Value, str], lines: list[str], indent: str, locations: bool
+) -> None:
+    for op in region:
+        _print_op(op, names, lines, indent, locations)
+
+
+def _print_op(op: Op, names: dict[Value, str], lines: list[str], indent: str, locations: bool) -> None:
+    where = f" {op.location}" if locations and op.location != UNKNOWN else ""
+    operands = ", ".join(_operand(op, slot, names) for slot in range(len(op.operands)))
+    if op.name == "return":
+        lines.append(f"{indent}return{' ' if operands else ''}{operands}{where}")
+        return
+    results = ", ".join(f"%{spell_name(names.get(value, '?'))}" for value in op.results)
+    types = ", ".join(str(value.type) for value in op.results)
+    attrs = _attributes(op)
+    lines.append(f"{indent}{results} = {op.name}({operands}){attrs}")
+    for region in op.regions:
+        lines[-1] += f" ({_inputs(region, names)}) {{"
+        _print_body(region, names, lines, indent + "  ", locations)
+        lines.append(indent + "}")
+    lines[-1] += f" : {types}{where}"
+
+
+def _operand(op: Op, slot: int, names: dict[Value, str]) -> str:
+    """An operand; with its label where its position alone does not say which one it is."""
+    text = f"%{spell_name(names.get(op.operands[slot], '?'))}"
+    label = op.operand_names[slot]
+    by_position = op.definition.slot_names(slot + 1)[slot] if op.operand_names[:slot] == (
+        op.definition.slot_names(slot) if slot else ()
+    ) else None  # fmt: skip
+    optional = any(operand.name == label and operand.optional for operand in op.definition.operands)
+    return f"{label}={text}" if optional or label != by_position else text
+
+
+def _attributes(op: Op) -> str:
+    specs = op.definition.attrs
+    shown = {
+        key: value
+        for key, value in op.attrs.items()
+        if key not in specs or specs[key].required or specs[key].default != value
+    }
+    if not shown:
+        return ""
+    return f" {{{', '.join(f'{key} = {spell_attribute(value)}' for key, value in shown.items())}}}"
