@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnxruntime
@@ -15,7 +16,7 @@ from tests.models.zoo import Model
 
 GROWTH = Path(__file__).with_name("error_growth.json")
 ALLOWANCE = 5
-"""A correct result may be this many times further away than onnxruntime's is from float64."""
+"""A correct result may be off by this many times what equally right results differ by."""
 FLOOR = 2e-6
 """Nearer than this nothing is compared; in units of the output's root mean square."""
 
@@ -29,7 +30,7 @@ def run_onnxruntime(path: Path, feeds: Feeds, *, optimise: bool = False) -> dict
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return dict(zip(names, cast(list[Array], session.run(names, feeds)), strict=True))
 
 
 def spread(array: Array) -> float:
@@ -44,7 +45,7 @@ def deviation(got: Array, expected: Array) -> float:
 
 
 def read_growth() -> dict[str, dict[str, float]]:
-    """How far onnxruntime's outputs are from float64: by model and output, in spreads."""
+    """By model and output: how much results differ that are equally right, in spreads."""
     if not GROWTH.exists():
         return {}
     return json.loads(GROWTH.read_text(encoding="utf-8"))
