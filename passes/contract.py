@@ -1,0 +1,86 @@
+"""Numeric contracts: how far a pass may change what a graph computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from leptonc.ir.blob import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The deviation from its input that a pass may cause.
+
+    `exact` allows none, the sign of zero included. Otherwise a result may differ by
+    `rtol * |expected| + atol * (largest finite expected)`; None stands for what reassociating
+    sums costs in the element type.
+    """
+
+    name: str
+    exact: bool = False
+    rtol: float | None = None
+    atol: float | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def worst(self, got: Array, want: Array) -> float:
+        """The largest deviation as a multiple of what is allowed: fine up to 1."""
+        if got.shape != want.shape or got.dtype != want.dtype:
+            return float("inf")
+        if want.size == 0:
+            return 0.0
+        if self.exact or not _is_float(want):
+            return 0.0 if _same_bits(got, want) else float("inf")
+        wide, expected = _widened(got), _widened(want)
+        finite = np.isfinite(expected)
+        if not np.array_equal(finite, np.isfinite(wide)) or not _same_bits(
+            wide[~finite], expected[~finite]
+        ):
+            return float("inf")
+        scale = float(np.max(np.abs(expected[finite]), initial=0.0))
+        cost = _epsilon(want) ** 0.6
+        rtol = cost if self.rtol is None else self.rtol
+        atol = cost if self.atol is None else self.atol
+        allowed = rtol * np.abs(expected[finite]) + atol * max(scale, 1e-30)
+        return float(np.max(np.abs(wide[finite] - expected[finite]) / allowed, initial=0.0))
+
+
+EXACT = Contract("EXACT", exact=True)
+"""Not a bit changes, except NaN payloads."""
+
+REASSOCIATES = Contract("REASSOCIATES")
+"""Sums and products may be taken in another order, so roundings differ."""
+
+
+def lossy(rtol: float, atol: float = 0.0) -> Contract:
+    """A contract that trades precision for speed; `atol` is relative to the largest value."""
+    return Contract(f"lossy(rtol={rtol:g}, atol={atol:g})", rtol=rtol, atol=atol)
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind in "fc" or array.dtype.name.startswith(("bfloat", "float"))
+
+
+def _widened(array: Array) -> Array:
+    return array if array.dtype.kind == "c" else array.astype(np.float64)
+
+
+def _epsilon(array: Array) -> float:
+    if array.dtype.kind in "fc":
+        return float(np.finfo(array.dtype).eps)
+    import ml_dtypes  # only narrow floats come here
+
+    return float(ml_dtypes.finfo(array.dtype).eps)
+
+
+def _same_bits(got: Array, want: Array) -> bool:
+    if not _is_float(want):
+        return bool(np.array_equal(got, want))
+    if want.dtype.kind == "c":
+        return _same_bits(np.real(got), np.real(want)) and _same_bits(np.imag(got), np.imag(want))
+    left, right = got.astype(np.float64), want.astype(np.float64)
+    same = (left == right) & (np.signbit(left) == np.signbit(right))
+    return bool(np.all(np.where(np.isnan(right), np.isnan(left), same)))

@@ -1,0 +1,64 @@
+"""All passes by name: those of leptonc, imported when first asked for, and those of plugins."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.passes.base import Pass
+
+BUILTIN: Mapping[str, str] = MappingProxyType({
+})  # fmt: skip
+"""Where each built-in pass is defined."""
+
+GROUP = "leptonc.passes"
+"""The entry points by which other packages add passes."""
+
+
+class Registry(Mapping[str, type[Pass]]):
+    """Pass classes by name. Names that clash are an error: nobody replaces a pass by accident."""
+
+    def __init__(self, plugins: Iterable[EntryPoint] | None = None) -> None:
+        self._loaded: dict[str, type[Pass]] = {}
+        self._plugins: dict[str, EntryPoint] = {}
+        for point in entry_points(group=GROUP) if plugins is None else plugins:
+            taken = BUILTIN.get(point.name)
+            if point.name in self._plugins:
+                taken = self._plugins[point.name].value
+            if taken is not None:
+                raise LeptonError(
+                    f"two passes are called {point.name!r}: {taken} and {point.value}",
+                    notes=[f"uninstall one, or rename its entry point in the group {GROUP}"],
+                    code="E405",
+                )
+            self._plugins[point.name] = point
+
+    def __getitem__(self, name: str) -> type[Pass]:
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*BUILTIN, *self._plugins))
+
+    def __len__(self) -> int:
+        return len(BUILTIN) + len(self._plugins)
+
+    def __contains__(self, name: object) -> bool:
+        return name in BUILTIN or name in self._plugins
+
+    def _load(self, name: str) -> type[Pass]:
+        if name in BUILTIN:
+            module, _, attribute = BUILTIN[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        kind = self._plugins[name].load()
+        if not (isinstance(kind, type) and issubclass(kind, Pass) and kind.name == name):
+            raise LeptonError(
+                f"{self._plugins[name].value} is no pass called {name!r}",
+                notes=["an entry point names a subclass of leptonc.passes.base.Pass"],
+                code="E405",
+            )
+        return kind
