@@ -72,10 +72,11 @@ def lines_of_text(count: int, height: int, width: int, scale: int) -> Array:
 
 
 def notes(count: int, samples: int, rate: int = 22050) -> Array:
-    """Decaying chords, float32 (N, samples)."""
+    """Decaying chords over a little noise, as a room has it: float32 (N, samples)."""
+    generator = np.random.default_rng(samples)
     time = np.arange(samples) / rate
     chords = ((220.0, 277.2, 329.6), (146.8, 440.0), (261.6, 392.0, 523.3))
-    result = np.zeros((count, samples))
+    result = generator.normal(0, 0.02, (count, samples))
     for index in range(count):
         for number, pitch in enumerate(chords[index % 3]):
             since = np.maximum(time - 0.3 * number, 0)

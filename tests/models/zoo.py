@@ -128,7 +128,7 @@ SHIPPED = (
         "rapidocr-onnxruntime",
         "ch_PP-OCRv4_rec_infer.onnx",
         partial(_named, "x", inputs.lines_of_text, 1, 48, 320, 4),
-        partial(_named, "x", inputs.lines_of_text, 3, 48, 160, 3),
+        partial(_named, "x", inputs.lines_of_text, 3, 48, 160, 5),
         partial(_named, "x", inputs.lines_of_text, 2, 48, 208, 4),
         classifies=True,
     ),
