@@ -14,6 +14,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 INLINE_ELEMENTS = 16
 """Constants up to this size are spelled out in textual IR."""
+INLINE_INTEGERS = 64
+"""The same for integers: they may be shapes or axes, which a kernel's code depends on."""
 
 
 class Blob:
@@ -59,6 +61,15 @@ class Blob:
         if not self._recipe:
             self._recipe = _spelled(self.array) or f'blob("{self.digest}")'
         return self._recipe
+
+    @property
+    def is_spelled(self) -> bool:
+        """True where textual IR holds the data itself, or how to make it."""
+        if self._recipe:
+            return not self._recipe.startswith("blob(")
+        if self.size > INLINE_INTEGERS or (self.size > INLINE_ELEMENTS and not self.type.dtype.is_integer):
+            return False
+        return self.recipe[:5] != "blob("
 
     @property
     def size(self) -> int:
@@ -119,7 +130,8 @@ def _digest(type: TensorType, array: Array) -> str:
 
 
 def _spelled(array: Array) -> str:
-    if array.size > INLINE_ELEMENTS or array.dtype == object or array.dtype.kind == "c":
+    limit = INLINE_INTEGERS if array.dtype.kind in "iu" else INLINE_ELEMENTS
+    if array.size > limit or array.dtype == object or array.dtype.kind == "c":
         return ""
     return f"dense([{', '.join(spell_number(item) for item in array.reshape(-1))}])"
 

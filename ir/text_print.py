@@ -14,13 +14,17 @@ from leptonc.ir.types import DType
 _PLAIN = re.compile(r"[A-Za-z_0-9][\w.\-/]*")
 
 
-def print_graph(graph: Graph, *, locations: bool = False) -> str:
-    """Write `graph` in its textual form; `parse_graph` reads it back."""
+def print_graph(graph: Graph, *, locations: bool = False, blob_names: bool = False) -> str:
+    """Write `graph` in its textual form; `parse_graph` reads it back.
+
+    With `blob_names` large constants are numbered instead of named by digest: the text then depends
+    on the model's structure only, and no weight is read.
+    """
     names = value_names(graph)
     pairs = zip(graph.output_names, graph.outputs, strict=True)
     outputs = ", ".join(f"{spell_name(name)}: {value.type}" for name, value in pairs)
     lines: list[str] = []
-    _print_body(graph, names, lines, "  ", locations)
+    _Printer(names, lines, locations, blob_names).body(graph, "  ")
     head = f"graph @{spell_name(graph.name)}({_inputs(graph, names)}) -> ({outputs}) {{"
     return "\n".join([head, *lines, "}"]) + "\n"
 
@@ -28,7 +32,7 @@ def print_graph(graph: Graph, *, locations: bool = False) -> str:
 def print_op(op: Op, names: dict[Value, str], *, locations: bool = False) -> str:
     """Write one operation, with its regions if it has any."""
     lines: list[str] = []
-    _print_op(op, names, lines, "", locations)
+    _Printer(names, lines, locations, blob_names=False).op(op, "")
     return "\n".join(lines)
 
 
@@ -85,28 +89,51 @@ def _inputs(region: Region, names: dict[Value, str]) -> str:
     return ", ".join(f"%{spell_name(names[value])}: {value.type}" for value in region.inputs)
 
 
-def _print_body(
-    region: Region, names: dict[Value, str], lines: list[str], indent: str, locations: bool
-) -> None:
-    for op in region:
-        _print_op(op, names, lines, indent, locations)
+class _Printer:
+    """Writes operations as lines."""
 
+    def __init__(self, names: dict[Value, str], lines: list[str], locations: bool, blob_names: bool) -> None:
+        self.names, self.lines = names, lines
+        self.locations, self.blob_names = locations, blob_names
+        self.blobs = 0
 
-def _print_op(op: Op, names: dict[Value, str], lines: list[str], indent: str, locations: bool) -> None:
-    where = f" {op.location}" if locations and op.location != UNKNOWN else ""
-    operands = ", ".join(_operand(op, slot, names) for slot in range(len(op.operands)))
-    if op.name == "return":
-        lines.append(f"{indent}return{' ' if operands else ''}{operands}{where}")
-        return
-    results = ", ".join(f"%{spell_name(names.get(value, '?'))}" for value in op.results)
-    types = ", ".join(str(value.type) for value in op.results)
-    attrs = _attributes(op)
-    lines.append(f"{indent}{results} = {op.name}({operands}){attrs}")
-    for region in op.regions:
-        lines[-1] += f" ({_inputs(region, names)}) {{"
-        _print_body(region, names, lines, indent + "  ", locations)
-        lines.append(indent + "}")
-    lines[-1] += f" : {types}{where}"
+    def body(self, region: Region, indent: str) -> None:
+        """Write the operations of a region."""
+        for op in region:
+            self.op(op, indent)
+
+    def op(self, op: Op, indent: str) -> None:
+        """Write one operation, with its regions."""
+        where = f" {op.location}" if self.locations and op.location != UNKNOWN else ""
+        operands = ", ".join(_operand(op, slot, self.names) for slot in range(len(op.operands)))
+        if op.name == "return":
+            self.lines.append(f"{indent}return{' ' if operands else ''}{operands}{where}")
+            return
+        results = ", ".join(f"%{spell_name(self.names.get(value, '?'))}" for value in op.results)
+        types = ", ".join(str(value.type) for value in op.results)
+        self.lines.append(f"{indent}{results} = {op.name}({operands}){self.attributes(op)}")
+        for region in op.regions:
+            self.lines[-1] += f" ({_inputs(region, self.names)}) {{"
+            self.body(region, indent + "  ")
+            self.lines.append(indent + "}")
+        self.lines[-1] += f" : {types}{where}"
+
+    def attributes(self, op: Op) -> str:
+        """The attributes that are not at their defaults."""
+        specs = op.definition.attrs
+        shown = {
+            key: self.attribute(value)
+            for key, value in op.attrs.items()
+            if key not in specs or specs[key].required or specs[key].default != value
+        }
+        return f" {{{', '.join(f'{key} = {text}' for key, text in shown.items())}}}" if shown else ""
+
+    def attribute(self, value: Attribute) -> str:
+        """One value; a large constant by number where that was asked for."""
+        if self.blob_names and isinstance(value, Blob) and not value.is_spelled:
+            self.blobs += 1
+            return f'blob("{self.blobs}")'
+        return spell_attribute(value)
 
 
 def _operand(op: Op, slot: int, names: dict[Value, str]) -> str:
@@ -118,15 +145,3 @@ def _operand(op: Op, slot: int, names: dict[Value, str]) -> str:
     ) else None  # fmt: skip
     optional = any(operand.name == label and operand.optional for operand in op.definition.operands)
     return f"{label}={text}" if optional or label != by_position else text
-
-
-def _attributes(op: Op) -> str:
-    specs = op.definition.attrs
-    shown = {
-        key: value
-        for key, value in op.attrs.items()
-        if key not in specs or specs[key].required or specs[key].default != value
-    }
-    if not shown:
-        return ""
-    return f" {{{', '.join(f'{key} = {spell_attribute(value)}' for key, value in shown.items())}}}"

@@ -134,3 +134,16 @@ def reasons() -> dict[str, Reason]:
     for family in FAMILIES:
         merged.update(importlib.import_module(f"leptonc.backends.tvm.lower.{family}").REASONS)
     return merged
+
+
+KernelRule = Callable[[LowerCall, Any], tirx.PrimFunc]
+"""A whole operation as one function (operands, results, scalars), given the call and the CPU."""
+
+
+def kernel_rules() -> dict[str, KernelRule]:
+    """The operations that bring a function of their own, by name."""
+    merged: dict[str, KernelRule] = {}
+    for family in FAMILIES:
+        module = importlib.import_module(f"leptonc.backends.tvm.lower.{family}")
+        merged.update(getattr(module, "KERNELS", {}))
+    return merged

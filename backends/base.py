@@ -1,0 +1,50 @@
+"""What the compiler asks of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from leptonc.ir.graph import Graph, Op
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done and how many there are."""
+
+
+@dataclass(frozen=True)
+class LibraryReport:
+    """What a build made."""
+
+    kernels: int
+    compiled: int
+    """Kernels that came from no cache."""
+    planned_bytes: int
+    """Memory of the static plan; extents that only run time knows are not in it."""
+
+
+class Backend(Protocol):
+    """A target: what it cannot do, its last rewrites, and how it makes a library."""
+
+    @property
+    def name(self) -> str:
+        """The target's name on the command line."""
+        ...
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the machine that runs the library must have."""
+        ...
+
+    def unsupported(self, op: Op) -> str:
+        """Why this operation cannot be compiled; empty if it can."""
+        ...
+
+    def prepare(self, graph: Graph, level: int) -> None:
+        """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
+        ...
+
+    def build(self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress) -> LibraryReport:
+        """Write the library of a prepared graph to `path`."""
+        ...

@@ -1,0 +1,93 @@
+"""The CPU target: generated kernels for x86-64, called by TVM's virtual machine."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leptonc.backends.base import LibraryReport, Progress
+from leptonc.backends.cpu.target import CpuTarget, required_features
+from leptonc.backends.tvm.cache import Cache
+from leptonc.backends.tvm.worker import build_in_child
+from leptonc.ir.graph import Graph, Op
+from leptonc.ir.text import print_graph
+
+CODELESS = ("const", "dims", "return", "group")
+
+
+@dataclass(frozen=True)
+class CpuBackend:
+    """Builds libraries for `cpu`; `version` is leptonc's, for the cache."""
+
+    cpu: CpuTarget
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The target's name on the command line."""
+        return "cpu"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the machine that runs the library must have."""
+        return required_features(self.cpu)
+
+    def unsupported(self, op: Op) -> str:
+        """Why this operation cannot be compiled; empty if it can."""
+        if op.name in CODELESS:
+            return ""
+        table = _abilities()
+        if op.name not in table["names"]:
+            return f"{op.name} has no kernel for this target"
+        for value in (*op.operands, *op.results):
+            if value.type.dtype not in table["dtypes"]:
+                return f"element type {value.type.dtype} has no kernels on this target"
+        reason = table["reasons"].get(op.name)
+        return reason(op) if reason is not None else ""
+
+    def prepare(self, graph: Graph, level: int) -> None:
+        """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
+        from leptonc.backends.cpu.prepare import prepare
+
+        prepare(graph, self.cpu)
+
+    def build(self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress) -> LibraryReport:
+        """Write the library of a prepared graph to `path`, from the cache where it has it."""
+        text = print_graph(graph, blob_names=True)
+        cache = Cache(cache_folder, self.version)
+        key = json.dumps({"library": text, "cpu": repr(self.cpu), "tvm": _tvm_version()})
+        found = cache.get(key)
+        if found is not None:
+            head, _, library = found.partition(b"\n")
+            path.write_bytes(library)
+            return LibraryReport(**{**json.loads(head), "compiled": 0})
+        report = build_in_child(
+            text, self.cpu, path, cache_folder=cache_folder, version=self.version,
+            jobs=len(os.sched_getaffinity(0)), progress=progress,
+        )  # fmt: skip
+        head = json.dumps({"kernels": report.kernels, "planned_bytes": report.planned_bytes})
+        cache.put(key, head.encode() + b"\n" + path.read_bytes())
+        cache.trim()
+        return report
+
+
+def _tvm_version() -> str:
+    """The version of the code generator, told without importing it."""
+    from importlib.metadata import version
+
+    return f"{version('apache-tvm')} {version('apache-tvm-ffi')}"
+
+
+@functools.cache
+def _abilities() -> Mapping[str, Any]:
+    """What kernels exist for; importing the rules takes most of a second, so only on demand."""
+    from leptonc.backends.cpu.anchors import ANCHORS
+    from leptonc.backends.tvm.lowering import TVM_DTYPE, kernel_rules, reasons, rules
+
+    names = {*rules(), *kernel_rules(), *ANCHORS}
+    return {"names": names, "dtypes": frozenset(TVM_DTYPE), "reasons": reasons()}

@@ -1,0 +1,216 @@
+# pyright: standard
+"""From a graph to one shared library: kernels, and the bytecode of the machine that calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm.relax.vm_build as vm_build
+from tvm import relax, tirx
+from tvm.relax import _ffi_api as relax_ffi
+from tvm.runtime import _ffi_api as runtime_ffi
+
+from leptonc.backends.base import LibraryReport, Progress
+from leptonc.backends.cpu.target import CpuTarget, tvm_target
+from leptonc.backends.tvm.cache import Cache
+from leptonc.backends.tvm.kernels import lower_kernel
+from leptonc.backends.tvm.module import Program, kernel_sources, relax_program
+from leptonc.backends.tvm.source import KernelSource
+from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.graph import Graph
+
+LINKERS = ("ld", "ld.lld", "cc", "gcc", "clang")
+"""Looked for in this order; the first two link directly, which is ten times faster."""
+
+
+def find_linker() -> str:
+    """The linker's path; an error that says what to install where there is none."""
+    for name in LINKERS:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    raise LeptonError(
+        f"no linker was found: looked for {', '.join(LINKERS)}",
+        notes=["install binutils (or a C compiler), or put one on PATH"],
+        code="E502",
+    )
+
+
+def build_library(
+    graph: Graph, cpu: CpuTarget, path: Path, *,
+    cache: Cache | None = None, progress: Progress | None = None, jobs: int = 1,
+) -> LibraryReport:  # fmt: skip
+    """Write the shared library of `graph`, which is in its final form, to `path`.
+
+    With `jobs` above 1 kernels are compiled in that many forked processes.
+    """
+    linker = find_linker()
+    target = tvm_target(cpu)
+    program = relax_program(graph, kernel_sources(graph))
+    with tempfile.TemporaryDirectory(prefix="leptonc-", dir=path.parent) as name:
+        folder = Path(name)
+        missing = _cached_objects(program.kernels, cpu, folder, cache)
+        _compile_all(missing, cpu, target, folder, progress, jobs)
+        for kernel, source in missing.items() if cache is not None else ():
+            cache.put(_key(source, cpu), (folder / f"{kernel}.o").read_bytes())
+        planned, machine = _machine_objects(program, target, folder)
+        _link(linker, [*machine, *(folder / f"{kernel}.o" for kernel in program.kernels)], path)
+    return LibraryReport(len(program.kernels), len(missing), planned)
+
+
+def _key(source: KernelSource, cpu: CpuTarget) -> str:
+    return json.dumps({"kernel": source.text, "cpu": repr(cpu), "tvm": tvm.__version__})
+
+
+def _cached_objects(
+    kernels: Mapping[str, KernelSource], cpu: CpuTarget, folder: Path, cache: Cache | None
+) -> dict[str, KernelSource]:
+    """Write the objects that the cache has; the kernels it does not have."""
+    missing: dict[str, KernelSource] = {}
+    for name, source in kernels.items():
+        data = cache.get(_key(source, cpu)) if cache is not None else None
+        if data is None:
+            missing[name] = source
+        else:
+            (folder / f"{name}.o").write_bytes(data)
+    return missing
+
+
+def _compile_all(
+    kernels: Mapping[str, KernelSource], cpu: CpuTarget, target: tvm.target.Target, folder: Path,
+    progress: Progress | None, jobs: int,
+) -> None:  # fmt: skip
+    """One object file a kernel. Forking is safe here: nothing of this process has started threads."""
+    todo = list(kernels.items())
+    children: list[int] = []
+    for job in range(1, min(jobs, len(todo))):
+        child = os.fork()
+        if child == 0:
+            os._exit(_compile_quietly(todo[job::jobs], cpu, target, folder))
+        children.append(child)
+    mine = todo[:: max(1, len(children) + 1)]
+    for done, (name, source) in enumerate(mine):
+        if progress is not None:
+            progress("kernels", done * (len(children) + 1), len(todo))
+        compile_kernel(source, cpu, target, folder / f"{name}.o")
+    for child in children:
+        os.waitpid(child, 0)
+    for name, source in todo:  # what a child failed to make is made here, where its error can be told
+        if not (folder / f"{name}.o").exists():
+            compile_kernel(source, cpu, target, folder / f"{name}.o")
+
+
+def _compile_quietly(
+    kernels: Iterable[tuple[str, KernelSource]], cpu: CpuTarget, target: tvm.target.Target, folder: Path
+) -> int:
+    try:
+        for name, source in kernels:
+            temporary = folder / f"{name}.part"
+            compile_kernel(source, cpu, target, temporary)
+            temporary.rename(folder / f"{name}.o")
+    except BaseException:
+        return 1
+    return 0
+
+
+def compile_kernel(source: KernelSource, cpu: CpuTarget, target: tvm.target.Target, path: Path) -> None:
+    """Write the object file of one kernel."""
+    try:
+        function = lower_kernel(source, cpu)
+        module = tvm.IRModule({source.name: function})
+        tirx.build(module, target=target).write_to_file(str(path))
+    except (LeptonBug, LeptonError):
+        raise
+    except Exception as problem:
+        lines = str(problem).strip().splitlines()
+        summary = lines[-1] if lines else type(problem).__name__
+        raise LeptonBug(
+            f"the kernel of {source.op.name} does not compile: {summary}",
+            source.op.location,
+            notes=[f"its operations:\n{source.text}"],
+        ) from problem
+
+
+def _machine_objects(program: Program, target: tvm.target.Target, folder: Path) -> tuple[int, list[Path]]:
+    """The bytes that the memory plan takes, and the objects of the bytecode and its helpers."""
+    with target:
+        module = tvm.transform.Sequential(_passes())(program.module)
+    planned = _planned_bytes(module)
+    builder = relax.ExecBuilder()
+    left = vm_build._vmcodegen(builder, module, "bytecode")
+    functions: dict[Any, Any] = dict(left.functions) or {"leptonc_unused": _unused_function()}
+    library = tirx.build(tvm.IRModule(functions), target=target)
+    executable = relax_ffi.VMLink(builder, target, library, [], {})
+    machine, bytecode = folder / "machine.o", folder / "bytecode.o"
+    library.write_to_file(str(machine))
+    runtime_ffi.ModulePackImportsToLLVM(executable, False, str(target), "").write_to_file(str(bytecode))
+    return planned, [machine, bytecode]
+
+
+def _passes() -> list[Any]:
+    """TVM's own way down to its virtual machine, without reshape recognition, which our kernels break."""
+    transform = relax.transform
+    return [
+        transform.ToNonDataflow(), transform.RemovePurityChecking(), transform.CallTIRRewrite(),
+        transform.StaticPlanBlockMemory(), transform.LowerAllocTensor(), transform.KillAfterLastUse(),
+        transform.LowerRuntimeBuiltin(), transform.ComputePrimValue(), transform.VMShapeLower(),
+        transform.AttachGlobalSymbol(),
+    ]  # fmt: skip
+
+
+def _unused_function() -> tirx.PrimFunc:
+    """TVM links no library without a function in it."""
+    from tvm.script.ir_builder import IRBuilder
+    from tvm.tirx.script import builder as T  # noqa: N812
+
+    with IRBuilder() as ib, T.prim_func():
+        T.func_name("leptonc_unused")
+        T.func_attr({"global_symbol": "leptonc_unused"})
+        T.evaluate(tirx.const(0, "int32"))
+    return ib.get()
+
+
+def _planned_bytes(module: tvm.IRModule) -> int:
+    """The sum of the storage that `main` takes, as far as it is static."""
+    total = 0
+
+    def visit(expression: Any) -> None:
+        nonlocal total
+        if isinstance(expression, relax.Call) and getattr(expression.op, "name", "") in (
+            "relax.vm.alloc_storage", "relax.memory.alloc_storage",
+        ):  # fmt: skip
+            shape = expression.args[0]
+            if isinstance(shape, relax.ShapeExpr) and all(isinstance(n, tirx.IntImm) for n in shape.values):
+                size = 1
+                for extent in shape.values:
+                    size *= int(extent)
+                total += size
+
+    for function in module.functions.values():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, visit)
+    return total
+
+
+def _link(linker: str, objects: Iterable[Path], path: Path) -> None:
+    """Join the objects; nothing of the C library is needed."""
+    direct = Path(linker).name in ("ld", "ld.lld")
+    flags = ["-z", "noexecstack", "-z", "relro", "--gc-sections"]
+    if not direct:
+        flags = ["-nostdlib", *(f"-Wl,{flag}" for flag in ("-z,noexecstack", "-z,relro", "--gc-sections"))]
+    command = [linker, "-shared", "-s", *flags, "-o", str(path), *map(str, objects)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise LeptonError(
+            f"{linker} failed with status {finished.returncode}",
+            notes=[finished.stderr.strip()[:500] or "it said nothing"],
+            code="E503",
+        )

@@ -1,0 +1,139 @@
+# pyright: standard
+"""From a kernel's graph to a TIR function, through an emitter of its own or tensor expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm import te, tirx
+
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable, LowerCall, Rule, kernel_rules, rules
+from leptonc.backends.tvm.schedule import schedule
+from leptonc.backends.tvm.source import KernelSource, is_read
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonBug
+from leptonc.ir.graph import Op, Value
+
+
+def lower_kernel(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc:
+    """The function of one kernel: parameters are the inputs, the scalars, then the outputs."""
+    from leptonc.backends.cpu.anchors import lower_anchored
+
+    function = lower_anchored(source, cpu) or _lower_opaque(source, cpu)
+    if function is not None:
+        function = _with_scalars(function, source)
+    else:
+        function = schedule(_lower_expressions(source), cpu)
+    return function.with_attr("global_symbol", source.name).with_attr("tirx.noalias", True)
+
+
+def _with_scalars(function: tirx.PrimFunc, source: KernelSource) -> tirx.PrimFunc:
+    """A function of inputs and outputs that takes the scalars in between, whether it reads them or not."""
+    known = {parameter.name: parameter for parameter in function.params}
+    scalars = [known.get(name) or tirx.Var(name, "int64") for name in source.scalars]
+    tensors = [parameter for parameter in function.params if parameter.name not in source.scalars]
+    count = len(source.inputs)
+    parameters = [*tensors[:count], *scalars, *tensors[count:]]
+    return tirx.PrimFunc(parameters, function.body, function.ret_type, function.attrs)
+
+
+def _lower_opaque(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc | None:
+    """The kernel of an operation that brings a whole function."""
+    ops = [op for op in source.graph if op.name not in ("return", "const", "dims")]
+    table = kernel_rules()
+    if len(ops) != 1 or ops[0].name not in table:
+        return None
+    dims = DimTable()
+    (op,) = ops
+    placeholders = _placeholders(source, dims)
+    tensors = {slot: placeholders[v] for slot, v in enumerate(op.operands) if v in placeholders}
+    return table[op.name](LowerCall(op, tensors, dims), cpu)
+
+
+def _placeholders(source: KernelSource, dims: DimTable) -> dict[Value, te.Tensor]:
+    found: dict[Value, te.Tensor] = {}
+    for index, value in enumerate(source.graph.inputs):
+        shape = [dims.expression(dim) for dim in value.type.shape]
+        found[value] = te.placeholder(shape, TVM_DTYPE[value.type.dtype], name=f"p{index}")
+    return found
+
+
+def _lower_expressions(source: KernelSource) -> tirx.PrimFunc:
+    """The kernel as one chain of tensor expressions."""
+    dims, table = DimTable(), rules()
+    tensors = _placeholders(source, dims)
+    parameters: list[Any] = list(tensors.values())
+    for op in source.graph:
+        if op.name != "return":
+            _lower_op(op, tensors, dims, table)
+    outputs: list[te.Tensor] = []
+    for value in source.graph.outputs:
+        tensor = tensors[value]
+        if tensor in parameters or tensor in outputs:
+            tensor = copy_of(tensor)
+        outputs.append(tensor)
+    scalars = [dims.expression(_symbol(name)) for name in source.scalars]
+    return te.create_prim_func([*parameters, *scalars, *outputs])
+
+
+def _symbol(name: str) -> Any:
+    from leptonc.ir.dims import symbol
+
+    return symbol(name)
+
+
+def copy_of(tensor: te.Tensor) -> te.Tensor:
+    """A stage that stores the same elements once more."""
+    return te.compute(tensor.shape, lambda *index: tensor[index], name="copy")
+
+
+def _lower_op(op: Op, tensors: dict[Value, te.Tensor], dims: DimTable, table: Mapping[str, Rule]) -> None:
+    if op.name == "const":
+        blob = op.attrs["value"]
+        tensors[op.result] = _constant(blob.array, op, dims)  # pyright: ignore
+        return
+    if op.name == "dims":
+        tensors[op.result] = _extents(op, dims)
+        return
+    if op.name not in table:
+        raise LeptonBug(f"{op.name} has no lowering for TVM targets", op.location)
+    given = {slot: tensors[value] for slot, value in enumerate(op.operands) if is_read(op, slot)}
+    results = table[op.name](LowerCall(op, given, dims))
+    listed = [results] if isinstance(results, te.Tensor) else list(results)
+    for value, tensor in zip(op.results, listed, strict=False):
+        tensors[value] = tensor
+
+
+def _constant(array: Array, op: Op, dims: DimTable) -> te.Tensor:
+    """A small constant written into the code."""
+    dtype = TVM_DTYPE[op.result.type.dtype]
+    numbers = [tirx.const(number.item(), dtype) for number in array.reshape(-1)]
+    return _select(numbers, array.shape, dtype, dims)
+
+
+def _extents(op: Op, dims: DimTable) -> te.Tensor:
+    """Extents as data."""
+    content = op.result.content
+    assert content is not None
+    dtype = TVM_DTYPE[op.result.type.dtype]
+    numbers = [dims.expression(dim).astype(dtype) for dim in content.reshape(-1)]
+    return _select(numbers, content.shape, dtype, dims)
+
+
+def _select(numbers: list[Any], shape: tuple[int, ...], dtype: str, dims: DimTable) -> te.Tensor:
+    extents = [dims.expression(extent) for extent in shape]
+
+    def element(*index: Any) -> Any:
+        if len(numbers) == 1:
+            return numbers[0]
+        position: Any = dims.expression(0)
+        for at, extent in zip(index, extents, strict=True):
+            position = position * extent + at
+        chosen: Any = tirx.const(0, dtype)
+        for at, number in reversed(list(enumerate(numbers))):
+            chosen = tirx.Select(position == dims.expression(at), number, chosen)
+        return chosen
+
+    return te.compute(extents, element, name="constant")

@@ -1,0 +1,299 @@
+# pyright: standard
+"""Schedule rules that are sound on every kernel made of tensor expressions.
+
+Producers are inlined where that repeats no expensive work; every remaining block gets its loops
+ordered, vectorised along the axis that lies contiguous in memory, and its outer loop shared among
+threads. What a rule cannot prove it leaves as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Expr as PrimExpr
+from tvm.ir import TensorLoad
+from tvm.s_tir.schedule import ScheduleError
+
+from leptonc.backends.cpu.target import CpuTarget
+
+REPEATABLE_NODES = 48
+"""An expression up to this size is computed again for each reader rather than stored."""
+REPEATABLE_IN_REDUCTION = 16
+"""The same, where a reduction would compute it again at each of its steps."""
+PARALLEL_ELEMENTS = 65_536
+"""Below this many steps, waking the threads costs more than they save."""
+VECTORS_IN_FLIGHT = 4
+"""Vectors of independent sums that hide the latency of an addition."""
+
+
+def schedule(function: tirx.PrimFunc, cpu: CpuTarget) -> tirx.PrimFunc:
+    """`function`, made of blocks as tensor expressions give them, with its loops arranged for `cpu`."""
+    sch = s_tir.Schedule(tvm.IRModule({"main": function}))
+    root = sch.get_sblock("root")
+    for block in sch.get_child_blocks(root):
+        _inline(sch, block)
+    for block in sch.get_child_blocks(root):
+        _arrange(sch, block, cpu)
+    return sch.mod["main"]
+
+
+def _attempt(sch: s_tir.Schedule, action: Any) -> bool:
+    """Do `action`; where its preconditions do not hold nothing happens."""
+    try:
+        action()
+    except ScheduleError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- inlining
+
+
+def _inline(sch: s_tir.Schedule, block: Any) -> None:
+    consumers = sch.get_consumers(block)
+    body = sch.get(block)
+    if not consumers or not _is_spatial(body):
+        return
+    size = _size(body.body)
+    reads = 0
+    for consumer in consumers:
+        node = sch.get(consumer)
+        reads += _reads_of(node, body.writes[0].source)
+        repeats = len(node.iter_vars) > len(body.iter_vars)
+        if repeats and not _is_spatial(node) and size > REPEATABLE_IN_REDUCTION:
+            return
+    if reads > 1 and size > REPEATABLE_NODES:
+        return
+    _attempt(sch, lambda: sch.compute_inline(block))
+
+
+def _is_spatial(block: Any) -> bool:
+    return all(iterator.iter_type == tirx.IterVar.DataPar for iterator in block.iter_vars)
+
+
+def _size(node: Any) -> int:
+    nodes: list[PrimExpr] = []
+    tvm_ffi.structural_walk(node, (PrimExpr, lambda found: nodes.append(found)))
+    return len(nodes)
+
+
+def _reads_of(block: Any, buffer: Any) -> int:
+    return sum(load.source.same_as(buffer) for load in _loads(block.body))
+
+
+def _loads(node: Any) -> list[TensorLoad]:
+    found: list[TensorLoad] = []
+    tvm_ffi.structural_walk(node, (TensorLoad, lambda load: found.append(load)))
+    return found
+
+
+# ---------------------------------------------------------------- loops
+
+
+@dataclass(frozen=True)
+class _Loops:
+    spatial: list[Any]
+    reduce: list[Any]
+
+
+def _arrange(sch: s_tir.Schedule, block: Any, cpu: CpuTarget) -> None:
+    body = sch.get(block)
+    loops = sch.get_loops(block)
+    if len(loops) != len(body.iter_vars):
+        return
+    kinds = [iterator.iter_type for iterator in body.iter_vars]
+    if any(kind not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for kind in kinds):
+        return
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    reduce = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    if not reduce:
+        _arrange_spatial(sch, block, spatial, cpu)
+    else:
+        _arrange_reduction(sch, block, _Loops(spatial, reduce), cpu)
+
+
+def _extent(sch: s_tir.Schedule, loop: Any) -> int | None:
+    extent = sch.get(loop).extent
+    return int(extent) if isinstance(extent, tirx.IntImm) else None
+
+
+def _count(sch: s_tir.Schedule, loops: Sequence[Any]) -> int:
+    """The number of steps; a loop of unknown extent counts as many."""
+    total = 1
+    for loop in loops:
+        extent = _extent(sch, loop)
+        total *= 1024 if extent is None else extent
+    return total
+
+
+def _arrange_spatial(sch: s_tir.Schedule, block: Any, loops: list[Any], cpu: CpuTarget) -> None:
+    if not loops:
+        return
+    many = _count(sch, loops) >= PARALLEL_ELEMENTS and cpu.threads > 1
+    static = all(_extent(sch, loop) is not None for loop in loops)
+    if static and len(loops) > 1 and _is_flat(sch.get(block)):
+        loops = [sch.fuse(*loops)]
+    *outer, last = loops
+    steps = _vectorize(sch, last, cpu.lanes)
+    if many:
+        shared = sch.fuse(*outer) if outer else steps
+        _attempt(sch, lambda: sch.parallel(shared))
+
+
+def _vectorize(sch: s_tir.Schedule, loop: Any, lanes: int) -> Any:
+    """Whole vectors explicitly; other extents are left to LLVM's vectoriser, which adds the tail.
+
+    Returns the loop over the vectors.
+    """
+    extent = _extent(sch, loop)
+    if extent is None or extent % lanes or extent == lanes == 1:
+        return loop
+    steps, inner = sch.split(loop, [None, lanes])
+    _attempt(sch, lambda: sch.vectorize(inner))
+    return steps
+
+
+def _is_flat(block: Any) -> bool:
+    """True where every element is computed from the elements at its own index."""
+    iterators = [iterator.var for iterator in block.iter_vars]
+    store = block.body
+    if not isinstance(store, tirx.BufferStore) or not _is_identity(store.indices, iterators):
+        return False
+    shape = store.buffer.shape
+    for load in _loads(store.value):
+        if all(isinstance(extent, tirx.IntImm) and int(extent) == 1 for extent in load.source.shape):
+            continue
+        same = len(load.source.shape) == len(shape) and all(
+            tvm_ffi.structural_equal(a, b) for a, b in zip(load.source.shape, shape, strict=True)
+        )
+        if not same or not _is_identity(load.indices, iterators):
+            return False
+    return not _uses_iterators_outside_loads(store.value, iterators)
+
+
+def _is_identity(indices: Sequence[Any], iterators: Sequence[Any]) -> bool:
+    return len(indices) == len(iterators) and all(
+        index.same_as(variable) for index, variable in zip(indices, iterators, strict=True)
+    )
+
+
+def _uses_iterators_outside_loads(value: Any, iterators: Sequence[Any]) -> bool:
+    seen: list[Any] = []
+    tvm_ffi.structural_walk(value, (tirx.Var, lambda variable: seen.append(variable)))
+    uses = sum(any(variable.same_as(iterator) for iterator in iterators) for variable in seen)
+    in_loads = sum(len(load.indices) for load in _loads(value) if _is_identity(load.indices, iterators))
+    return uses > in_loads
+
+
+# ---------------------------------------------------------------- reductions
+
+
+def _arrange_reduction(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarget) -> None:
+    body = sch.get(block)
+    if len(body.writes) != 1:
+        return
+    axis = _contiguous_axis(body)
+    parallel = cpu.threads > 1 and _count(sch, [*loops.spatial, *loops.reduce]) >= PARALLEL_ELEMENTS
+    if axis is not None and axis == _last_variable(body, tirx.IterVar.DataPar):
+        _reduce_across(sch, block, loops, cpu, parallel=parallel)
+    elif axis is not None and axis == _last_variable(body, tirx.IterVar.CommReduce):
+        _reduce_along(sch, block, loops, cpu, parallel=parallel)
+    elif parallel and loops.spatial:
+        _attempt(sch, lambda: sch.parallel(loops.spatial[0]))
+
+
+def _last_variable(block: Any, kind: int) -> str:
+    names = [iterator.var.name for iterator in block.iter_vars if iterator.iter_type == kind]
+    return names[-1] if names else ""
+
+
+def _contiguous_axis(block: Any) -> str | None:
+    """The iterator along which the reads lie contiguous, the largest tensors deciding."""
+    store = block.body
+    if not isinstance(store, tirx.BufferStore):
+        return None
+    best: tuple[int, str] | None = None
+    for load in _loads(store.value):
+        if load.source.same_as(store.buffer) or not load.indices:
+            continue
+        last = load.indices[-1]
+        for iterator in block.iter_vars:
+            if _moves_by_one(last, iterator.var):
+                rank = (len(load.indices), iterator.var.name)
+                best = max(best, rank) if best else rank
+    return best[1] if best else None
+
+
+def _moves_by_one(index: Any, variable: Any) -> bool:
+    """True where `index` is the variable, or the variable plus something without it."""
+    if index.same_as(variable):
+        return True
+    if isinstance(index, tirx.Add):
+        return _moves_by_one(index.a, variable) or _moves_by_one(index.b, variable)
+    if isinstance(index, tirx.Sub):
+        return _moves_by_one(index.a, variable)
+    return False
+
+
+def _reduce_across(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
+    """Vectors along the last kept axis, one partial result a lane."""
+    *outer, last = loops.spatial
+    extent = _extent(sch, last)
+    if extent is not None and extent % cpu.lanes == 0:
+        width = max(n for n in (1, 2, 4) if extent % (n * cpu.lanes) == 0)
+        tile, vectors, lane = sch.split(last, [None, width, cpu.lanes])
+        sch.reorder(*outer, tile, *loops.reduce, vectors, lane)
+        _attempt(sch, lambda: sch.vectorize(lane))
+        outer = [*outer, tile]
+    else:
+        sch.reorder(*outer, *loops.reduce, last)
+    if parallel and outer:
+        fused = sch.fuse(*outer)
+        _attempt(sch, lambda: sch.parallel(fused))
+    _attempt(sch, lambda: sch.decompose_reduction(block, loops.reduce[0]))
+
+
+def _reduce_along(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
+    """Vectors along the reduced axis: partial results in the lanes first, combined at the end."""
+    *others, last = loops.reduce
+    extent = _extent(sch, last)
+    width = VECTORS_IN_FLIGHT * cpu.lanes
+    while extent is not None and extent % width and width > cpu.lanes:
+        width //= 2
+    if extent is None or extent % width or extent == width or not _is_float_reduction(sch.get(block)):
+        if parallel and loops.spatial:
+            _attempt(sch, lambda: sch.parallel(loops.spatial[0]))
+        return
+    trial = sch.copy()
+    try:
+        steps, lanes = trial.split(last, [None, width])
+        partial = trial.rfactor(lanes, len(loops.spatial))
+        _arrange_partial(trial, partial, len(loops.spatial), cpu, parallel=parallel)
+    except ScheduleError:
+        return
+    _adopt(sch, trial)
+
+
+def _is_float_reduction(block: Any) -> bool:
+    return block.writes[0].source.dtype.startswith("float")
+
+
+def _arrange_partial(sch: s_tir.Schedule, partial: Any, kept: int, cpu: CpuTarget, *, parallel: bool) -> None:
+    loops = sch.get_loops(partial)
+    lane = loops[-1]
+    reduce = loops[kept:-1]
+    _, inner = sch.split(lane, [None, cpu.lanes])
+    sch.vectorize(inner)
+    if parallel and kept:
+        sch.parallel(loops[0])
+    if reduce:
+        sch.decompose_reduction(partial, reduce[0])
+
+
+def _adopt(sch: s_tir.Schedule, trial: s_tir.Schedule) -> None:
+    sch.state.replace(sch.get_sref(sch.get_sblock("root")), trial.get(trial.get_sblock("root")))

@@ -1,0 +1,115 @@
+"""The process that builds a library: it reads a job from standard input and answers in lines of JSON.
+
+TVM's memory, an abort inside LLVM and an interrupted build stay out of the process that asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from leptonc.backends.base import LibraryReport, Progress
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.location import Location
+
+
+def build_in_child(
+    text: str, cpu: CpuTarget, path: Path, *, cache_folder: Path | None, version: str, jobs: int, progress: Progress
+) -> LibraryReport:
+    """Build the library of the graph that `text` spells, in a process of its own, into `path`.
+
+    Raises the worker's own error, or LeptonBug where the worker died.
+    """
+    job = {
+        "text": text, "cpu": dataclasses.asdict(cpu), "path": str(path), "version": version, "jobs": jobs,
+        "cache": str(cache_folder) if cache_folder is not None else None,
+    }  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", "from leptonc.backends.tvm.worker import main; main()"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment, start_new_session=True,
+    ) as child:  # fmt: skip
+        try:
+            return _converse(child, json.dumps(job), progress)
+        except BaseException:
+            _kill(child)
+            raise
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """End the worker and whatever it started."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _converse(child: subprocess.Popen[str], job: str, progress: Progress) -> LibraryReport:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    try:
+        child.stdin.write(job)
+        child.stdin.close()
+    except BrokenPipeError:
+        pass
+    for line in child.stdout:
+        if not line.startswith("{"):
+            continue
+        answer: dict[str, Any] = json.loads(line)
+        if "progress" in answer:
+            progress(*answer["progress"])
+        elif "error" in answer:
+            raise _error_of(answer["error"])
+        else:
+            return LibraryReport(**answer["report"])
+    status = child.wait()
+    said = child.stderr.read().strip()[-2000:]
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    raise LeptonBug(f"the process that builds kernels {how}", notes=[said or "it said nothing"])
+
+
+def _error_of(described: Mapping[str, Any]) -> Exception:
+    kind = LeptonBug if described["bug"] else LeptonError
+    location = Location(tuple(described["nodes"]), tuple(described["rules"]))
+    return kind(described["message"], location, described["notes"], described["code"])
+
+
+def main() -> None:
+    """Do the job on standard input."""
+    job = json.loads(sys.stdin.read())
+    try:
+        report = _build(job)
+    except (LeptonError, LeptonBug) as error:
+        _answer({"error": {
+            "bug": isinstance(error, LeptonBug), "message": error.message, "notes": error.notes,
+            "code": error.code, "nodes": error.location.nodes, "rules": error.location.rules,
+        }})  # fmt: skip
+    else:
+        _answer({"report": dataclasses.asdict(report)})
+
+
+def _build(job: Mapping[str, Any]) -> LibraryReport:
+    from leptonc.backends.tvm.build import build_library
+    from leptonc.backends.tvm.cache import Cache
+    from leptonc.ir.text import parse_graph
+
+    cpu = CpuTarget(**{**job["cpu"], "features": tuple(job["cpu"]["features"])})
+    cache = Cache(Path(job["cache"]), job["version"]) if job["cache"] is not None else None
+    return build_library(
+        parse_graph(job["text"]), cpu, Path(job["path"]), cache=cache, jobs=job["jobs"],
+        progress=lambda what, done, total: _answer({"progress": [what, done, total]}),
+    )  # fmt: skip
+
+
+def _answer(message: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
