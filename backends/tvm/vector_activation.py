@@ -122,9 +122,7 @@ def gelu(x: PrimExpr) -> PrimExpr:
     """The exact GELU: x times the share of the normal distribution below x."""
     return let(
         x,
-        lambda x: let(
-            x * f32(0.5), lambda half: fma(half, erf(x * f32(math.sqrt(0.5))), half)
-        ),
+        lambda x: let(x * f32(0.5), lambda half: fma(half, erf(x * f32(math.sqrt(0.5))), half)),
     )
 
 
@@ -141,9 +139,7 @@ def gelu_tanh(x: PrimExpr) -> PrimExpr:
     slope = 2 * math.sqrt(2 / math.pi)
     return let(
         x,
-        lambda x: (
-            x * sigmoid(x * fma(f32(slope * 0.044715), x * x, f32(slope)))
-        ),
+        lambda x: x * sigmoid(x * fma(f32(slope * 0.044715), x * x, f32(slope))),
     )
 
 

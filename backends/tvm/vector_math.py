@@ -190,16 +190,14 @@ def reduced(x: PrimExpr, body: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> Prim
         x,
         lambda x: let(
             nearest(x * f32(LOG2_E)),
-            lambda k: let(
-                fma(k, f32(-LN2_LOW), fma(k, f32(-LN2_HIGH), x)), lambda r: body(k, r)
-            ),
+            lambda k: let(fma(k, f32(-LN2_LOW), fma(k, f32(-LN2_HIGH), x)), lambda r: body(k, r)),
         ),
     )
 
 
 @vectorised(tirx.exp)
 def exp(x: PrimExpr) -> PrimExpr:
-    """e to the x."""
+    """E to the x."""
     return reduced(
         clamp(x, -104.0, 89.0),
         lambda k, r: scaled(fma(exp_remainder(r), r * r, r + f32(1.0)), k),

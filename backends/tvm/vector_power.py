@@ -56,9 +56,7 @@ def log2_wide(x: PrimExpr) -> PrimExpr:
         return let(tirx.reinterpret("int32", y) - i32(0x3F3504F3), parts)
 
     tiny = x < f32(SMALLEST_NORMAL)
-    return split(
-        x * tirx.Select(tiny, f32(2.0**24), f32(1.0)), tirx.Select(tiny, i32(24), i32(0))
-    )
+    return split(x * tirx.Select(tiny, f32(2.0**24), f32(1.0)), tirx.Select(tiny, i32(24), i32(0)))
 
 
 def magnitude_power(a: PrimExpr, y: PrimExpr) -> PrimExpr:
@@ -87,9 +85,8 @@ def signed_power(x: PrimExpr, y: PrimExpr) -> PrimExpr:
         negative = tirx.reinterpret("int32", x) < i32(0)
         odd = tirx.And(tirx.EQ(nearest(y), y), tirx.NE(nearest(y * half) * two, y))
         value = tirx.Select(tirx.And(negative, odd), zero - magnitude, magnitude)
-        undefined = tirx.And(
-            tirx.And(x < zero, x > f32(-math.inf)), tirx.NE(nearest(y), y)
-        )
+        fraction = tirx.Or(tirx.NE(nearest(y), y), is_nan(y))
+        undefined = tirx.And(tirx.And(x < zero, x > f32(-math.inf)), fraction)
         return tirx.Select(undefined, f32(math.nan), value)
 
     return let(magnitude_power(absolute(x), y), signed)
@@ -101,7 +98,7 @@ def general_power(x: PrimExpr, y: PrimExpr) -> PrimExpr:
     return let(x, lambda x: let(y, lambda y: signed_power(x, y)))
 
 
-def pow(x: PrimExpr, y: PrimExpr) -> PrimExpr:  # noqa: A001
+def pow(x: PrimExpr, y: PrimExpr) -> PrimExpr:
     """`x ** y` of one type; small constant exponents become products."""
     exponent = float(y.value) if isinstance(y, tirx.FloatImm) else None
     one = tirx.const(1.0, str(x.ty))

@@ -10,7 +10,6 @@ from tvm import tirx
 from tvm.ir import Expr as PrimExpr
 
 from leptonc.backends.tvm.vector_math import (
-    LARGEST,
     absolute,
     clamp,
     exp,
@@ -24,10 +23,8 @@ from leptonc.backends.tvm.vector_math import (
     log,
     log1p,
     nearest,
-    scaled,
     vectorised,
     with_sign,
-    exp_remainder,
 )
 
 SINE = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
@@ -72,9 +69,7 @@ def sine(r: PrimExpr) -> PrimExpr:
 
 def cosine(r: PrimExpr) -> PrimExpr:
     """The cosine within pi/4."""
-    return let(
-        r * r, lambda z: fma(horner(z, COSINE) * z, z, fma(f32(-0.5), z, f32(1.0)))
-    )
+    return let(r * r, lambda z: fma(horner(z, COSINE) * z, z, fma(f32(-0.5), z, f32(1.0))))
 
 
 def circular(x: PrimExpr, phase: int) -> PrimExpr:
@@ -150,9 +145,7 @@ def asin(x: PrimExpr) -> PrimExpr:
     """The arcsine; beyond 1 not-a-number."""
 
     def body(x: PrimExpr, a: PrimExpr) -> PrimExpr:
-        outer = f32(math.pi / 2) - f32(2.0) * arcsine_core(
-            tirx.sqrt(f32(0.5) * (f32(1.0) - a))
-        )
+        outer = f32(math.pi / 2) - f32(2.0) * arcsine_core(tirx.sqrt(f32(0.5) * (f32(1.0) - a)))
         return with_sign(tirx.Select(a > f32(0.5), outer, arcsine_core(a)), x)
 
     return let(x, lambda x: let(absolute(x), lambda a: body(x, a)))
@@ -175,15 +168,11 @@ def atan(x: PrimExpr) -> PrimExpr:
     """The arctangent."""
 
     def core(base: PrimExpr, t: PrimExpr) -> PrimExpr:
-        return let(t, lambda t: base + let(
-            t * t, lambda z: fma(horner(z, ARCTANGENT) * z, t, t)
-        ))
+        return let(t, lambda t: base + let(t * t, lambda z: fma(horner(z, ARCTANGENT) * z, t, t)))
 
     def body(x: PrimExpr, a: PrimExpr) -> PrimExpr:
         large, middle = a > f32(2.414213562373095), a > f32(0.4142135623730950)
-        base = tirx.Select(
-            large, f32(math.pi / 2), tirx.Select(middle, f32(math.pi / 4), f32(0.0))
-        )
+        base = tirx.Select(large, f32(math.pi / 2), tirx.Select(middle, f32(math.pi / 4), f32(0.0)))
         above = tirx.Select(large, f32(-1.0), tirx.Select(middle, a - f32(1.0), a))
         below = tirx.Select(large, a, tirx.Select(middle, a + f32(1.0), f32(1.0)))
         return with_sign(core(base, above / below), x)
