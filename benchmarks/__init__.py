@@ -1,0 +1,1 @@
+"""Measurements of leptonc on real models, and their results."""

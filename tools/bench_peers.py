@@ -1,0 +1,79 @@
+# pyright: standard
+"""The runtimes that leptonc is measured against, each on one thread."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from leptonc.ir.diagnostics import LeptonError
+
+Outputs = Mapping[str, NDArray[Any]]
+Run = Callable[[Outputs], Outputs]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another runtime: which package it is, and how it loads a model."""
+
+    package: str
+    loader: Callable[[Path], Run]
+
+    def version(self) -> str:
+        """The installed version; says how to install the peer where it is missing."""
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            raise LeptonError(
+                f"{self.package} is not installed, so there is nothing to measure against",
+                notes=[f"install it with pip install {self.package}"],
+                code="E801",
+            ) from None
+
+    def load(self, model: Path) -> Run:
+        """Load the model, ready to run."""
+        return self.loader(model)
+
+
+def reference(model: Path, feeds: Outputs) -> Outputs:
+    """The outputs by onnxruntime with its graph optimisation off."""
+    PEERS["ort"].version()
+    return _onnxruntime(model, optimise=False)(feeds)
+
+
+def _onnxruntime(model: Path, *, optimise: bool = True) -> Run:
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def _openvino(model: Path) -> Run:
+    openvino = importlib.import_module("openvino")
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(str(model), "CPU", settings).create_infer_request()
+    names = [output.any_name for output in request.model_outputs]
+
+    def run(feeds: Outputs) -> Outputs:
+        results = request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        return dict(zip(names, (results[index] for index in range(len(names))), strict=True))
+
+    return run
+
+
+PEERS = {
+    "ort": Peer("onnxruntime", _onnxruntime),
+    "openvino": Peer("openvino", _openvino),
+}
