@@ -11,13 +11,13 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, floordiv, maximum
 from leptonc.ir.ops.broadcasting import FLOATS, check_dtype, check_same_dtype
+from leptonc.ir.ops.extents import differ, natural
 from leptonc.ir.ops.windows import (
     WINDOW_ATTRS,
     Window,
     auto_pad_of,
     ints_of,
     kernel_of,
-    natural,
     padded,
     per_axis,
     reach,
@@ -29,11 +29,6 @@ from leptonc.ir.table import Arguments, Attr, Evaluation, Inference, Trait, defi
 from leptonc.ir.types import DType, TensorType
 
 CONV_ATTRS = {**WINDOW_ATTRS, "group": Attr("int", 1)}
-
-
-def differ(a: Dim, b: Dim) -> bool:
-    """True where both extents are known and not equal."""
-    return isinstance(a, int) and isinstance(b, int) and a != b
 
 
 def group_of(call: Arguments[Any]) -> int:

@@ -20,7 +20,7 @@ from leptonc.ir.ops.broadcasting import (
     check_same_dtype,
     shown_shape,
 )
-from leptonc.ir.ops.windows import natural
+from leptonc.ir.ops.extents import natural
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
 

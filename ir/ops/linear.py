@@ -12,13 +12,12 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim
 from leptonc.ir.ops.broadcasting import (
     FLOATS,
-    broadcast_dims,
     broadcast_shapes,
     check_dtype,
     check_same_dtype,
     shown_shape,
 )  # fmt: skip
-from leptonc.ir.ops.windows import natural
+from leptonc.ir.ops.extents import broadcasts_to, differ, natural
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
 
@@ -45,7 +44,7 @@ def matmul_shape(name: str, a: Sequence[Dim], b: Sequence[Dim]) -> tuple[Dim, ..
 def matrix_product(a: Array, b: Array) -> Array:
     """Numpy's matrix product in the operands' natural precision, narrowed back."""
     wide = natural(a.dtype)
-    return np.matmul(a.astype(wide), b.astype(wide)).astype(a.dtype)
+    return np.asarray(np.matmul(a.astype(wide), b.astype(wide))).astype(a.dtype)
 
 
 def _matmul_infer(call: Inference) -> TensorType:
@@ -71,21 +70,11 @@ def _gemm_infer(call: Inference) -> TensorType:
     right = b.shape[::-1] if call.int("transB") else b.shape
     shape = matmul_shape("gemm", left, right)
     bias = call.type("bias")
-    if bias is not None and (
-        bias.rank > 2 or len(broadcast_shapes(shape, bias.shape)) != 2 or _widens(bias.shape, shape)
-    ):
+    if bias is not None and not broadcasts_to(bias.shape, shape):
         raise LeptonError(
             f"gemm: the bias {bias} does not broadcast to {shown_shape(shape)}", code="E103"
         )
     return TensorType(dtype, shape)
-
-
-def _widens(shape: Sequence[Dim], target: Sequence[Dim]) -> bool:
-    """True where broadcasting `shape` against `target` would enlarge the target."""
-    return any(
-        dim == 1 and other != 1 and isinstance(other, int)
-        for dim, other in zip(target[::-1], shape[::-1], strict=False)
-    )
 
 
 def _gemm_evaluate(call: Evaluation) -> Array:
@@ -117,9 +106,7 @@ def _linear_infer(call: Inference) -> TensorType:
         raise LeptonError(f"linear: the weight {w} should be a matrix", code="E103")
     weight = w.shape[::-1] if call.attrs["transposed"] else w.shape
     shape = matmul_shape("linear", x.shape, weight)
-    if bias is not None and (
-        bias.rank != 1 or broadcast_dims(bias.shape[0], weight[1]) != weight[1]
-    ):
+    if bias is not None and (bias.rank != 1 or differ(bias.shape[0], weight[1])):
         raise LeptonError(f"linear: the bias {bias} should hold {weight[1]} numbers", code="E103")
     return TensorType(dtype, shape)
 
@@ -128,7 +115,7 @@ def _linear_evaluate(call: Evaluation) -> Array:
     x, w, bias = call[0], call[1], call.get("bias")
     wide = natural(x.dtype)
     y = np.matmul(x.astype(wide), (w.T if call.attrs["transposed"] else w).astype(wide))
-    return (y if bias is None else y + bias.astype(wide)).astype(x.dtype)
+    return np.asarray(y if bias is None else y + bias.astype(wide)).astype(x.dtype)
 
 
 LINEAR = define(
@@ -159,7 +146,9 @@ def _fused_evaluate(call: Evaluation) -> Array:
         for x, side in zip(call.items, "AB", strict=True)
     )
     wide = natural(a.dtype)
-    return (np.matmul(a.astype(wide), b.astype(wide)) * call.float("alpha")).astype(a.dtype)
+    return np.asarray(np.matmul(a.astype(wide), b.astype(wide)) * call.float("alpha")).astype(
+        a.dtype
+    )
 
 
 FUSED_MATMUL = define(

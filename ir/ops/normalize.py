@@ -11,14 +11,13 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim
 from leptonc.ir.ops.broadcasting import (
     FLOATS,
-    broadcast_shapes,
     check_dtype,
     check_same_dtype,
     normalized_axis,
     shown_shape,
 )  # fmt: skip
 from leptonc.ir.ops.conv import check_channel_vector, check_divisible
-from leptonc.ir.ops.windows import natural
+from leptonc.ir.ops.extents import broadcasts_to, natural
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
 
@@ -147,7 +146,7 @@ def trailing_axes(call: Inference, names: Sequence[str]) -> tuple[int, TensorTyp
     axis = normalized_axis(call, call.int("axis"), x.rank)
     for name in names:
         type = call.type(name)
-        if type is not None and broadcast_shapes(x.shape, type.shape) != x.shape:
+        if type is not None and not broadcasts_to(type.shape, x.shape):
             raise LeptonError(
                 f"{call.definition.name}: {name} {type} does not broadcast to {shown_shape(x.shape)}",
                 code="E103",

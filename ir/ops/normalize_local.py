@@ -7,7 +7,7 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.ops.broadcasting import FLOATS, check_dtype, normalized_axis
-from leptonc.ir.ops.windows import natural
+from leptonc.ir.ops.extents import natural
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
 

@@ -11,11 +11,11 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, maximum
 from leptonc.ir.ops.broadcasting import FLOATS, check_dtype
+from leptonc.ir.ops.extents import natural
 from leptonc.ir.ops.windows import (
     WINDOW_ATTRS,
     Window,
     ints_of,
-    natural,
     padded,
     per_axis,
     pool_kernel,

@@ -6,7 +6,7 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.ops.broadcasting import FLOATS, check_dtype, normalized_axis
-from leptonc.ir.ops.windows import natural
+from leptonc.ir.ops.extents import natural
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
 
@@ -21,7 +21,7 @@ def _along_axis(call: Inference) -> TensorType:
 
 def _shifted(x: Array, axis: int) -> Array:
     wide = x.astype(natural(x.dtype))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return wide - wide.max(axis=axis, keepdims=True, initial=-np.inf)
 
 

@@ -215,10 +215,3 @@ def valid_counts(window: Window, spatial: Sequence[int], *, with_padding: bool) 
         shape[axis] = -1
         total = total * inside.sum(axis=1).reshape(shape)
     return total
-
-
-def natural(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The element type that sums of products of `dtype` are computed in."""
-    if dtype.kind in "iuc" or (dtype.kind == "f" and dtype.itemsize >= 4):
-        return dtype
-    return np.dtype(np.float32)
