@@ -33,7 +33,7 @@ def content_of(value: Value) -> Content | None:
 
 
 def known_integers(call: Inference, name: str) -> tuple[int, ...] | None:
-    """The elements of an operand where all are known integers; None where it is absent or unknown."""
+    """The elements of an operand, None where not all of them are known integers."""
     value = call.get(name)
     content = content_of(value) if value is not None else None
     if content is None:
@@ -136,7 +136,7 @@ def absolute(a: Dim) -> Dim:
 
 
 def divide(a: Dim, b: Dim) -> Dim | None:
-    """`a / b` rounded towards zero as ONNX divides integers; by a size that may be 0 as if it were 1 or more."""
+    """`a / b` rounded towards zero, as ONNX does; a size that may be 0 divides as if it were 1."""
     if b == 0:
         return None
     if bounds(b)[1] <= 0:
@@ -225,7 +225,7 @@ def choose(condition: Dim, a: Dim, b: Dim) -> Dim | None:
 
 
 def reduced(function: Callable[[Sequence[Dim]], Dim | None]) -> Contents:
-    """The content of a reduction row (operands ``x``, ``axes?``; attributes ``keepdims``, ``noop_with_empty_axes``)."""
+    """The content of a reduction row with an operand ``axes?`` and the attributes of ONNX."""
 
     def content(call: Inference) -> Content | None:
         known = content_of(call[0])

@@ -80,16 +80,21 @@ def _gather_elements_infer(call: Inference) -> TensorType:
 def _gather_elements_evaluate(call: Evaluation) -> Array:
     data, indices = call[0], call[1]
     axis = call.int("axis") % data.ndim
-    places = list(np.indices(indices.shape, sparse=True))
+    places: list[Array] = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
     places[axis] = np.where(indices < 0, indices + data.shape[axis], indices)
     return data[tuple(places)]
 
 
 define(
-    "gather_elements(x, indices)", "For each index the element at its own place, but at the index along `axis`.",
-    infer=_gather_elements_infer, evaluate=_gather_elements_evaluate,
-    attrs={"axis": Attr("int", 0)}, traits=[Trait.INJECTIVE], onnx="GatherElements", since=13,
-)  # fmt: skip
+    "gather_elements(x, indices)",
+    "For each index the element at its own place, but at the index along `axis`.",
+    infer=_gather_elements_infer,
+    evaluate=_gather_elements_evaluate,
+    attrs={"axis": Attr("int", 0)},
+    traits=[Trait.INJECTIVE],
+    onnx="GatherElements",
+    since=13,
+)
 
 
 def nd_depth(call: Inference, data: TensorType, indices: TensorType, batch: int) -> int:
@@ -102,9 +107,11 @@ def nd_depth(call: Inference, data: TensorType, indices: TensorType, batch: int)
         )
     if depth > data.rank - batch:
         raise LeptonError(
-            f"{call.definition.name}: index tuples of {depth} elements for {data} with {batch} batch dimensions",
-            notes=[f"they should have at most {data.rank - batch}"], code="E103",
-        )  # fmt: skip
+            f"{call.definition.name}: index tuples of {depth} elements for {data} with {batch} "
+            "batch dimensions",
+            notes=[f"they should have at most {data.rank - batch}"],
+            code="E103",
+        )
     known = call.constant("indices")
     for at in range(depth if known is not None else 0):
         column = None if known is None else known[..., at]
@@ -123,7 +130,8 @@ def _gather_nd_infer(call: Inference) -> TensorType:
     for axis in range(batch):
         if differ(data.shape[axis], indices.shape[axis]):
             raise LeptonError(
-                f"gather_nd: batch dimension {axis} is {data.shape[axis]} and {indices.shape[axis]}, should be equal",
+                f"gather_nd: batch dimension {axis} is {data.shape[axis]} and "
+                f"{indices.shape[axis]}, should be equal",
                 code="E103",
             )
     return data.with_shape(*indices.shape[:-1], *data.shape[batch + depth :])
@@ -131,15 +139,20 @@ def _gather_nd_infer(call: Inference) -> TensorType:
 
 def _gather_nd_evaluate(call: Evaluation) -> Array:
     data, indices, batch = call[0], call[1], call.int("batch_dims")
-    lead = np.indices(indices.shape[:-1], sparse=True)[:batch] if batch else ()
+    lead: list[Array] = list(np.ogrid[tuple(slice(n) for n in indices.shape[:-1])])[:batch]
     return data[(*lead, *np.moveaxis(indices, -1, 0))]
 
 
 define(
-    "gather_nd(x, indices)", "Slices of the operand at index tuples, element by element over `batch_dims` dimensions.",
-    infer=_gather_nd_infer, evaluate=_gather_nd_evaluate,
-    attrs={"batch_dims": Attr("int", 0)}, traits=[Trait.INJECTIVE], onnx="GatherND", since=13,
-)  # fmt: skip
+    "gather_nd(x, indices)",
+    "Slices of the operand at index tuples, element by element over `batch_dims` dimensions.",
+    infer=_gather_nd_infer,
+    evaluate=_gather_nd_evaluate,
+    attrs={"batch_dims": Attr("int", 0)},
+    traits=[Trait.INJECTIVE],
+    onnx="GatherND",
+    since=13,
+)
 
 
 def _reverse_infer(call: Inference) -> TensorType:
@@ -147,12 +160,14 @@ def _reverse_infer(call: Inference) -> TensorType:
     batch, time = call.int("batch_axis"), call.int("time_axis")
     if {batch, time} != {0, 1} or data.rank < 2:
         raise LeptonError(
-            f"reverse_sequence: batch_axis {batch} and time_axis {time} of {data} should be 0 and 1",
+            f"reverse_sequence: batch_axis {batch} and time_axis {time} of {data} should be 0 and "
+            "1",
             code="E108",
         )
     if lengths.rank != 1 or differ(lengths.shape[0], data.shape[batch]):
         raise LeptonError(
-            f"reverse_sequence: sequence_lens is {lengths}, should have {data.shape[batch]} elements",
+            f"reverse_sequence: sequence_lens is {lengths}, should have {data.shape[batch]} "
+            "elements",
             code="E103",
         )
     return data
@@ -168,8 +183,12 @@ def _reverse_evaluate(call: Evaluation) -> Array:
 
 
 define(
-    "reverse_sequence(x, sequence_lens)", "The first `sequence_lens` steps of each batch element reversed.",
-    infer=_reverse_infer, evaluate=_reverse_evaluate,
+    "reverse_sequence(x, sequence_lens)",
+    "The first `sequence_lens` steps of each batch element reversed.",
+    infer=_reverse_infer,
+    evaluate=_reverse_evaluate,
     attrs={"batch_axis": Attr("int", 1), "time_axis": Attr("int", 0)},
-    traits=[Trait.INJECTIVE], onnx="ReverseSequence", since=28,
-)  # fmt: skip
+    traits=[Trait.INJECTIVE],
+    onnx="ReverseSequence",
+    since=28,
+)

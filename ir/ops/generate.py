@@ -101,7 +101,7 @@ def _range_evaluate(call: Evaluation) -> Array:
     wide = (
         np.float64 if call.attrs["stash_type"] is DType.F64 or dtype == np.float64 else np.float32
     )
-    return (wide(start) + np.arange(count).astype(wide) * wide(delta)).astype(dtype)
+    return (start.astype(wide) + np.arange(count).astype(wide) * delta.astype(wide)).astype(dtype)
 
 
 def _range_content(call: Inference) -> Content | None:
@@ -114,10 +114,16 @@ def _range_content(call: Inference) -> Content | None:
 
 
 define(
-    "range(start!, limit!, delta!)", "From `start` to before `limit` in steps of `delta`.",
-    infer=_range_infer, evaluate=_range_evaluate, content=_range_content,
-    attrs={"stash_type": Attr("dtype", DType.F32)}, traits=[Trait.INJECTIVE], onnx="Range", since=27,
-)  # fmt: skip
+    "range(start!, limit!, delta!)",
+    "From `start` to before `limit` in steps of `delta`.",
+    infer=_range_infer,
+    evaluate=_range_evaluate,
+    content=_range_content,
+    attrs={"stash_type": Attr("dtype", DType.F32)},
+    traits=[Trait.INJECTIVE],
+    onnx="Range",
+    since=27,
+)
 
 
 def _eye_infer(call: Inference) -> TensorType:
@@ -174,7 +180,12 @@ def _one_hot_evaluate(call: Evaluation) -> Array:
 
 
 define(
-    "one_hot(indices, depth!, values)", "The second of `values` where `axis` is at the index, the first elsewhere.",
-    infer=_one_hot_infer, evaluate=_one_hot_evaluate, attrs={"axis": Attr("int", -1)},
-    traits=[Trait.INJECTIVE], onnx="OneHot", since=28,
-)  # fmt: skip
+    "one_hot(indices, depth!, values)",
+    "The second of `values` where `axis` is at the index, the first elsewhere.",
+    infer=_one_hot_infer,
+    evaluate=_one_hot_evaluate,
+    attrs={"axis": Attr("int", -1)},
+    traits=[Trait.INJECTIVE],
+    onnx="OneHot",
+    since=28,
+)

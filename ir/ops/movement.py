@@ -8,7 +8,7 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim, bounds, floordiv, minimum
+from leptonc.ir.dims import Dim, bounds, minimum
 from leptonc.ir.ops.broadcasting import broadcast_shapes, check_same_dtype
 from leptonc.ir.ops.contents import content_of, moved, required_integers
 from leptonc.ir.ops.shape import normalized_axes
@@ -92,7 +92,7 @@ define(
 
 
 def pad_widths(call: Inference) -> list[tuple[Dim, Dim]] | None:
-    """What a `pad` adds before and after each axis (removes, where negative); None where unknown."""
+    """What a `pad` adds before and after each axis, less than 0 to remove; None where unknown."""
     rank, content = call[0].type.rank, content_of(call[1])
     axes: Sequence[int] = range(rank)
     if call.get("axes") is not None:
@@ -147,7 +147,7 @@ def _pad_evaluate(call: Evaluation) -> Array:
         return _framed(x, widths, call.get("constant_value"))
     kept = [slice(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True)]
     added = [(max(before, 0), max(after, 0)) for before, after in widths]
-    return np.pad(x[tuple(kept)], added, mode)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return np.asarray(np.pad(x[tuple(kept)], added, mode))  # pyright: ignore
 
 
 def _framed(x: Array, widths: Sequence[tuple[int, int]], value: Array | None) -> Array:
@@ -165,11 +165,16 @@ def _framed(x: Array, widths: Sequence[tuple[int, int]], value: Array | None) ->
 
 define(
     "pad(x, pads!, constant_value?, axes?!)",
-    "Elements added around the operand: a constant, or by `mode` its edge, its reflection or itself again. "
+    "Elements added around the operand: a constant, or by `mode` its edge, its reflection or "
+    "itself again. "
     "Negative pads remove elements first.",
-    infer=_pad_infer, evaluate=_pad_evaluate,
-    attrs={"mode": Attr("str", "constant")}, traits=[Trait.INJECTIVE], onnx="Pad", since=25,
-)  # fmt: skip
+    infer=_pad_infer,
+    evaluate=_pad_evaluate,
+    attrs={"mode": Attr("str", "constant")},
+    traits=[Trait.INJECTIVE],
+    onnx="Pad",
+    since=25,
+)
 
 
 def _trilu_infer(call: Inference) -> TensorType:
@@ -183,115 +188,21 @@ def _trilu_infer(call: Inference) -> TensorType:
 def _trilu_evaluate(call: Evaluation) -> Array:
     k = call.get("k")
     offset = int(k.reshape(())) if k is not None else 0
-    rows, columns = np.indices(call[0].shape[-2:], sparse=True)
-    kept = columns - rows >= offset if call.int("upper") else columns - rows <= offset
+    height, width = call[0].shape[-2:]
+    if call.int("upper"):
+        kept = ~np.tri(height, width, offset - 1, dtype=bool)
+    else:
+        kept = np.tri(height, width, offset, dtype=bool)
     return np.where(kept, call[0], np.zeros((), call[0].dtype))
 
 
 define(
-    "trilu(x, k?!)", "The upper (or lower) triangle of the last two dimensions, from diagonal `k`; 0 elsewhere.",
-    infer=_trilu_infer, evaluate=_trilu_evaluate,
-    attrs={"upper": Attr("int", 1)}, traits=[Trait.INJECTIVE], onnx="Trilu", since=14,
-)  # fmt: skip
-
-
-def _block(call: Inference | Evaluation) -> tuple[int, bool]:
-    size, mode = call.int("blocksize"), call.str("mode")
-    if size < 1 or mode not in ("DCR", "CRD"):
-        raise LeptonError(
-            f"{call.definition.name}: blocksize {size} and mode {mode!r}, should be at least 1 and DCR or CRD",
-            code="E108",
-        )
-    return size, mode == "DCR"
-
-
-def _blocks_infer(call: Inference) -> TensorType:
-    type, (size, _) = call[0].type, _block(call)
-    if type.rank != 4:
-        raise LeptonError(
-            f"{call.definition.name} of {type}, should have 4 dimensions", code="E103"
-        )
-    batch, channels, height, width = type.shape
-    divided: list[tuple[Dim, int]] = [(height, size), (width, size)]
-    if call.definition.name == "depth_to_space":
-        divided = [(channels, size * size)]
-    for dim, by in divided:
-        if isinstance(dim, int) and dim % by:
-            raise LeptonError(
-                f"{call.definition.name}: an extent of {dim} is no multiple of {by}", code="E103"
-            )
-    if call.definition.name == "depth_to_space":
-        return type.with_shape(batch, floordiv(channels, size * size), height * size, width * size)
-    return type.with_shape(
-        batch, channels * (size * size), floordiv(height, size), floordiv(width, size)
-    )
-
-
-def _depth_to_space(call: Evaluation) -> Array:
-    (n, c, h, w), (size, depth_first) = call[0].shape, _block(call)
-    inner = c // (size * size)
-    if depth_first:
-        parts = call[0].reshape(n, size, size, inner, h, w).transpose(0, 3, 4, 1, 5, 2)
-    else:
-        parts = call[0].reshape(n, inner, size, size, h, w).transpose(0, 1, 4, 2, 5, 3)
-    return parts.reshape(n, inner, h * size, w * size)
-
-
-def _space_to_depth(call: Evaluation) -> Array:
-    (n, c, h, w), (size, depth_first) = call[0].shape, _block(call)
-    parts = call[0].reshape(n, c, h // size, size, w // size, size)
-    order = (0, 3, 5, 1, 2, 4) if depth_first else (0, 1, 3, 5, 2, 4)
-    return parts.transpose(order).reshape(n, c * size * size, h // size, w // size)
-
-
-BLOCK_ATTRS = {"blocksize": Attr("int", required=True), "mode": Attr("str", "DCR")}
-
-define(
-    "depth_to_space(x)", "Channels moved into blocks of the image; `mode` says which channels make a block.",
-    infer=_blocks_infer, evaluate=_depth_to_space, attrs=BLOCK_ATTRS,
-    traits=[Trait.INJECTIVE], onnx="DepthToSpace", since=28,
-)  # fmt: skip
-
-define(
-    "space_to_depth(x)", "Blocks of the image moved into channels; `mode` says where they go.",
-    infer=_blocks_infer, evaluate=_space_to_depth, attrs=BLOCK_ATTRS,
-    traits=[Trait.INJECTIVE], onnx="SpaceToDepth", since=28,
-)  # fmt: skip
-
-
-def _crop_infer(call: Inference) -> TensorType:
-    type, axes = call[0].type, cropped_axes(call)
-    shape = list(type.shape)
-    for axis, dim in zip(axes, wanted_extents(call, "shape", len(axes)), strict=True):
-        shape[axis] = dim
-    return type.with_shape(*shape)
-
-
-def cropped_axes(call: Inference) -> tuple[int, ...]:
-    """The axes that a `center_crop_pad` changes."""
-    axes = call.ints("axes")
-    return (
-        tuple(range(call[0].type.rank))
-        if axes is None
-        else normalized_axes(call, axes, call[0].type.rank)
-    )
-
-
-def _crop_evaluate(call: Evaluation) -> Array:
-    x, axes = call[0], call.ints("axes")
-    where = range(x.ndim) if axes is None else [axis % x.ndim for axis in axes]
-    for axis, extent in zip(where, call[1], strict=True):
-        rest = int(extent) - x.shape[axis]
-        if rest < 0:
-            x = np.take(x, range(-rest // 2, -rest // 2 + int(extent)), axis)
-        widths = [(0, 0)] * x.ndim
-        widths[axis] = (max(rest, 0) // 2, max(rest, 0) - max(rest, 0) // 2)
-        x = np.pad(x, widths)
-    return x
-
-
-define(
-    "center_crop_pad(x, shape!)", "The middle of the operand cut out, or zeros around it, to give `axes` the extents `shape`.",
-    infer=_crop_infer, evaluate=_crop_evaluate,
-    attrs={"axes": Attr("ints")}, traits=[Trait.INJECTIVE], onnx="CenterCropPad", since=18,
-)  # fmt: skip
+    "trilu(x, k?!)",
+    "The upper (or lower) triangle of the last two dimensions, from diagonal `k`; 0 elsewhere.",
+    infer=_trilu_infer,
+    evaluate=_trilu_evaluate,
+    attrs={"upper": Attr("int", 1)},
+    traits=[Trait.INJECTIVE],
+    onnx="Trilu",
+    since=14,
+)

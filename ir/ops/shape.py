@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -137,11 +138,16 @@ def _reshape_evaluate(call: Evaluation) -> Array:
 
 define(
     "reshape(x, shape!)",
-    "The same elements in row-major order with another shape; 0 keeps an extent unless `allowzero`, -1 is computed.",
+    "The same elements in row-major order with another shape; 0 keeps an extent unless "
+    "`allowzero`, -1 is computed.",
     infer=lambda call: call[0].type.with_shape(*reshaped(call)),
-    evaluate=_reshape_evaluate, content=moved(_reshape_evaluate, "x"),
-    attrs={"allowzero": Attr("int", 0)}, traits=VIEW, onnx="Reshape", since=25,
-)  # fmt: skip
+    evaluate=_reshape_evaluate,
+    content=moved(_reshape_evaluate, "x"),
+    attrs={"allowzero": Attr("int", 0)},
+    traits=VIEW,
+    onnx="Reshape",
+    since=25,
+)
 
 
 def _flatten_infer(call: Inference) -> TensorType:
@@ -154,8 +160,7 @@ def _flatten_infer(call: Inference) -> TensorType:
 def _flatten_evaluate(call: Evaluation) -> Array:
     axis = call.int("axis")
     head = call[0].shape[:axis]
-    rows = int(np.prod(head))
-    return call[0].reshape(rows, int(np.prod(call[0].shape[len(head) :])))
+    return call[0].reshape(math.prod(head), math.prod(call[0].shape[len(head) :]))
 
 
 define(
@@ -187,7 +192,7 @@ def _squeeze_infer(call: Inference) -> TensorType:
 
 def _squeeze_evaluate(call: Evaluation) -> Array:
     axes = call.get("axes")
-    return np.squeeze(call[0], None if axes is None else tuple(int(axis) for axis in axes))
+    return np.squeeze(call[0], None if axes is None else tuple(map(int, axes.tolist())))
 
 
 define(
@@ -241,8 +246,15 @@ def _transpose_evaluate(call: Evaluation) -> Array:
 
 
 define(
-    "transpose(x)", "Dimensions in the order `perm`; reversed by default.",
-    infer=lambda call: call[0].type.with_shape(*(call[0].type.shape[axis] for axis in permutation(call))),
-    evaluate=_transpose_evaluate, content=moved(_transpose_evaluate, "x"),
-    attrs={"perm": Attr("ints")}, traits=[Trait.INJECTIVE], onnx="Transpose", since=25,
-)  # fmt: skip
+    "transpose(x)",
+    "Dimensions in the order `perm`; reversed by default.",
+    infer=lambda call: call[0].type.with_shape(
+        *(call[0].type.shape[axis] for axis in permutation(call))
+    ),
+    evaluate=_transpose_evaluate,
+    content=moved(_transpose_evaluate, "x"),
+    attrs={"perm": Attr("ints")},
+    traits=[Trait.INJECTIVE],
+    onnx="Transpose",
+    since=25,
+)

@@ -115,16 +115,21 @@ def _split_evaluate(call: Evaluation) -> list[Array]:
 
 define(
     "split(x, split?!)",
-    "Consecutive parts along `axis`: of the extents `split`, or `num_outputs` equal ones with a smaller last.",
-    infer=_split_infer, evaluate=_split_evaluate, content=moved(_split_evaluate, "x"),
+    "Consecutive parts along `axis`: of the extents `split`, or `num_outputs` equal ones with a "
+    "smaller last.",
+    infer=_split_infer,
+    evaluate=_split_evaluate,
+    content=moved(_split_evaluate, "x"),
     attrs={"axis": Attr("int", 0), "num_outputs": Attr("int")},
-    traits=[Trait.INJECTIVE], onnx="Split", since=18,
-)  # fmt: skip
+    traits=[Trait.INJECTIVE],
+    onnx="Split",
+    since=18,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What `slice` takes along one axis: result element `i` is operand element ``start + i * step``."""
+    """What `slice` takes along one axis: as element `i` the one at ``start + i * step``."""
 
     start: Dim
     step: int
@@ -252,7 +257,12 @@ def _slice_evaluate(call: Evaluation) -> Array:
 
 define(
     "slice(x, starts!, ends!, axes?!, steps?!)",
-    "From `starts` to before `ends` in `steps` along `axes`; negative bounds count from the end and all are clamped.",
-    infer=_slice_infer, evaluate=_slice_evaluate, content=moved(_slice_evaluate, "x"),
-    traits=[Trait.INJECTIVE], onnx="Slice", since=13,
-)  # fmt: skip
+    "From `starts` to before `ends` in `steps` along `axes`; negative bounds count from the end "
+    "and all are clamped.",
+    infer=_slice_infer,
+    evaluate=_slice_evaluate,
+    content=moved(_slice_evaluate, "x"),
+    traits=[Trait.INJECTIVE],
+    onnx="Slice",
+    since=13,
+)
