@@ -1,0 +1,34 @@
+"""What passed of onnx's conformance suites keeps passing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leptonc.tools.conformance import KNOWN, read_known
+
+ROOT = Path(__file__).parents[1]
+AT_LEAST = {"compiled": 1000, "interpreter": 1000}
+
+
+@pytest.mark.parametrize("column", ["compiled", "interpreter"])
+def test_no_test_falls_that_is_known_to_pass(column: str, tmp_path: Path) -> None:
+    options = [f"--{column}-only", "--known-only", "--report", str(tmp_path / "failures.json")]
+    done = subprocess.run(
+        [sys.executable, "-m", "leptonc.tools.conformance", "--jobs", "1", *options],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "compiler")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("column", AT_LEAST)
+def test_the_list_of_passing_tests_is_long(column: str) -> None:
+    assert len(read_known(ROOT / KNOWN)[column]["node"]) >= AT_LEAST[column]
