@@ -30,7 +30,7 @@ assert not loaded, loaded
 
 
 def run_in_a_fresh_process(artefact: Path, cases: list[Path]) -> list[dict[str, np.ndarray]]:
-    """The outputs of each case, by a process that loads the artefact and nothing of the compiler."""
+    """The outputs of each case, by a process that loads the artefact alone."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(artefact), *map(str, cases)],
         env={**os.environ, "PYTHONPATH": COMPILER},
