@@ -11,6 +11,11 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.passes.base import Pass
 
 BUILTIN: Mapping[str, str] = MappingProxyType({
+    "eliminate-common-subexpressions":
+        "leptonc.passes.cleanup.eliminate_common_subexpressions:EliminateCommonSubexpressions",
+    "eliminate-dead-code": "leptonc.passes.cleanup.eliminate_dead_code:EliminateDeadCode",
+    "fold-constants": "leptonc.passes.cleanup.fold_constants:FoldConstants",
+    "group-operations": "leptonc.passes.fusion.group_operations:GroupOperations",
 })  # fmt: skip
 """Where each built-in pass is defined."""
 
