@@ -11,7 +11,8 @@ import tvm
 from tvm import relax, tirx
 
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
-from leptonc.backends.tvm.source import KernelSource, is_inlined, is_read, kernel_source
+from leptonc.backends.tvm.source import KernelSource, kernel_source
+from leptonc.backends.tvm.weights import weights_of
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.table import Trait
@@ -26,25 +27,6 @@ class Program:
 
     module: tvm.IRModule
     kernels: dict[str, KernelSource] = field(default_factory=dict[str, KernelSource])
-
-
-def weights_of(graph: Graph) -> list[Op]:
-    """The constants that a library of `graph` takes as parameters, in the order of its tuple."""
-    return [op for op in graph if op.name == "const" and not is_inlined(op.result) and op.result.is_used and _is_data(op)]
-
-
-def _is_data(op: Op) -> bool:
-    """True where a kernel or an output reads the constant, not only shapes."""
-    for use in op.result.uses:
-        if use.op.name == "return":
-            return True
-        if use.op.name == "group":
-            inner = use.op.regions[0].inputs[use.slot]
-            if any(is_read(reader.op, reader.slot) for reader in inner.uses):
-                return True
-        elif is_read(use.op, use.slot):
-            return True
-    return False
 
 
 def kernel_sources(graph: Graph) -> dict[Op, KernelSource]:

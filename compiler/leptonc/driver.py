@@ -1,0 +1,206 @@
+"""The way from a model to an artefact, each stage one function; read `compile_model` top to bottom."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leptonc import __version__
+from leptonc.backends.base import Backend, LibraryReport
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.text import print_graph
+from leptonc.manifest import Manifest, TargetSpec, TensorSpec, WeightSpec
+from leptonc.targets import Target, backend_of
+
+if TYPE_CHECKING:
+    from leptonc.passes.context import PassContext
+    from leptonc.passes.observers import Observer
+
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile."""
+
+    target: Target = field(default_factory=Target)
+    level: int = 2
+    precision: str = "fp32"
+    dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    threads: int = 1
+    pipeline: str | None = None
+    """Passes in place of those of the level."""
+    cache_folder: Path | None = None
+    observers: Sequence[Observer] = ()
+    dump_stages: Path | None = None
+    progress: Progress = _silent
+
+
+@dataclass
+class CompileReport:
+    """What happened: seconds by stage, and sizes in bytes."""
+
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    nodes_before: int = 0
+    nodes_after: int = 0
+    kernels: int = 0
+    compiled_kernels: int = 0
+    weight_bytes: int = 0
+    planned_bytes: int = 0
+    artifact_bytes: int = 0
+    context: PassContext | None = None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside under `name`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
+    """Compile `source` (path, bytes, ModelProto or Graph) and write the artefact to `output`.
+
+    A Graph is changed in place. Raises LeptonError for whatever is wrong with the model, all
+    unsupported operations at once.
+    """
+    report = CompileReport()
+    backend = backend_of(options.target, options.threads)
+    _check_precision(options.precision)
+    with report.stage("import"):
+        options.progress("import", 0, 1)
+        graph = import_source(source, options.dims)
+    report.nodes_before = sum(1 for _ in compute_ops(graph))
+    _dump(graph, options, "1-imported")
+    with report.stage("passes"):
+        options.progress("passes", 0, 1)
+        report.context = optimize_graph(graph, options)
+    _dump(graph, options, "2-optimized")
+    refuse_unsupported(graph, backend)
+    with report.stage("prepare"):
+        backend.prepare(graph, options.level)
+    report.nodes_after = sum(1 for _ in compute_ops(graph))
+    _dump(graph, options, "3-prepared")
+    with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
+        library = Path(folder) / "library.so"
+        with report.stage("kernels"):
+            built = backend.build(graph, library, cache_folder=options.cache_folder, progress=options.progress)
+        with report.stage("artifact"):
+            options.progress("artifact", 0, 1)
+            report.artifact_bytes = save_artifact(graph, library, output, backend, built, options, report)
+    report.kernels, report.compiled_kernels = built.kernels, built.compiled
+    report.planned_bytes = built.planned_bytes
+    return report
+
+
+def import_source(source: Any, dims: Mapping[str, int]) -> Graph:
+    """The graph of a model; a graph is given back as it is."""
+    if isinstance(source, Graph):
+        return source
+    from leptonc.onnx_import import import_model
+
+    return import_model(source, dims=dims)
+
+
+def optimize_graph(graph: Graph, options: Options) -> PassContext:
+    """Run the passes of the level, or those asked for."""
+    from leptonc.passes.base import parse_pipeline
+    from leptonc.passes.manager import PassManager
+    from leptonc.passes.observers import VerifyEach
+    from leptonc.passes.registry import Registry
+    from leptonc.pipelines import pipeline_of
+
+    text = options.pipeline if options.pipeline is not None else pipeline_of(options.level)
+    manager = PassManager(parse_pipeline(text, Registry()), (VerifyEach(), *options.observers))
+    return manager.run(graph)
+
+
+def compute_ops(graph: Graph) -> Iterator[Op]:
+    """The operations that compute something, those inside groups instead of the groups."""
+    return (op for op in graph.walk() if op.name not in ("const", "dims", "return", "group"))
+
+
+def refuse_unsupported(graph: Graph, backend: Backend) -> None:
+    """Raise E802 with every operation that the target has no kernel for."""
+    reasons: dict[str, list[str]] = {}
+    for op in compute_ops(graph):
+        reason = backend.unsupported(op)
+        if reason:
+            where = ", ".join(map(shown, op.location.nodes)) or "a node without a name"
+            reasons.setdefault(reason, []).append(where)
+    if reasons:
+        notes = [f"{reason}: {', '.join(where[:5])}{_more(len(where) - 5)}" for reason, where in reasons.items()]
+        count = sum(map(len, reasons.values()))
+        plural = "s" if count > 1 else ""
+        raise LeptonError(
+            f"{count} operation{plural} of the model cannot be compiled for target {backend.name}", notes=notes, code="E802"
+        )
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def _check_precision(precision: str) -> None:
+    if precision != "fp32":
+        raise LeptonError(
+            f"precision {shown(precision)} is not available", notes=["available: fp32 (the model's own types)"], code="E803"
+        )
+
+
+def save_artifact(
+    graph: Graph, library: Path, output: Path, backend: Backend, built: LibraryReport, options: Options,
+    report: CompileReport,
+) -> int:  # fmt: skip
+    """Write the artefact; weights are packed one by one on the way to the file."""
+    from leptonc.artifact import write_artifact
+
+    weights = list(weights_of(graph))
+    manifest = Manifest(
+        inputs=tuple(_spec(value, value.name) for value in graph.inputs),
+        outputs=tuple(_spec(value, name) for value, name in zip(graph.outputs, graph.output_names, strict=True)),
+        weights=tuple(
+            WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents) for op in weights
+        ),
+        target=TargetSpec(kind=options.target.kind, features=backend.features),
+        threads=options.threads,
+        plan={"peak": built.planned_bytes},
+        provenance={"model": graph.name, "level": options.level, "leptonc": __version__, **graph.metadata},
+    )
+    report.weight_bytes = sum(weight.size for weight in manifest.weights)
+    return write_artifact(output, manifest, library, (_data(op) for op in weights))
+
+
+def weights_of(graph: Graph) -> Sequence[Op]:
+    """The constants that the library takes as parameters."""
+    from leptonc.backends.tvm.weights import weights_of
+
+    return weights_of(graph)
+
+
+def _data(op: Op) -> Any:
+    blob = op.result.blob
+    assert blob is not None
+    return blob.array
+
+
+def _spec(value: Value, name: str) -> TensorSpec:
+    shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.type.shape)
+    return TensorSpec(name, str(value.type.dtype), shape)
+
+
+def _dump(graph: Graph, options: Options, stage: str) -> None:
+    """Write a stage as text where that was asked for."""
+    if options.dump_stages is not None:
+        options.dump_stages.mkdir(parents=True, exist_ok=True)
+        (options.dump_stages / f"{stage}.lir").write_text(print_graph(graph, locations=True))
