@@ -119,7 +119,7 @@ class Builder:
         names = {name for type in types for dim in type.shape for name in symbols(dim) if name.startswith("?")}
         if not names:
             return list(types)
-        graph = self._graph or self.region.graph
+        graph = self._graph if self._graph is not None else self.region.graph
         if graph is None:
             raise LeptonError("a detached region cannot name unknown extents", self.location, code="E205")
         fresh: dict[str, Dim] = {name: graph.fresh_dim() for name in sorted(names)}

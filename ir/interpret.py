@@ -45,6 +45,14 @@ class _Interpreter:
                 self._run(op)
         return [self.values[value] for value in region.outputs]
 
+    def turn(self, region: Region, inputs: Sequence[Array]) -> list[Array]:
+        """One run of a branch or a loop's body: the sizes it meets are forgotten afterwards."""
+        outer = dict(self.sizes)
+        try:
+            return self.region(region, inputs)
+        finally:
+            self.sizes = outer
+
     def _run(self, op: Op) -> None:
         arrays = [self.values[value] for value in op.operands]
         with np.errstate(all="ignore"):
@@ -57,7 +65,7 @@ class _Interpreter:
             else:
                 call = Evaluation(op.definition, arrays, op.operand_names, op.attrs, op.regions)
                 call.result_types = tuple(value.type for value in op.results)
-                call.run_region = self.region
+                call.run_region = self.turn
                 results = op.definition.evaluate(call)
         arrays = [results] if isinstance(results, np.ndarray | np.generic) else list(results)
         for value, array in zip(op.results, arrays, strict=False):

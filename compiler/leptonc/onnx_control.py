@@ -1,0 +1,214 @@
+"""If, Loop and Scan: their subgraphs become regions that read the values around them directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeAlias
+
+import onnx
+
+from leptonc.ir.build import Builder
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.graph import Region, Value
+from leptonc.ir.types import DType, TensorType
+from leptonc.onnx_attributes import Decoded
+from leptonc.onnx_scope import FAILED, Failed, Importer, Meaning, Scope
+
+Attributes: TypeAlias = Mapping[str, tuple[str, Decoded]]
+
+
+def control(
+    importer: Importer,
+    scope: Scope,
+    node: onnx.NodeProto,
+    attributes: Attributes,
+    operands: Sequence[Meaning],
+) -> Sequence[Meaning]:
+    """Import a node that has subgraphs."""
+    values: list[Value | None] = []
+    for index, operand in enumerate(operands):
+        if isinstance(operand, tuple):
+            raise LeptonError(f"{node.op_type}: input {index} is a sequence", code="E013")
+        assert not isinstance(operand, Failed)
+        values.append(operand)
+    return CONTROL["", node.op_type](importer, scope, attributes, values)
+
+
+def _subgraph(attributes: Attributes, name: str) -> onnx.GraphProto:
+    kind, graph = attributes.get(name, ("missing", None))
+    if kind != "graph" or graph is None:
+        raise LeptonError(f"attribute {name!r} is {kind}, should be a graph", code="E015")
+    return graph
+
+
+def _values(meanings: Sequence[Meaning]) -> list[Value] | None:
+    """The tensors that subgraph outputs stand for, None where one is not known."""
+    values: list[Value] = []
+    for meaning in meanings:
+        if isinstance(meaning, Failed):
+            return None
+        if not isinstance(meaning, Value):
+            raise LeptonError("a subgraph gives back a sequence", code="E013")
+        values.append(meaning)
+    return values
+
+
+def _region(
+    importer: Importer, scope: Scope, graph: onnx.GraphProto, inputs: Sequence[TensorType] = ()
+) -> Region | None:
+    """The region of a subgraph whose inputs have these types; None where it failed to import."""
+    if len(graph.input) != len(inputs):
+        raise LeptonError(
+            f"the subgraph has {len(graph.input)} inputs, should have {len(inputs)}", code="E014"
+        )
+    names = [item.name for item in graph.input]
+    region = Region([Value(type, name) for type, name in zip(inputs, names, strict=True)])
+    build = Builder(region, location=scope.build.location, graph=importer.graph)
+    inner = scope.inner(build)
+    inner.names.update(zip(names, region.inputs, strict=True))
+    outputs = _values(importer.body(inner, graph))
+    if outputs is None:
+        return None
+    build.return_(*outputs)
+    return region
+
+
+def _if(
+    importer: Importer, scope: Scope, attributes: Attributes, operands: Sequence[Value | None]
+) -> Sequence[Meaning]:
+    condition = operands[0] if operands else None
+    if condition is None:
+        raise LeptonError("If lacks its condition", code="E014")
+    branches = [_subgraph(attributes, name) for name in ("then_branch", "else_branch")]
+    known = _known_truth(condition)
+    if known is not None:
+        return importer.body(scope.inner(scope.build), branches[0 if known else 1])
+    then_region, else_region = (_region(importer, scope, graph) for graph in branches)
+    if then_region is None or else_region is None:
+        return [FAILED] * len(branches[0].output)
+    return scope.build.op("if", [condition], regions=[then_region, else_region]).results
+
+
+def _known_truth(condition: Value) -> bool | None:
+    if condition.blob is not None and condition.blob.size == 1:
+        return bool(condition.blob.array.reshape(-1)[0])
+    if condition.content is not None and condition.content.size == 1:
+        item = condition.content.reshape(-1)[0]
+        return bool(item) if isinstance(item, int) else None
+    return None
+
+
+def _loop(
+    importer: Importer, scope: Scope, attributes: Attributes, operands: Sequence[Value | None]
+) -> Sequence[Meaning]:
+    graph = _subgraph(attributes, "body")
+    trip, condition, *rest = [*operands, None, None] if len(operands) < 2 else operands
+    carried = [value for value in rest if value is not None]
+    fixed = [TensorType(DType.I64, ()), TensorType(DType.BOOL, ())]
+    region = _settled(importer, scope, graph, fixed, [value.type for value in carried], [], 1)
+    if region is None:
+        return [FAILED] * (len(graph.output) - 1)
+    values = [*(value for value in (trip, condition) if value is not None), *carried]
+    names = [name for name, value in (("max_trip", trip), ("cond", condition)) if value is not None]
+    names += ["carried"] * len(carried)
+    return scope.build.op("loop", values, names=names, regions=[region]).results
+
+
+def _settled(
+    importer: Importer,
+    scope: Scope,
+    graph: onnx.GraphProto,
+    before: Sequence[TensorType],
+    carried: Sequence[TensorType],
+    after: Sequence[TensorType],
+    skipped: int,
+) -> Region | None:
+    """The body of a loop, its carried types so general that each turn gives back what it takes.
+
+    An extent that one turn changes becomes unknown, and the body is imported again; `skipped`
+    outputs come before the carried ones.
+    """
+    types = list(carried)
+    while True:
+        region = _region(importer, scope, graph, [*before, *types, *after])
+        if region is None:
+            return None
+        outputs = region.outputs[skipped : skipped + len(types)]
+        if len(outputs) < len(types):
+            raise LeptonError(
+                f"the body gives back {len(region.outputs)} values, should be at least "
+                f"{skipped + len(types)}",
+                code="E014",
+            )
+        general = [
+            _joined(importer, type, value.type, index)
+            for index, (type, value) in enumerate(zip(types, outputs, strict=True))
+        ]
+        if general == types:
+            return region
+        types = general
+
+
+def _joined(importer: Importer, taken: TensorType, given: TensorType, index: int) -> TensorType:
+    if taken.dtype is not given.dtype or taken.rank != given.rank:
+        raise LeptonError(
+            f"carried value {index} starts a turn as {taken} and ends it as {given}",
+            notes=["element type and number of dimensions must stay the same"],
+            code="E015",
+        )
+    return taken.with_shape(*(
+        old if old == new or _own(importer, old) else importer.graph.fresh_dim()
+        for old, new in zip(taken.shape, given.shape, strict=True)
+    ))
+
+
+def _own(importer: Importer, dim: object) -> bool:
+    """True for an extent that was made general already: a body may give it any size."""
+    text = str(dim)
+    return text.startswith("u") and text.endswith("_") and text[1:-1].isdigit()
+
+
+def _scan(
+    importer: Importer, scope: Scope, attributes: Attributes, operands: Sequence[Value | None]
+) -> Sequence[Meaning]:
+    graph = _subgraph(attributes, "body")
+    if scope.opsets.get("", 0) < 9:
+        raise LeptonError(
+            "Scan of opset 8, with a batch axis of its own, is not supported",
+            notes=["export the model for opset 9 or newer"],
+            code="E013",
+        )
+    count = attributes.get("num_scan_inputs", ("int", 0))[1]
+    values = [value for value in operands if value is not None]
+    if not 0 < count <= len(values):
+        raise LeptonError(
+            f"num_scan_inputs is {count}, should be 1 to {len(values)}", code="E015"
+        )
+    states, scanned = values[: len(values) - count], values[len(values) - count :]
+    axes = attributes.get("scan_input_axes", ("ints", (0,) * count))[1]
+    if len(axes) != count:
+        raise LeptonError(f"scan_input_axes has {len(axes)} axes, should have {count}", code="E015")
+    slices = [_without_axis(value.type, axis) for value, axis in zip(scanned, axes, strict=True)]
+    region = _settled(importer, scope, graph, [], [value.type for value in states], slices, 0)
+    if region is None:
+        return [FAILED] * len(graph.output)
+    attrs = {name: value for name, (_, value) in attributes.items() if name != "body"}
+    return scope.build.op("scan", values, attrs, regions=[region]).results
+
+
+def _without_axis(type: TensorType, axis: int) -> TensorType:
+    if not -type.rank <= axis < type.rank:
+        raise LeptonError(f"scan axis {axis} does not exist in {type}", code="E107")
+    axis %= type.rank
+    return type.with_shape(*type.shape[:axis], *type.shape[axis + 1 :])
+
+
+_Rule: TypeAlias = Callable[
+    [Importer, Scope, Attributes, Sequence["Value | None"]], Sequence["Meaning"]
+]
+
+CONTROL: Mapping[tuple[str, str], _Rule] = MappingProxyType({
+    ("", "If"): _if, ("", "Loop"): _loop, ("", "Scan"): _scan,
+})  # fmt: skip
+"""The operators with subgraphs."""

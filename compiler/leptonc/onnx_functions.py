@@ -1,0 +1,160 @@
+"""Functions: those a model brings along, and the bodies ONNX gives for its own operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import onnx
+from onnx import AttributeProto, FunctionProto, NodeProto
+
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.dims import Expr
+from leptonc.ir.types import TensorType
+from leptonc.onnx_file import domain_of
+from leptonc.onnx_limits import Limits
+from leptonc.onnx_tensor import ONNX_OF_DTYPE
+
+Key: TypeAlias = tuple[str, str, str]
+"""Domain, name and overload."""
+
+
+def functions_of(model: onnx.ModelProto, limits: Limits) -> dict[Key, FunctionProto]:
+    """The model's functions; raises E014 or E018 where they cannot all be expanded."""
+    if len(model.functions) > limits.functions:
+        raise LeptonError(
+            f"the model has {len(model.functions)} functions, more than {limits.functions}",
+            code="E018",
+        )
+    functions: dict[Key, FunctionProto] = {}
+    for function in model.functions:
+        key = (domain_of(function.domain), function.name, function.overload)
+        if functions.setdefault(key, function) is not function:
+            raise LeptonError(f"function {shown(function.name)} is defined twice", code="E014")
+    check_expansion(model.graph, functions, limits)
+    return functions
+
+
+def key_of(node: NodeProto) -> Key:
+    """The function that `node` would call."""
+    return domain_of(node.domain), node.op_type, node.overload
+
+
+def check_expansion(
+    graph: onnx.GraphProto, functions: Mapping[Key, FunctionProto], limits: Limits
+) -> None:
+    """Count the nodes there will be, without making them; raises E014 or E018 for what is refused.
+
+    Each function is counted once, after those it calls: the work is linear in the model, however
+    large the expansion would be.
+    """
+    callees = {key: _calls(body.node, functions) for key, body in functions.items()}
+    size: dict[Key, int] = {}
+    depth: dict[Key, int] = {}
+    for key in _callees_first(callees):
+        calls = callees[key]
+        own = sum(1 for _ in all_nodes(functions[key].node))
+        size[key] = own + sum(size[callee] for callee in calls)
+        depth[key] = 1 + max((depth[callee] for callee in calls), default=0)
+        if depth[key] > limits.function_depth:
+            raise LeptonError(
+                f"function {shown(key[1])} needs {depth[key]} functions inside each other, "
+                f"more than {limits.function_depth}",
+                code="E018",
+            )
+    total = sum(1 for _ in all_nodes(graph.node))
+    total += sum(size[key] for key in _calls(graph.node, functions))
+    if total > limits.nodes:
+        raise LeptonError(
+            f"the model has {total} nodes once its functions are expanded, "
+            f"more than {limits.nodes}",
+            code="E018",
+        )
+
+
+def _calls(nodes: Iterable[NodeProto], functions: Mapping[Key, FunctionProto]) -> list[Key]:
+    return [key for node in all_nodes(nodes) if (key := key_of(node)) in functions]
+
+
+def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes and those of their subgraphs."""
+    waiting: list[Iterable[NodeProto]] = [nodes]
+    while waiting:
+        for node in waiting.pop():
+            yield node
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g.node)
+                waiting.extend(graph.node for graph in attribute.graphs)
+
+
+def _callees_first(callees: Mapping[Key, Sequence[Key]]) -> list[Key]:
+    done: dict[Key, None] = {}
+    for root in callees:
+        path: dict[Key, Iterator[Key]] = {}
+        if root not in done:
+            path[root] = iter(callees[root])
+        while path:
+            key = next(reversed(path))
+            callee = next(path[key], None)
+            if callee is None:
+                done[key] = None
+                path.pop(key)
+            elif callee in path:
+                names = [name for _, name, _ in path]
+                cycle = [*names[names.index(callee[1]) :], callee[1]]
+                raise LeptonError(
+                    f"functions call themselves: {' -> '.join(map(shown, cycle[:12]))}",
+                    code="E014",
+                )
+            elif callee not in done:
+                path[callee] = iter(callees[callee])
+    return list(done)
+
+
+def call_bindings(
+    function: FunctionProto, given: Mapping[str, AttributeProto]
+) -> dict[str, AttributeProto]:
+    """The attributes inside of a call: those given, and the function's defaults for the others."""
+    defaults = {attribute.name: attribute for attribute in function.attribute_proto}
+    known = {*function.attribute, *defaults}
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise LeptonError(
+            f"function {shown(function.name)} has no attribute {', '.join(map(shown, unknown))}",
+            code="E015",
+        )
+    return defaults | dict(given)
+
+
+def schema_of(op_type: str, domain: str, opset: int) -> onnx.defs.OpSchema | None:
+    """ONNX's definition of an operator as of `opset`, None where it has none."""
+    try:
+        return onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def body_of(
+    schema: onnx.defs.OpSchema, node: NodeProto, types: Sequence[TensorType | None], opset: int
+) -> FunctionProto | None:
+    """The function body ONNX gives for `node`, None where it gives none."""
+    versions = schema.all_function_opset_versions
+    if not versions:
+        return None
+    version = max((known for known in versions if known <= opset), default=min(versions))
+    if version in schema.context_dependent_function_opset_versions:
+        protos = [_type_proto(type).SerializeToString() for type in types]
+        body = schema.get_context_dependent_function_with_opset_version(
+            version, node.SerializeToString(), protos
+        )
+    else:
+        body = schema.get_function_with_opset_version(version)
+    return FunctionProto.FromString(body) if body else None
+
+
+def _type_proto(type: TensorType | None) -> onnx.TypeProto:
+    if type is None:
+        return onnx.TypeProto()
+    shape = [str(dim) if isinstance(dim, Expr) else dim for dim in type.shape]
+    return onnx.helper.make_tensor_type_proto(ONNX_OF_DTYPE[type.dtype], shape)

@@ -1,0 +1,199 @@
+"""ONNX models in: one function that gives a graph, or an error that lists all that is wrong.
+
+The way of a model: the gate (`onnx_file`: is it whole, which versions), its functions counted
+before they are expanded (`onnx_functions`), its inputs typed (`onnx_dims`), its nodes put in order
+(`onnx_order`) and imported one by one (`onnx_nodes`): older forms are upgraded (`onnx_upgrade`,
+`onnx_contrib`), subgraphs become regions (`onnx_control`), all else is one row of the table.
+
+This takes onnx's messages directly and not onnx-graphsurgeon's graphs, because those load typed
+tensor fields at once, drop sparse initialisers' laziness and node-level metadata, merge nodes by
+output name (so that a name defined twice goes unseen), and spell two of the float8 types as others.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+
+from leptonc.ir.build import Builder
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.graph import Graph, Value
+from leptonc.onnx_declared import check_output
+from leptonc.onnx_dims import InputDims
+from leptonc.onnx_file import OnnxFile, Source, read_model
+from leptonc.onnx_functions import functions_of
+from leptonc.onnx_limits import LIMITS, Limits
+from leptonc.onnx_nodes import Findings, NodeImporter, Unsupported
+from leptonc.onnx_scope import Failed, Meaning, Scope
+
+
+class ImportNotice(UserWarning):
+    """Something in a model that is wrong, and that importing could do without."""
+
+
+def import_model(
+    source: Source,
+    dims: Mapping[str, int | str] | None = None,
+    *,
+    trust_inferred: bool = False,
+    untrusted: bool = False,
+    folder: Path | None = None,
+    limits: Limits = LIMITS,
+) -> Graph:
+    """The graph of an ONNX model: a path, the content of a file, or a message.
+
+    `dims` gives sizes (or other names) to symbolic extents of the inputs. A declared output shape
+    that contradicts the computed one is an error unless `trust_inferred`. `untrusted` reads data
+    that would otherwise be mapped, and refuses hard links. `folder` is where the external data of
+    a model lies that is no file. Constants are views of the file, read when first asked for.
+
+    Raises one LeptonError that lists everything that is wrong.
+    """
+    file = read_model(source, folder=folder, untrusted=untrusted)
+    graph, findings = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
+    if graph is None or findings.unsupported or findings.problems:
+        raise error_of(findings)
+    for notice in _summary(findings.notices):
+        warnings.warn(notice, ImportNotice, stacklevel=2)
+    return graph
+
+
+def survey(
+    file: OnnxFile, dims: Mapping[str, int | str], *, trust_inferred: bool, limits: Limits
+) -> tuple[Graph | None, Findings]:
+    """Import as much of a model as can be; the graph is None where that is not all of it."""
+    model = file.model
+    functions = functions_of(model, limits)
+    fixed = {item.name for item in model.graph.initializer}
+    fixed |= {item.values.name for item in model.graph.sparse_initializer}
+    inputs = [item for item in model.graph.input if item.name not in fixed]
+    graph = Graph(model.graph.name, (), [item.name for item in model.graph.output])
+    graph.metadata.update(_metadata(file))
+    importer = NodeImporter(file, graph, functions, limits)
+    scope = Scope(Builder(graph), file.opsets)
+    _add_inputs(graph, scope, inputs, dims, limits, importer.findings)
+    try:
+        outputs = importer.body(scope, model.graph)
+    except LeptonError as error:
+        importer.findings.problems.append(error)
+        return None, importer.findings
+    values = _check_outputs(model, outputs, importer.findings, trust_inferred=trust_inferred)
+    if values is None:
+        return None, importer.findings
+    scope.build.return_(*values)
+    return graph, importer.findings
+
+
+def _add_inputs(
+    graph: Graph,
+    scope: Scope,
+    inputs: Sequence[onnx.ValueInfoProto],
+    dims: Mapping[str, int | str],
+    limits: Limits,
+    findings: Findings,
+) -> None:
+    extents = InputDims(inputs, dims)
+    for item in inputs:
+        if item.name in scope.names:
+            raise LeptonError(f"input {shown(item.name)} is there twice", code="E014")
+        try:
+            type = extents.type_of(item, limits.rank)
+        except LeptonError as error:
+            findings.problems.append(error)
+            scope.names[item.name] = Failed()
+            continue
+        scope.names[item.name] = graph.add_input(Value(type, item.name))
+    extents.check_all_used()
+
+
+def _check_outputs(
+    model: onnx.ModelProto,
+    outputs: Sequence[Meaning],
+    findings: Findings,
+    *,
+    trust_inferred: bool,
+) -> list[Value] | None:
+    values: list[Value] = []
+    seen: set[str] = set()
+    for item, meaning in zip(model.graph.output, outputs, strict=True):
+        if item.name in seen:
+            findings.problems.append(
+                LeptonError(f"output {shown(item.name)} is there twice", code="E014")
+            )
+        seen.add(item.name)
+        if isinstance(meaning, Failed):
+            continue
+        if not isinstance(meaning, Value):
+            findings.problems.append(
+                LeptonError(f"output {shown(item.name)} is no tensor", code="E013")
+            )
+            continue
+        error = check_output(item.name, item.type, meaning.type)
+        if error is not None and not trust_inferred:
+            findings.problems.append(error)
+        values.append(meaning)
+    return values if len(values) == len(outputs) else None
+
+
+def _metadata(file: OnnxFile) -> dict[str, str]:
+    model = file.model
+    named = {
+        "producer_name": model.producer_name,
+        "producer_version": model.producer_version,
+        "domain": model.domain,
+        "model_version": str(model.model_version or ""),
+        "doc_string": model.doc_string,
+        "opset": str(file.opsets.get("", "")),
+    }
+    custom = {f"custom.{item.key}": item.value for item in model.metadata_props}
+    return {key: value for key, value in (named | custom).items() if value}
+
+
+def _summary(notices: Iterable[str]) -> list[str]:
+    """At most one line for each kind of notice."""
+    kinds: dict[str, list[str]] = {}
+    for notice in notices:
+        kinds.setdefault(notice.split("'")[0], []).append(notice)
+    return [
+        group[0] if len(group) == 1 else f"{group[0]} (and {len(group) - 1} more like it)"
+        for group in kinds.values()
+    ]
+
+
+def error_of(findings: Findings) -> LeptonError:
+    """Everything that is wrong with a model as one error."""
+    listed = [*_unsupported_lines(findings.unsupported), *map(_line, findings.problems)]
+    if not findings.unsupported and len(findings.problems) == 1:
+        return findings.problems[0]
+    count = len(findings.problems) + len(findings.unsupported)
+    if not findings.problems:
+        noun = "node" if count == 1 else "nodes"
+        message = f"{count} {noun} of the model cannot be imported"
+        return LeptonError(message, notes=listed, code="E013")
+    return LeptonError(f"the model has {count} problems", notes=_shortened(listed), code="E020")
+
+
+def _line(error: LeptonError) -> str:
+    where = f" at {error.location}" if error.location.nodes else ""
+    notes = f" ({'; '.join(error.notes)})" if error.notes else ""
+    return f"{error.code}{where}: {error.message}{notes}"
+
+
+def _shortened(lines: Sequence[str], most: int = 50) -> list[str]:
+    if len(lines) <= most:
+        return list(lines)
+    return [*lines[:most], f"and {len(lines) - most} more; leptonc check lists them all"]
+
+
+def _unsupported_lines(found: Sequence[Unsupported]) -> list[str]:
+    groups: dict[tuple[str, str, int, str], list[Unsupported]] = {}
+    for item in found:
+        groups.setdefault((item.domain, item.op_type, item.opset, item.reason), []).append(item)
+    return [
+        f"{shown(f'{domain}.{op}' if domain else op)} of opset {opset}, {len(items)}x "
+        f"(first at {shown(items[0].node)}): {reason}"
+        for (domain, op, opset, reason), items in groups.items()
+    ]

@@ -1,0 +1,266 @@
+"""Rows with regions: a choice, and two loops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.dims import Dim, symbols
+from leptonc.ir.graph import Region, Value
+from leptonc.ir.table import Attr, Evaluation, Inference, define
+from leptonc.ir.types import DType, TensorType
+
+FRESH = re.compile(r"u\d+_")
+"""Symbols that were made for extents only run time can tell."""
+
+
+class _Unknown:
+    """Gives each extent that only run time can tell an index of its own."""
+
+    def __init__(self, call: Inference) -> None:
+        self.call, self.count = call, 0
+
+    def extent(self) -> Dim:
+        self.count += 1
+        return self.call.unknown(self.count - 1)
+
+    def joined(self, *types: TensorType) -> TensorType:
+        """The type of a value that is now one of `types` and now another."""
+        first = types[0]
+        shape = tuple(
+            dims[0] if all(dim == dims[0] for dim in dims) else self.extent()
+            for dims in zip(*(type.shape for type in types), strict=True)
+        )
+        return first.with_shape(*shape)
+
+
+def _check_same_kind(what: str, first: TensorType, second: TensorType, where: str) -> None:
+    if first.dtype is not second.dtype or first.rank != second.rank:
+        raise LeptonError(
+            f"{what} is {first} {where} {second}",
+            notes=["element type and number of dimensions must be the same"],
+            code="E103",
+        )
+
+
+def _condition(call: Inference, value: Value) -> None:
+    if value.type.dtype is not DType.BOOL or any(dim != 1 for dim in value.type.shape):
+        raise LeptonError(
+            f"the condition of {call.definition.name} is {value.type}, should be one bool",
+            code="E102",
+        )
+
+
+def _if_infer(call: Inference) -> Sequence[TensorType]:
+    _condition(call, call[0])
+    taken, other = (region.outputs for region in call.regions)
+    if len(taken) != len(other):
+        raise LeptonError(
+            f"the branches of if give {len(taken)} and {len(other)} values", code="E104"
+        )
+    unknown = _Unknown(call)
+    types: list[TensorType] = []
+    for index, (a, b) in enumerate(zip(taken, other, strict=True)):
+        _check_same_kind(f"result {index} of if", a.type, b.type, "from one branch and from the other")
+        types.append(unknown.joined(a.type, b.type))
+    return types
+
+
+def _if_evaluate(call: Evaluation) -> list[Array]:
+    region = call.regions[0 if bool(call[0].reshape(-1)[0]) else 1]
+    return call.run_region(region, [])
+
+
+define(
+    "if(cond)",
+    "What the first region gives back where the condition holds, else what the second does.",
+    infer=_if_infer,
+    evaluate=_if_evaluate,
+    onnx="If",
+)
+
+
+def _carried(
+    unknown: _Unknown, name: str, starts: Sequence[Value], region: Region, first_in: int, first_out: int
+) -> list[TensorType]:
+    """The types of carried values once a loop ends, each checked at start and end of a turn."""
+    types: list[TensorType] = []
+    for index, start in enumerate(starts):
+        taken = region.inputs[first_in + index].type
+        given = region.outputs[first_out + index].type
+        what = f"carried value {index} of {name}"
+        _check_same_kind(what, start.type, taken, "at the start and inside the region")
+        _check_same_kind(what, taken, given, "at the start of a turn and at its end")
+        types.append(unknown.joined(start.type, taken, given))
+    return types
+
+
+def _counts(call: Inference, region: Region, inputs: int, outputs: int) -> None:
+    if len(region.inputs) != inputs or len(region.outputs) < outputs:
+        raise LeptonError(
+            f"the region of {call.definition.name} takes {len(region.inputs)} values and gives "
+            f"{len(region.outputs)}, should take {inputs} and give at least {outputs}",
+            code="E104",
+        )
+
+
+def _loop_infer(call: Inference) -> Sequence[TensorType]:
+    (region,) = call.regions
+    starts = call.all("carried")
+    _counts(call, region, 2 + len(starts), 1 + len(starts))
+    for name in ("max_trip", "cond"):
+        value = call.get(name)
+        if value is not None and any(dim != 1 for dim in value.type.shape):
+            raise LeptonError(f"{name} of loop is {value.type}, should be one element", code="E103")
+    _condition(call, region.outputs[0])
+    unknown = _Unknown(call)
+    types = _carried(unknown, "loop", starts, region, 2, 1)
+    turns = _turns(call, region)
+    if turns is None:
+        turns = unknown.extent()
+    for value in region.outputs[1 + len(starts) :]:
+        element = value.type
+        shape = [dim if _steady(call, dim) else unknown.extent() for dim in element.shape]
+        types.append(element.with_shape(turns, *shape))
+    return types
+
+
+def _turns(call: Inference, region: Region) -> Dim | None:
+    """How often a loop turns, where nothing but its limit ends it."""
+    limit = call.content("max_trip")
+    start, again = call.get("cond"), region.outputs[0]
+    endless = (start is None or _is_true(start)) and (again is region.inputs[1] or _is_true(again))
+    if limit is None or not endless:
+        return None
+    count = limit.reshape(-1)[0]
+    return max(count, 0) if isinstance(count, int) else count
+
+
+def _is_true(value: Value) -> bool:
+    return value.blob is not None and bool(value.blob.array.all())
+
+
+def _steady(call: Inference, dim: Dim) -> bool:
+    """True for an extent that no turn can change: those of the operands, and what is known."""
+    outside = {name for type in call.types for extent in type.shape for name in symbols(extent)}
+    return all(name in outside or not FRESH.fullmatch(name) for name in symbols(dim))
+
+
+def _loop_evaluate(call: Evaluation) -> list[Array]:
+    (region,) = call.regions
+    limit, condition = call.get("max_trip"), call.get("cond")
+    most = None if limit is None else int(limit.reshape(-1)[0])
+    go = condition is None or bool(condition.reshape(-1)[0])
+    carried = call.all("carried")
+    scanned: list[list[Array]] = [[] for _ in region.outputs[1 + len(carried) :]]
+    turn = 0
+    while go and (most is None or turn < most):
+        inputs = [np.array(turn, np.int64), np.array(True), *carried]
+        again, *given = call.run_region(region, inputs)
+        go, carried = bool(again.reshape(-1)[0]), given[: len(carried)]
+        for items, item in zip(scanned, given[len(carried) :], strict=True):
+            items.append(item)
+        turn += 1
+    values = region.outputs[1 + len(carried) :]
+    return [*carried, *(_stacked(items, value.type, 0) for items, value in zip(scanned, values, strict=True))]
+
+
+def _stacked(items: Sequence[Array], type: TensorType, axis: int) -> Array:
+    """What a loop collected; no turn leaves extents that are not known at 0."""
+    if items:
+        return np.stack(items, axis=axis)
+    shape = [dim if isinstance(dim, int) else 0 for dim in type.shape]
+    shape.insert(axis % (len(shape) + 1), 0)
+    return np.zeros(shape, type.dtype.numpy)
+
+
+define(
+    "loop(max_trip?, cond?, carried*)",
+    "Turns a region until its condition fails or its limit is reached; carries values from turn to "
+    "turn and stacks the others it gives back.",
+    infer=_loop_infer,
+    evaluate=_loop_evaluate,
+    onnx="Loop",
+)
+
+
+def _axes(call: Inference | Evaluation, name: str, count: int) -> tuple[int, ...]:
+    axes = call.ints(name)
+    if axes is None:
+        return (0,) * count
+    if len(axes) != count:
+        raise LeptonError(f"{name} of scan has {len(axes)} entries, should have {count}", code="E104")
+    return axes
+
+
+def _scan_infer(call: Inference) -> Sequence[TensorType]:
+    (region,) = call.regions
+    count = call.int("num_scan_inputs")
+    states = len(call) - count
+    if count < 1 or states < 0:
+        raise LeptonError(f"num_scan_inputs of scan is {count}, with {len(call)} inputs", code="E108")
+    _counts(call, region, len(call), states)
+    unknown = _Unknown(call)
+    types = _carried(unknown, "scan", call.items[:states], region, 0, 0)
+    length: Dim | None = None
+    for value, axis in zip(call.items[states:], _axes(call, "scan_input_axes", count), strict=True):
+        if not -value.type.rank <= axis < value.type.rank:
+            raise LeptonError(f"scan: axis {axis} does not exist in {value.type}", code="E107")
+        extent = value.type.shape[axis]
+        if length is not None and isinstance(length, int) and isinstance(extent, int) and length != extent:
+            raise LeptonError(f"scan takes sequences of {length} and {extent} elements", code="E103")
+        length = extent if length is None or isinstance(extent, int) else length
+    assert length is not None
+    rest = region.outputs[states:]
+    for value, axis in zip(rest, _axes(call, "scan_output_axes", len(rest)), strict=True):
+        rank = value.type.rank + 1
+        if not -rank <= axis < rank:
+            raise LeptonError(f"scan: output axis {axis} does not exist in {rank} dimensions", code="E107")
+        shape = [dim if _steady(call, dim) else unknown.extent() for dim in value.type.shape]
+        shape.insert(axis % rank, length)
+        types.append(value.type.with_shape(*shape))
+    return types
+
+
+def _scan_evaluate(call: Evaluation) -> list[Array]:
+    (region,) = call.regions
+    count = call.int("num_scan_inputs")
+    states, sequences = list(call.items[: len(call) - count]), call.items[len(call) - count :]
+    outputs = region.outputs[len(states) :]
+    axes = _axes(call, "scan_input_axes", count)
+    back = _axes(call, "scan_input_directions", count)
+    slices = [np.moveaxis(array, axis, 0)[:: -1 if d else 1] for array, axis, d in zip(sequences, axes, back, strict=True)]
+    scanned: list[list[Array]] = [[] for _ in outputs]
+    for turn in range(len(slices[0])):
+        given = call.run_region(region, [*states, *(items[turn] for items in slices)])
+        states = given[: len(states)]
+        for items, item in zip(scanned, given[len(states) :], strict=True):
+            items.append(item)
+    out_axes = _axes(call, "scan_output_axes", len(outputs))
+    out_back = _axes(call, "scan_output_directions", len(outputs))
+    stacks = [
+        _stacked(items[::-1] if d else items, value.type, axis)
+        for items, value, axis, d in zip(scanned, outputs, out_axes, out_back, strict=True)
+    ]
+    return [*states, *stacks]
+
+
+define(
+    "scan(inputs*)",
+    "Turns a region once for each slice of the last `num_scan_inputs` operands, the others carried "
+    "from turn to turn; stacks what else the region gives back.",
+    infer=_scan_infer,
+    evaluate=_scan_evaluate,
+    attrs={
+        "num_scan_inputs": Attr("int", required=True),
+        "scan_input_axes": Attr("ints"),
+        "scan_input_directions": Attr("ints"),
+        "scan_output_axes": Attr("ints"),
+        "scan_output_directions": Attr("ints"),
+    },
+    onnx="Scan",
+)
