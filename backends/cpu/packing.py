@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,4 +24,67 @@ def pack_matmul_weight(weight: Floats, panel: int, *, transposed: bool = False) 
     packed[:full] = matrix[:, : full * panel].reshape(depth, full, panel).transpose(1, 0, 2)
     if columns % panel:
         packed[full, :, : columns % panel] = matrix[:, full * panel :]
+    return packed
+
+
+@dataclass(frozen=True)
+class ConvWeight:
+    """The sizes of a convolution's weight f32[filters, channels / groups, *kernel].
+
+    With several groups, the channels and filters of a group must each be a multiple of the lanes.
+    A plain convolution reads its input as N, C, H, W, the others in blocks of channels.
+    """
+
+    channels: int
+    filters: int
+    kernel: tuple[int, int]
+    groups: int = 1
+    plain: bool = False
+
+    @property
+    def depth(self) -> int:
+        """The number of products in one output."""
+        return self.channels // self.groups * self.kernel[0] * self.kernel[1]
+
+
+def channel_blocks(channels: int, lanes: int) -> int:
+    """The blocks that hold the channels; the last may be partly unused."""
+    return -(-channels // lanes)
+
+
+def conv_weight_shape(weight: ConvWeight, panel: int) -> tuple[int, int, int]:
+    """The shape of a packed weight: panels of filters of each group, products in input order."""
+    return weight.groups * -(-(weight.filters // weight.groups) // panel), weight.depth, panel
+
+
+def pack_conv_weight(weight: Floats, sizes: ConvWeight, panel: int, lanes: int) -> Floats:
+    """A weight in panels of filters, its products in the order in which the input is read.
+
+    That is block of channels, row, column, channel in the block; the last block has only the
+    channels that exist.
+    """
+    group_filters = sizes.filters // sizes.groups
+    block = 1 if sizes.plain else lanes
+    parts = [
+        weight[:, start : start + block].transpose(0, 2, 3, 1).reshape(sizes.filters, -1)
+        for start in range(0, weight.shape[1], block)
+    ]
+    rows = np.concatenate(parts, axis=1).reshape(sizes.groups, group_filters, -1)
+    packed = [pack_matmul_weight(group, panel, transposed=True) for group in rows]
+    return np.ascontiguousarray(np.concatenate(packed))
+
+
+def pack_depthwise_weight(weight: Floats, lanes: int) -> Floats:
+    """A weight f32[C, 1, KH, KW] as f32[C / lanes, KH, KW, lanes]."""
+    channels, _, height, width = weight.shape
+    packed = np.zeros((channel_blocks(channels, lanes) * lanes, height, width), np.float32)
+    packed[:channels] = weight[:, 0]
+    blocks = packed.reshape(-1, lanes, height, width).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(blocks)
+
+
+def pack_channels(vector: Floats, lanes: int) -> Floats:
+    """A value a channel, filled with zeros up to whole blocks."""
+    packed = np.zeros(channel_blocks(len(vector), lanes) * lanes, np.float32)
+    packed[: len(vector)] = vector
     return packed

@@ -68,3 +68,14 @@ def split_depth(tile: Tile, cpu: CpuTarget) -> int:
     while split * accumulators < CHAINS and 2 * split * accumulators < cpu.registers - 1:
         split *= 2
     return split
+
+
+def conv_panel(filters: int, pixels: int | None, cpu: CpuTarget) -> int:
+    """The filters of a panel of a packed convolution weight; `filters` are those of one group."""
+    blocks = -(-filters // cpu.lanes)
+    return matmul_tile(pixels, blocks * cpu.lanes, 0, cpu).vectors * cpu.lanes
+
+
+def tile_rows(vectors: int, cpu: CpuTarget) -> int:
+    """The rows of the largest tile of so many vectors: accumulators, weights and one broadcast."""
+    return (cpu.registers - 1) // vectors - 1

@@ -1,0 +1,153 @@
+# pyright: standard
+"""One register tile of a convolution: neighbouring pixels times the filters of a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tvm import tirx
+from tvm.ir import Expr as PrimExpr
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.emit import Extent, Register
+
+if TYPE_CHECKING:
+    from leptonc.backends.cpu.conv import Emitter, Source
+
+# Longer rows of a kernel are a loop.
+UNROLLED_COLUMNS = 8
+
+
+class Tile:
+    """Emits the tiles of one chunk and one panel, which has so many vectors of filters in use."""
+
+    def __init__(
+        self,
+        parent: Emitter,
+        source: Source,
+        place: tuple[PrimExpr, PrimExpr],
+        panel: tuple[PrimExpr, PrimExpr, PrimExpr],
+        vectors: int,
+    ) -> None:
+        self.parent, self.spec, self.lanes = parent, parent.spec, parent.cpu.lanes
+        self.source, self.vectors = source, vectors
+        self.image, self.first = place
+        self.group, self.panel, self.block = panel
+
+    def emit(self, start: PrimExpr, count: int) -> None:
+        """The tile of `count` pixels from `start` on, counted over the rows of the chunk."""
+        sums = [[Register(self.lanes) for _ in range(self.vectors)] for _ in range(count)]
+        for register in (r for row in sums for r in row):
+            register.set(emit.broadcast(emit.const(0.0), self.lanes))
+        self.products(sums, self.bases(start, count))
+        self.finish(sums, start)
+
+    def bases(self, start: PrimExpr, count: int) -> list[PrimExpr]:
+        """Where the window of each pixel begins in the flat source."""
+        window, inner, columns = self.spec.window, self.parent.inner, self.parent.columns
+        blocks = self.spec.weight.channels // self.spec.weight.groups // inner
+        begin = self.source.start + self.group * blocks * self.source.plane
+        if window.strides == (1, 1) and is_same(self.source.row, emit.product((columns, inner))):
+            base = emit.let(begin + start * inner)
+            return [base + pixel * inner for pixel in range(count)]
+        down, right = window.strides
+
+        def base(pixel: PrimExpr) -> PrimExpr:
+            row, column = self.position(pixel)
+            return emit.let(begin + row * down * self.source.row + column * (right * inner))
+
+        if count == 1 or not isinstance(columns, int) or columns % count:
+            return [base(start + pixel) for pixel in range(count)]
+        one_row = base(start)
+        return [one_row + pixel * right * inner for pixel in range(count)]
+
+    def position(self, pixel: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
+        """The row in the chunk and the column of a pixel."""
+        columns = emit.integer(self.parent.columns)
+        return tirx.floordiv(pixel, columns), tirx.floormod(pixel, columns)
+
+    def products(self, sums: list[list[Register]], bases: Sequence[PrimExpr]) -> None:
+        """Adds all products."""
+        inner = self.parent.inner
+        full, rest = divmod(self.spec.weight.channels // self.spec.weight.groups, inner)
+        if full:
+            with emit.serial(full) as block:
+                self.block_products(sums, bases, block, inner)
+        if rest:
+            self.block_products(sums, bases, emit.integer(full), rest)
+
+    def block_products(
+        self, sums: list[list[Register]], bases: Sequence[PrimExpr], block: PrimExpr, channels: int
+    ) -> None:
+        """Adds the products of some channels of one input block."""
+        height, width = self.spec.weight.kernel
+        down, right = self.spec.window.dilations
+        inner, source = self.parent.inner, self.source
+
+        def taps(row: PrimExpr, column: Extent) -> None:
+            offset = block * source.plane + row * down * source.row + column * right * inner
+            first = (block * height + row) * width * inner + column * channels
+            if channels < inner:
+                first = (block * height * width * inner) + (row * width + column) * channels
+            for channel in range(channels):
+                self.step(sums, [base + offset + channel for base in bases], first + channel)
+
+        with emit.serial(height) as row:
+            if inner == 1 and width <= UNROLLED_COLUMNS:
+                for column in range(width):
+                    taps(row, column)
+            else:
+                with emit.serial(width) as column:
+                    taps(row, column)
+
+    def step(
+        self, sums: list[list[Register]], places: Sequence[PrimExpr], product: PrimExpr
+    ) -> None:
+        """Adds one product to every accumulator."""
+        weight, lanes = self.parent.weight, self.lanes
+        filters = [
+            emit.load(weight, [self.panel, product, v * lanes], lanes) for v in range(self.vectors)
+        ]
+        for row, place in zip(sums, places, strict=True):
+            value = emit.broadcast(emit.load(self.source.data, [place]), lanes)
+            for register, column in zip(row, filters, strict=True):
+                register.set(emit.fma(value, column, register.get()))
+
+    def finish(self, sums: list[list[Register]], start: PrimExpr) -> None:
+        """Stores a tile through the epilogue."""
+        lanes, count = self.lanes, len(sums)
+        if not self.parent.long or count * self.vectors < 2:
+            for pixel, row in enumerate(sums):
+                place = [emit.let(i) for i in self.position(start + pixel)]
+                for v, register in enumerate(row):
+                    with emit.vectorized(lanes) as lane:
+                        self.write(register.lane(lane), place, v, lane)
+            return
+        staged = [Register(lanes * count) for _ in range(self.vectors)]
+        for pixel, row in enumerate(sums):
+            for register, stage in zip(row, staged, strict=True):
+                emit.store(stage.buffer, register.get(), [pixel * lanes], lanes)
+        with emit.serial(count) as pixel:
+            place = [emit.let(i) for i in self.position(start + pixel)]
+            for v, stage in enumerate(staged):
+                with emit.vectorized(lanes) as lane:
+                    self.write(stage.lane(pixel * lanes + lane), place, v, lane)
+
+    def write(
+        self, value: PrimExpr, place: Sequence[PrimExpr], vector: int, lane: PrimExpr
+    ) -> None:
+        """Stores one value through bias and epilogue."""
+        block = self.block + vector
+        if self.parent.bias is not None:
+            value = value + emit.load(self.parent.bias, [block * self.lanes + lane])
+        row, column = place
+        index = [self.image, block, self.first + row, column, lane]
+        result = self.spec.epilogue.apply(value, index, self.parent.operands)
+        T.buffer_store(self.parent.out, result, index)
+
+
+def is_same(a: Extent, b: Extent) -> bool:
+    """Whether two extents are known to be equal."""
+    return a == b if isinstance(a, int) and isinstance(b, int) else False
