@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def load_suite(suite: str, cache: Path) -> list[Case]:
         warnings.simplefilter("ignore")
         cases = [_convert(case) for case in load_model_tests(kind="node")]
     cache.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(".partial")
+    partial = kept.with_suffix(f".{os.getpid()}.partial")
     partial.write_bytes(pickle.dumps(cases))
     partial.replace(kept)
     return cases

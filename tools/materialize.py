@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def _fill(
 def write_materialized(source: Path, target: Path, seed: int = 0) -> None:
     """Write the filled model; a reader of `target` sees all of it or none."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
+    partial = target.with_suffix(f".{os.getpid()}.partial")
     partial.write_bytes(materialize(source, seed).SerializeToString())
     partial.replace(target)
 
