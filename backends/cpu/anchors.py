@@ -1,2 +1,147 @@
-"""placeholder"""
-def lower_anchored(source, cpu): return None
+# pyright: standard
+"""Groups around an operation that has a kernel of its own: that kernel with the rest as its epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.ir import Expr as PrimExpr
+
+from leptonc.backends.cpu.emit import Epilogue, Shape
+from leptonc.backends.cpu.matmul import MatmulSpec, matmul
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.tvm.lower.elementwise import SCALAR
+from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
+from leptonc.backends.tvm.source import KernelSource
+from leptonc.backends.tvm.vector_math import let
+from leptonc.ir.graph import Op, Value
+from leptonc.ir.types import TensorType
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """An operation with a kernel of its own, and everything the kernel's emitter needs of its group."""
+
+    op: Op
+    dims: DimTable
+    epilogue: Epilogue
+    out_dtype: str
+    cpu: CpuTarget
+
+    def shape(self, type: TensorType) -> Shape:
+        """Extents as the emitters take them."""
+        return tuple(dim if isinstance(dim, int) else self.dims.expression(dim) for dim in type.shape)
+
+
+def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.PrimFunc | None:
+    """The function (inputs, outputs) of a kernel around one anchor; None where its group has none."""
+    found = _anchor_of(source)
+    if found is None:
+        return None
+    operands = [value for value in source.graph.inputs if _is_read_outside(value, found)]
+    program = _Epilogue(source, found, operands)
+    shapes = tuple(
+        (tuple(dims.expression(dim) for dim in value.type.shape), TVM_DTYPE[value.type.dtype]) for value in operands
+    )
+    out = source.graph.outputs[0]
+    trivial = out is found.results[0]
+    epilogue = Epilogue(shapes) if trivial else Epilogue(shapes, program.apply)
+    function = ANCHORS[found.name](Anchor(found, dims, epilogue, TVM_DTYPE[out.type.dtype], cpu))
+    if function is None:
+        return None
+    parameters = [*found.operands, *operands]
+    return _in_input_order(function, parameters, source)
+
+
+def _anchor_of(source: KernelSource) -> Op | None:
+    """The one anchor, where everything else in the group follows it element by element."""
+    anchors = [op for op in source.graph if op.name in ANCHORS]
+    if len(anchors) != 1 or len(source.graph.outputs) != 1:
+        return None
+    anchor = anchors[0]
+    if any(value.producer is not None for value in anchor.operands):
+        return None
+    for op in source.graph:
+        if op is anchor or op.name == "return":
+            continue
+        if op.name in ("const", "dims"):
+            if any(extent != 1 for extent in op.result.type.shape):
+                return None
+        elif op.name not in SCALAR:
+            return None
+    if source.graph.outputs[0].type.shape != anchor.results[0].type.shape:
+        return None
+    return anchor
+
+
+def _is_read_outside(value: Value, anchor: Op) -> bool:
+    return any(user is not anchor for user in value.users)
+
+
+class _Epilogue:
+    """The elementwise operations behind the anchor as one scalar expression."""
+
+    def __init__(self, source: KernelSource, anchor: Op, operands: Sequence[Value]) -> None:
+        self.graph, self.anchor, self.operands = source.graph, anchor, operands
+        self.ops = [op for op in source.graph if op is not anchor and op.name not in ("return", "const", "dims")]
+
+    def apply(self, value: PrimExpr, index: Sequence[PrimExpr], buffers: Sequence[Any]) -> PrimExpr:
+        """What the group gives where the anchor gives `value`, at `index` of its result."""
+        known: dict[Value, PrimExpr] = {self.anchor.results[0]: value}
+        for operand, buffer in zip(self.operands, buffers, strict=True):
+            known[operand] = tirx.BufferLoad(buffer, _aligned(operand.type, index))
+        for op in self.graph:
+            if op.name == "const":
+                blob = op.result.blob
+                assert blob is not None
+                known[op.result] = tirx.const(blob.array.reshape(-1)[0].item(), TVM_DTYPE[blob.type.dtype])
+        return self._rest(0, known)
+
+    def _rest(self, at: int, known: dict[Value, PrimExpr]) -> PrimExpr:
+        """The expression of the operations from `at` on; what several read is bound to a name."""
+        if at == len(self.ops):
+            return known[self.graph.outputs[0]]
+        op = self.ops[at]
+        expression = SCALAR[op.name](op, [known[value] for value in op.operands])
+        if len(op.results[0].uses) < 2:
+            return self._rest(at + 1, {**known, op.results[0]: expression})
+        return let(expression, lambda bound: self._rest(at + 1, {**known, op.results[0]: bound}))
+
+
+def _aligned(type: TensorType, index: Sequence[PrimExpr]) -> list[PrimExpr]:
+    """The index of the element that broadcasting reads for the element at `index`."""
+    tail = list(index)[len(index) - type.rank :]
+    return [tirx.const(0, "int64") if dim == 1 else at for dim, at in zip(type.shape, tail, strict=True)]
+
+
+def _in_input_order(function: tirx.PrimFunc, values: Sequence[Value], source: KernelSource) -> tirx.PrimFunc:
+    """The function with one parameter for each distinct input, in the order of the kernel's inputs."""
+    *given, out = function.params
+    first: dict[Value, Any] = {}
+    replaced: dict[Any, Any] = {}
+    for value, parameter in zip(values, given, strict=True):
+        if value in first:
+            replaced[parameter] = first[value]
+        else:
+            first[value] = parameter
+    body = tirx.stmt_functor.substitute(function.body, replaced) if replaced else function.body
+    parameters = [first[value] for value in source.graph.inputs]
+    return tirx.PrimFunc([*parameters, out], body, function.ret_type, function.attrs)
+
+
+def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
+    x, w, *bias = anchor.op.operands
+    _, depth, panel = w.type.extents
+    spec = MatmulSpec(
+        anchor.shape(x.type)[:-1], depth, anchor.op.int("columns"), panel, bool(bias), anchor.epilogue, anchor.out_dtype
+    )
+    return matmul("kernel", spec, anchor.cpu)
+
+
+Emitter = Callable[[Anchor], "tirx.PrimFunc | None"]
+
+ANCHORS: Mapping[str, Emitter] = {"packed_linear": _packed_linear}
+"""The operations with a kernel of their own, which takes elementwise operations behind it."""

@@ -21,31 +21,29 @@ def lower_kernel(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc:
     """The function of one kernel: parameters are the inputs, the scalars, then the outputs."""
     from leptonc.backends.cpu.anchors import lower_anchored
 
-    function = lower_anchored(source, cpu) or _lower_opaque(source, cpu)
+    dims = DimTable()
+    function = lower_anchored(source, cpu, dims) or _lower_opaque(source, cpu, dims)
     if function is not None:
-        function = _with_scalars(function, source)
+        function = _with_scalars(function, source, dims)
     else:
-        function = schedule(_lower_expressions(source), cpu)
+        function = schedule(_lower_expressions(source, dims), cpu)
     return function.with_attr("global_symbol", source.name).with_attr("tirx.noalias", True)
 
 
-def _with_scalars(function: tirx.PrimFunc, source: KernelSource) -> tirx.PrimFunc:
+def _with_scalars(function: tirx.PrimFunc, source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
     """A function of inputs and outputs that takes the scalars in between, whether it reads them or not."""
-    known = {parameter.name: parameter for parameter in function.params}
-    scalars = [known.get(name) or tirx.Var(name, "int64") for name in source.scalars]
-    tensors = [parameter for parameter in function.params if parameter.name not in source.scalars]
+    scalars = [dims.variables.get(name) or tirx.Var(name, "int64") for name in source.scalars]
     count = len(source.inputs)
-    parameters = [*tensors[:count], *scalars, *tensors[count:]]
+    parameters = [*function.params[:count], *scalars, *function.params[count:]]
     return tirx.PrimFunc(parameters, function.body, function.ret_type, function.attrs)
 
 
-def _lower_opaque(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc | None:
-    """The kernel of an operation that brings a whole function."""
+def _lower_opaque(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.PrimFunc | None:
+    """The kernel (inputs, outputs) of an operation that brings a whole function."""
     ops = [op for op in source.graph if op.name not in ("return", "const", "dims")]
     table = kernel_rules()
     if len(ops) != 1 or ops[0].name not in table:
         return None
-    dims = DimTable()
     (op,) = ops
     placeholders = _placeholders(source, dims)
     tensors = {slot: placeholders[v] for slot, v in enumerate(op.operands) if v in placeholders}
@@ -60,9 +58,9 @@ def _placeholders(source: KernelSource, dims: DimTable) -> dict[Value, te.Tensor
     return found
 
 
-def _lower_expressions(source: KernelSource) -> tirx.PrimFunc:
+def _lower_expressions(source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
     """The kernel as one chain of tensor expressions."""
-    dims, table = DimTable(), rules()
+    table = rules()
     tensors = _placeholders(source, dims)
     parameters: list[Any] = list(tensors.values())
     for op in source.graph:
