@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 """The oldest opset of ONNX's own operators that is imported."""
 
 

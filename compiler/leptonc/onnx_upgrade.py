@@ -71,6 +71,47 @@ def _number_like(call: Call, value: float) -> Value:
     return call.build.const(np.array(value, call.required(0).type.dtype.numpy))
 
 
+def _broadcast_7(call: Call) -> None:
+    """Broadcasting was asked for, and could align the second operand with an axis of the first."""
+    asked, axis = call.take("broadcast", "int", 0), call.take("axis", "int")
+    if asked and axis is not None:
+        _align(call, 1, axis)
+
+
+def _align(call: Call, index: int, axis: int) -> None:
+    """Give the operand trailing dimensions of 1, so that it starts at `axis` of the first."""
+    rank, value = call.required(0).type.rank, call.required(index)
+    axis = axis + rank if axis < 0 else axis
+    behind = rank - axis - value.type.rank
+    if behind < 0:
+        raise LeptonError(
+            f"{value.type} does not fit {call.required(0).type} from axis {axis} on", code="E107"
+        )
+    if behind:
+        axes = range(value.type.rank, value.type.rank + behind)
+        call.set_operand(index, call.build.unsqueeze(value, _integers(call, list(axes))))
+
+
+def _p_relu_7(call: Call) -> None:
+    """One slope for each channel; now slopes broadcast like any operand."""
+    if call.required(0).type.rank > 1 and call.required(1).type.shape not in ((), (1,)):
+        _align(call, 1, 1)
+
+
+def _gemm_7(call: Call) -> None:
+    call.take("broadcast", "int")
+
+
+def _batch_normalization_7(call: Call) -> None:
+    if call.take("is_test", "int", 0):
+        call.outputs = call.outputs[:1]
+
+
+def _dropout_7(call: Call) -> None:
+    if not call.take("is_test", "int", 0):
+        raise LeptonError("Dropout of opset 6 is a training step here (is_test=0)", code="E013")
+
+
 def _clip(call: Call) -> None:
     for index, name in enumerate(("min", "max"), 1):
         value = call.take(name, "float")
@@ -200,13 +241,14 @@ def _group_normalization(call: Call) -> None:
         call.set_operand(index, build.reshape(spread, _integers(call, [channels])))
 
 
-def _reductions() -> dict[str, Sequence[tuple[int, Rule]]]:
+def _families() -> dict[str, Sequence[tuple[int, Rule]]]:
     names = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
     rules: dict[str, Sequence[tuple[int, Rule]]] = {
         f"Reduce{name}": ((18, _ints_to_operand("axes", 1)),) for name in names
     }
     rules["ReduceSum"] = ((13, _ints_to_operand("axes", 1)),)
-    return rules
+    aligned = ("Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor")
+    return rules | dict.fromkeys(aligned, ((7, _broadcast_7),))
 
 
 RENAMED = MappingProxyType({"Upsample": "Resize", "Scatter": "ScatterElements"})
@@ -216,15 +258,19 @@ ALWAYS = 10_000
 """An opset newer than any: the rule is for models of every opset."""
 
 RULES: Mapping[str, Sequence[tuple[int, Rule]]] = MappingProxyType({
-    **_reductions(),
-    "BatchNormalization": ((9, _batch_normalization_9), (14, _batch_normalization_14)),
+    **_families(),
+    "BatchNormalization": (
+        (7, _batch_normalization_7), (9, _batch_normalization_9), (14, _batch_normalization_14),
+    ),
     "Clip": ((11, _clip),),
     "DFT": ((20, _dft),),
-    "Dropout": ((12, _dropout),),
+    "Dropout": ((7, _dropout_7), (12, _dropout)),
+    "Gemm": ((7, _gemm_7),),
     "GridSample": ((20, _grid_sample),),
     "GroupNormalization": ((21, _group_normalization),),
     "Hardmax": ((13, _flattening()),),
     "LogSoftmax": ((13, _flattening()),),
+    "PRelu": ((7, _p_relu_7),),
     "Pad": ((11, _pad),),
     "Resize": ((11, _resize_11), (ALWAYS, _resize_13)),
     "RoiAlign": ((16, _roi_align),),
