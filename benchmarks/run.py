@@ -44,7 +44,7 @@ def measured(model: Model, seconds: float, peers: tuple[str, ...]) -> dict[str, 
     """Everything that is measured of one model, on the inputs of its first case."""
     with tempfile.TemporaryDirectory() as folder:
         artefact = Path(folder) / "model.lepton"
-        environment = {"XDG_CACHE_HOME": folder, "PYTHONPATH": str(ROOT / "compiler")}
+        environment = {"LEPTONC_CACHE": f"{folder}/cache", "PYTHONPATH": str(ROOT / "compiler")}
         compile_it = [sys.executable, "-c", COMPILE, str(model.path()), str(artefact)]
         cold = measure(compile_it, environment)
         warm = measure(compile_it, environment)

@@ -24,6 +24,14 @@ def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> pytest.Fil
     return LirFile.from_parent(parent, path=file_path)  # pyright: ignore[reportUnknownMemberType]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that an earlier run compiled is found, so that every run tests today's code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEPTONC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `needs("module")` where the module is missing."""
     for marker in item.iter_markers("needs"):
