@@ -149,6 +149,12 @@ class Match:
         return blob
 
     @staticmethod
+    def fits(condition: bool) -> None:
+        """Go on only where `condition`, which a pattern cannot say, holds; this is no near miss."""
+        if not condition:
+            raise NoMatchError
+
+    @staticmethod
     def require(condition: bool, reason: str) -> None:
         """Go on only where `condition` holds; `reason` says what is wrong where it does not."""
         if not condition:

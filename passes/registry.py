@@ -11,11 +11,13 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.passes.base import Pass
 
 BUILTIN: Mapping[str, str] = MappingProxyType({
+    "block-channels": "leptonc.passes.layout.block_channels:BlockChannels",
     "eliminate-common-subexpressions":
         "leptonc.passes.cleanup.eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "leptonc.passes.cleanup.eliminate_dead_code:EliminateDeadCode",
     "fold-constants": "leptonc.passes.cleanup.fold_constants:FoldConstants",
     "group-operations": "leptonc.passes.fusion.group_operations:GroupOperations",
+    "simplify": "leptonc.passes.cleanup.simplify:Simplify",
 })  # fmt: skip
 """Where each built-in pass is defined."""
 

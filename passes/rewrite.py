@@ -96,7 +96,8 @@ class Rewriter:
                 except NoMatchError as reason:
                     if build.made:
                         raise LeptonBug(f"rule {each.name} builds before it requires") from reason
-                    self._misses[Miss(each.name, op.location, str(reason))] = None
+                    if reason.args:
+                        self._misses[Miss(each.name, op.location, str(reason))] = None
                     continue
                 self._replace(each, found, build, [new] if isinstance(new, Value) else list(new))
                 return

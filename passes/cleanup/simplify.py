@@ -1,0 +1,24 @@
+"""simplify: operations that do nothing, undo each other, or have a simpler form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from leptonc.passes.base import RewritePass
+from leptonc.passes.cleanup import arithmetic_rules, movement_rules
+from leptonc.passes.contract import EXACT, Contract
+from leptonc.passes.rewrite import Rule
+
+
+@dataclass(frozen=True)
+class Simplify(RewritePass):
+    """Removes operations that change nothing and merges those that undo or repeat each other.
+
+    Every rule keeps every bit of the results, so `x + 0.0` stays (it turns -0.0 into 0.0) while
+    `x - 0.0` goes. Rules that may change a rounding or the sign of a zero are in `reduce-strength`.
+    """
+
+    name: ClassVar[str] = "simplify"
+    numbers: ClassVar[Contract] = EXACT
+    rules: ClassVar[tuple[Rule, ...]] = (*arithmetic_rules.RULES, *movement_rules.RULES)
