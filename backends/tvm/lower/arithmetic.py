@@ -12,7 +12,8 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Expr as PrimExpr
 
-from leptonc.backends.tvm.vector_math import absolute, is_nan, let
+from leptonc.backends.tvm import vector_math
+from leptonc.backends.tvm.vector_math import absolute, is_nan
 
 NARROW = ("float16", "bfloat16")
 
@@ -42,13 +43,30 @@ def constant(value: float, like: PrimExpr) -> PrimExpr:
     return tirx.const(value, dtype_of(like))
 
 
+def let(value: PrimExpr, body: Callable[[PrimExpr], PrimExpr]) -> PrimExpr:
+    """`body` of the value, which is computed once however often `body` uses it."""
+    dtype = dtype_of(value)
+    if isinstance(value, tirx.IntImm | tirx.FloatImm | tirx.Var):
+        return body(value)
+    if dtype in vector_math.FLOATS:
+        return vector_math.let(value, body)
+    # only these types can be hidden from the simplifier
+    plain = "float32" if "float" in dtype else "int32"
+    way = {"uint64": "int64", "uint32": "int32"}.get(dtype, plain)
+    return vector_math.let(value.astype(way), lambda held: body(held.astype(dtype)))
+
+
 def widened(x: PrimExpr) -> PrimExpr:
     """f16 and bf16 as f32, which they are computed in; all else as it is."""
-    return x.astype("float32") if dtype_of(x) in NARROW else x
+    if dtype_of(x) == "bfloat16":
+        # bit by bit: TVM takes the bits for an integer where the conversion is an operand of a call
+        bits = tirx.reinterpret("uint16", x).astype("uint32") << tirx.const(16, "uint32")
+        return tirx.reinterpret("float32", bits)
+    return x.astype("float32") if dtype_of(x) == "float16" else x
 
 
 def converted(x: PrimExpr, dtype: str) -> PrimExpr:
-    """`x` as ONNX casts: high bits of integers drop out, fractions too, any number but 0 is true."""
+    """`x` as ONNX casts: high bits drop out of integers, fractions too; all but 0 is true."""
     source = dtype_of(x)
     if source == dtype:
         return x
@@ -62,9 +80,22 @@ def converted(x: PrimExpr, dtype: str) -> PrimExpr:
         way = "int32" if dtype in ("int8", "uint8", "int16", "uint16") else "int64"
         x = widened(x)
         return x.astype(dtype if dtype in ("int32", "int64", "uint64") else way).astype(dtype)
-    if dtype in NARROW or source in NARROW:
-        return x.astype("float32").astype(dtype)
-    return x.astype(dtype)
+    if dtype == "bfloat16":
+        return let(widened(x).astype("float32"), _bfloat16)
+    if dtype == "float16":
+        return widened(x).astype("float32").astype("float16")
+    return widened(x).astype(dtype)
+
+
+def _bfloat16(x: PrimExpr) -> PrimExpr:
+    """An f32 rounded to the nearest even bf16, bit by bit.
+
+    TVM's own conversion repeats its operand, and is moved behind whatever reads it.
+    """
+    quiet, bits = tirx.const(0x7FC00000, "uint32"), tirx.reinterpret("uint32", x)
+    even = (bits >> tirx.const(16, "uint32")) & tirx.const(1, "uint32")
+    rounded = tirx.Select(is_nan(x), quiet, bits + (even + tirx.const(0x7FFF, "uint32")))
+    return tirx.reinterpret("bfloat16", (rounded >> tirx.const(16, "uint32")).astype("uint16"))
 
 
 def not_a_number(x: PrimExpr) -> PrimExpr:
@@ -157,7 +188,8 @@ def divide(a: PrimExpr, b: PrimExpr) -> PrimExpr:
 def remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """What truncated division leaves, with the sign of `a`; 0 for a zero integer divisor."""
     if is_float(a):
-        return tirx.call_pure_extern(dtype_of(a), "fmodf" if dtype_of(a) == "float32" else "fmod", a, b)
+        name = "fmodf" if dtype_of(a) == "float32" else "fmod"
+        return tirx.call_pure_extern(dtype_of(a), name, a, b)
     return let(b, lambda b: _guarded(a, b, tirx.truncmod, lambda a: constant(0, a)))
 
 

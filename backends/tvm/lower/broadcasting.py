@@ -33,7 +33,7 @@ def broadcast_read(
             at.append(index[out])
         else:
             at.append(tirx.min(index[out], extent - tirx.const(1, str(extent.ty))))
-    return tensor[tuple(at)]
+    return tensor(*at)
 
 
 def _same(a: PrimExpr, b: PrimExpr) -> bool:
