@@ -17,7 +17,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.conv_tile import Tile
-from leptonc.backends.cpu.emit import Epilogue, Extent
+from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, conv_weight_shape
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
@@ -43,7 +43,7 @@ class ConvSpec:
     window: Window
     panel: int
     bias: bool = True
-    epilogue: Epilogue = Epilogue()
+    epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
 
 
@@ -167,7 +167,7 @@ class Emitter:
     def padded(self, image: PrimExpr, first: PrimExpr, height: Extent) -> Source:
         """A copy of the input rows of a chunk, with its pads."""
         spec, window = self.spec, self.spec.window
-        top, left, _, _ = window.pads
+        top = window.pads[0]
         rows, width = window.reach(0, height), window.reach(1, self.columns)
         copy = emit.workspace((self.blocks, rows, width, self.inner))
         x = emit.view(self.x, (spec.batch, self.blocks, spec.height, spec.width, self.inner))

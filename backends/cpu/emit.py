@@ -59,6 +59,9 @@ class Epilogue:
         return len(nodes) > UNROLLED_OPERATIONS
 
 
+IDENTITY = Epilogue()
+
+
 def const(value: float, dtype: str = "float32") -> PrimExpr:
     """A constant."""
     return tirx.const(value, dtype)
@@ -122,6 +125,18 @@ def broadcast(value: PrimExpr, lanes: int) -> PrimExpr:
 def fma(a: PrimExpr, b: PrimExpr, c: PrimExpr) -> PrimExpr:
     """`a * b + c`, rounded once where the CPU can."""
     return tirx.call_llvm_pure_intrin(str(c.ty), "llvm.fmuladd", a, b, c)
+
+
+def is_nan(x: PrimExpr) -> PrimExpr:
+    """Whether an fp32, or each of a vector, is not-a-number.
+
+    Written on the bits, because the simplifier takes `x != x` for false.
+    """
+    _, _, text = str(x.ty).partition("x")
+    lanes = int(text or 1)
+    bits = tirx.reinterpret("int32" + (f"x{lanes}" if lanes > 1 else ""), x)
+    magnitude = bits & broadcast(tirx.const(0x7FFFFFFF, "int32"), lanes)
+    return magnitude > broadcast(tirx.const(0x7F800000, "int32"), lanes)
 
 
 class Register:

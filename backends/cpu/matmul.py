@@ -12,7 +12,7 @@ from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.emit import Epilogue, Extent, Register, Shape
+from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register, Shape
 from leptonc.backends.cpu.packing import matmul_weight_shape
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import Tile, split_depth, split_rows
@@ -35,7 +35,7 @@ class MatmulSpec:
     columns: int
     panel: int
     bias: bool = False
-    epilogue: Epilogue = Epilogue()
+    epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
 
     @property

@@ -44,4 +44,4 @@ class Window:
             return room // stride + 1
         count = (room + stride - 1) // stride + 1
         beyond = (count - 1) * stride >= extent + before
-        return count - int(beyond) if isinstance(extent, int) else count
+        return count - (int(beyond) if isinstance(beyond, bool) else beyond.astype("int64"))

@@ -1,0 +1,90 @@
+# pyright: standard
+"""Depthwise convolution over blocks of channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm.ir import Expr as PrimExpr
+from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
+from leptonc.backends.cpu.packing import channel_blocks
+from leptonc.backends.cpu.sliding import Place, Sliding, Taps
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.window import Window
+
+# Below this many elements, waking the threads costs more than they save.
+PARALLEL_ELEMENTS = 50_000
+MOST_PIXELS = 14
+
+
+@dataclass(frozen=True)
+class DepthwiseSpec:
+    """`out[n, c, h, w, lane] = epilogue(sum of x times weight + bias)`, one filter a channel.
+
+    x is f32[batch, C / lanes, height, width, lanes]. The weight is packed by
+    `packing.pack_depthwise_weight`, the bias by `pack_channels`. The epilogue is also applied to
+    the unused lanes of the last block.
+    """
+
+    batch: Extent
+    channels: int
+    height: Extent
+    width: Extent
+    window: Window
+    bias: bool = True
+    epilogue: Epilogue = IDENTITY
+    out_dtype: str = "float32"
+
+
+def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
+    """The kernel (x, weight, bias?, *operands, out)."""
+    lanes, blocks = cpu.lanes, channel_blocks(spec.channels, cpu.lanes)
+    outputs = (spec.window.outputs(0, spec.height), spec.window.outputs(1, spec.width))
+    parameters = [
+        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "float32"),
+        ("weight", (blocks, *spec.window.kernel, lanes), "float32"),
+        *([("bias", (blocks * lanes,), "float32")] if spec.bias else []),
+        *spec.epilogue.parameters(),
+        ("out", (spec.batch, blocks, *outputs, lanes), spec.out_dtype),
+    ]
+
+    def body(x: Buffer, weight: Buffer, *rest: Buffer) -> None:
+        bias = rest[0] if spec.bias else None
+        operands, out = rest[int(spec.bias) : -1], rest[-1]
+
+        def combine(
+            total: PrimExpr, value: PrimExpr, block: PrimExpr, row: PrimExpr, column: Extent
+        ) -> PrimExpr:
+            return emit.fma(value, emit.load(weight, [block, row, column, 0], lanes), total)
+
+        def finish(place: Place, total: Register, taps: Taps) -> None:
+            with emit.vectorized(lanes) as lane:
+                value = total.lane(lane)
+                if bias is not None:
+                    value = value + emit.load(bias, [place.block * lanes + lane])
+                index = [place.image, place.block, place.row, place.column, lane]
+                T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
+
+        Sliding(
+            x=x,
+            window=spec.window,
+            outputs=outputs,
+            lanes=lanes,
+            pixels=max(1, min(MOST_PIXELS, cpu.registers - 1 - spec.window.kernel[1])),
+            parallel=is_parallel(cpu, blocks * lanes, outputs),
+            start=0.0,
+            combine=combine,
+            finish=finish,
+        ).emit()
+
+    return emit.function(name, parameters, body)
+
+
+def is_parallel(cpu: CpuTarget, channels: int, outputs: tuple[Extent, Extent]) -> bool:
+    """Whether threads share the blocks of channels; symbolic extents are taken for large."""
+    rows, columns = (extent if isinstance(extent, int) else 64 for extent in outputs)
+    return cpu.threads > 1 and channels * rows * columns > PARALLEL_ELEMENTS

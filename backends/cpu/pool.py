@@ -1,0 +1,155 @@
+# pyright: standard
+"""Pooling over blocks of channels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Expr as PrimExpr
+from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.depthwise import is_parallel
+from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
+from leptonc.backends.cpu.packing import channel_blocks
+from leptonc.backends.cpu.sliding import Place, Sliding, Taps
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.window import Window
+
+PIXELS = 8
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """The largest, or the mean, of each window over x f32[batch, C / lanes, height, width, lanes].
+
+    A mean counts the pads if `count_pads`. The largest of a window with not-a-number is that.
+    """
+
+    kind: str  # "max" or "mean"
+    batch: Extent
+    channels: int
+    height: Extent
+    width: Extent
+    window: Window
+    ceil: bool = False
+    count_pads: bool = False
+    epilogue: Epilogue = IDENTITY
+    out_dtype: str = "float32"
+
+
+def pool(name: str, spec: PoolSpec, cpu: CpuTarget) -> PrimFunc:
+    """The kernel (x, *operands, out)."""
+    lanes, blocks = cpu.lanes, channel_blocks(spec.channels, cpu.lanes)
+    outputs = (
+        spec.window.outputs(0, spec.height, ceil=spec.ceil),
+        spec.window.outputs(1, spec.width, ceil=spec.ceil),
+    )
+    parameters = [
+        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "float32"),
+        *spec.epilogue.parameters(),
+        ("out", (spec.batch, blocks, *outputs, lanes), spec.out_dtype),
+    ]
+
+    def combine(
+        total: PrimExpr, value: PrimExpr, block: PrimExpr, row: PrimExpr, column: Extent
+    ) -> PrimExpr:
+        return larger(total, value) if spec.kind == "max" else total + value
+
+    def body(x: Buffer, *rest: Buffer) -> None:
+        *operands, out = rest
+
+        def finish(place: Place, total: Register, taps: Taps) -> None:
+            share = None if spec.kind == "max" else emit.let(divisor(spec, place, taps))
+            with emit.vectorized(lanes) as lane:
+                value = total.lane(lane) if share is None else total.lane(lane) / share
+                index = [place.image, place.block, place.row, place.column, lane]
+                T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
+
+        Sliding(
+            x=x,
+            window=spec.window,
+            outputs=outputs,
+            lanes=lanes,
+            pixels=PIXELS,
+            parallel=is_parallel(cpu, blocks * lanes, outputs),
+            start=-math.inf if spec.kind == "max" else 0.0,
+            combine=combine,
+            finish=finish,
+        ).emit()
+
+    return emit.function(name, parameters, body)
+
+
+def larger(total: PrimExpr, value: PrimExpr) -> PrimExpr:
+    """The larger of two values; once not-a-number, always so."""
+    # The comparison is false where either is not-a-number: such a value is taken, and then kept.
+    kept = emit.is_nan(total)
+    return tirx.Select(tirx.Or(kept, total > value), total, value)
+
+
+def divisor(spec: PoolSpec, place: Place, taps: Taps) -> PrimExpr:
+    """The number of elements that a mean is over."""
+    if not spec.count_pads:
+        return ((taps.high - taps.low) * taps.columns).astype("float32")
+    counts: list[PrimExpr] = []
+    for axis, (output, extent) in enumerate(((place.row, spec.height), (place.column, spec.width))):
+        window = spec.window
+        dilation = window.dilations[axis]
+        padded = emit.integer(extent) + (window.pads[axis] + window.pads[axis + 2])
+        room = padded - output * window.strides[axis]
+        fitting = tirx.floordiv(room + (dilation - 1), dilation)
+        counts.append(tirx.min(fitting, emit.integer(window.kernel[axis])))
+    return (counts[0] * counts[1]).astype("float32")
+
+
+@dataclass(frozen=True)
+class MeanSpec:
+    """The mean of each channel of x f32[batch, C / lanes, height, width, lanes]."""
+
+    batch: Extent
+    channels: int
+    height: Extent
+    width: Extent
+    epilogue: Epilogue = IDENTITY
+    out_dtype: str = "float32"
+
+
+def global_mean(name: str, spec: MeanSpec, cpu: CpuTarget) -> PrimFunc:
+    """The kernel (x, *operands, out[batch, C / lanes, 1, 1, lanes])."""
+    lanes, blocks = cpu.lanes, channel_blocks(spec.channels, cpu.lanes)
+    pixels = emit.product((spec.height, spec.width))
+    parameters = [
+        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "float32"),
+        *spec.epilogue.parameters(),
+        ("out", (spec.batch, blocks, 1, 1, lanes), spec.out_dtype),
+    ]
+
+    def body(x: Buffer, *rest: Buffer) -> None:
+        *operands, out = rest
+        flat = emit.view(x, (emit.product((spec.batch, blocks)), pixels, lanes))
+        steps = emit.integer(pixels) // PIXELS
+        parallel = is_parallel(cpu, blocks * lanes, (spec.height, spec.width))
+        with emit.outer_loop(flat.shape[0], parallel=parallel) as plane:
+            sums = [Register(lanes) for _ in range(PIXELS)]
+            for register in sums:
+                register.set(emit.broadcast(emit.const(0.0), lanes))
+            with emit.serial(steps) as step:
+                for pixel, register in enumerate(sums):
+                    value = emit.load(flat, [plane, step * PIXELS + pixel, 0], lanes)
+                    register.set(register.get() + value)
+            with emit.serial(emit.integer(pixels) - steps * PIXELS) as rest_pixel:
+                value = emit.load(flat, [plane, steps * PIXELS + rest_pixel, 0], lanes)
+                sums[0].set(sums[0].get() + value)
+            for register in sums[1:]:
+                sums[0].set(sums[0].get() + register.get())
+            image, block = tirx.floordiv(plane, blocks), tirx.floormod(plane, blocks)
+            with emit.vectorized(lanes) as lane:
+                value = sums[0].lane(lane) / emit.integer(pixels).astype("float32")
+                index = [image, block, emit.integer(0), emit.integer(0), lane]
+                T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
+
+    return emit.function(name, parameters, body)
