@@ -94,17 +94,18 @@ def reshaped(call: Inference) -> tuple[Dim, ...]:
             raise LeptonError("reshape: the rank of the result is not known", code="E109")
         return tuple(call.unknown(index) for index in range(extent))
     wanted: list[Dim] = list(content)
+    kept: list[int] = []
     if not call.int("allowzero"):
-        for axis, dim in enumerate(wanted):
-            if dim == 0 and axis < source.rank:
-                wanted[axis] = source.shape[axis]
-    return _completed(source, wanted)
+        kept = [axis for axis, dim in enumerate(wanted) if dim == 0 and axis < source.rank]
+    for axis in kept:
+        wanted[axis] = source.shape[axis]
+    return _completed(source, wanted, kept)
 
 
-def _completed(source: TensorType, wanted: list[Dim]) -> tuple[Dim, ...]:
+def _completed(source: TensorType, wanted: list[Dim], kept: Sequence[int]) -> tuple[Dim, ...]:
     open_axes = [axis for axis, dim in enumerate(wanted) if dim == -1]
-    total = product(source.shape)
-    given = product(dim for dim in wanted if dim != -1)
+    total = product(dim for axis, dim in enumerate(source.shape) if axis not in kept)
+    given = product(dim for axis, dim in enumerate(wanted) if dim != -1 and axis not in kept)
     text = f"reshape: {source} to {shown_shape(wanted)}"
     if len(open_axes) > 1 or any(isinstance(dim, int) and dim < -1 for dim in wanted):
         raise LeptonError(f"{text} leaves more than one extent open", code="E103")
@@ -130,10 +131,15 @@ def _completed(source: TensorType, wanted: list[Dim]) -> tuple[Dim, ...]:
 
 def _reshape_evaluate(call: Evaluation) -> Array:
     source, shape = call[0], [int(extent) for extent in call[1]]
+    kept: list[int] = []
     if not call.attrs["allowzero"]:
-        shape = [source.shape[i] if extent == 0 else extent for i, extent in enumerate(shape)]
-    given = int(np.prod([extent for extent in shape if extent != -1]))
-    return source.reshape([(source.size // given if given else 0) if e == -1 else e for e in shape])
+        kept = [axis for axis, extent in enumerate(shape) if extent == 0 and axis < source.ndim]
+    total = math.prod(n for axis, n in enumerate(source.shape) if axis not in kept)
+    given = math.prod(n for axis, n in enumerate(shape) if n != -1 and axis not in kept)
+    for axis in kept:  # these cancel, so that an extent of 0 leaves the one of -1 as it is
+        shape[axis] = source.shape[axis]
+    rest = total // given if given else 0
+    return source.reshape([rest if extent == -1 else extent for extent in shape])
 
 
 define(
