@@ -32,7 +32,7 @@ DTYPE_OF_ONNX = MappingProxyType({
 
 ONNX_OF_DTYPE = MappingProxyType({dtype: number for number, dtype in DTYPE_OF_ONNX.items()})
 
-_PACKED = MappingProxyType({
+PACKED = MappingProxyType({
     DType.I4: 4, DType.U4: 4, DType.F4E2M1: 4, DType.I2: 2, DType.U2: 2,
 })  # fmt: skip
 """Bits of the element types of which several share a byte."""
@@ -87,7 +87,7 @@ def blob_of(tensor: TensorProto, file: OnnxFile, what: str = "") -> Blob:
 
 def _bytes_needed(type: TensorType) -> int:
     count = math.prod(type.extents)
-    bits = _PACKED.get(type.dtype)
+    bits = PACKED.get(type.dtype)
     return count * type.dtype.numpy.itemsize if bits is None else (count * bits + 7) // 8
 
 
@@ -144,7 +144,7 @@ def _number(text: str, key: str, what: str) -> int:
 
 def _unpack(data: np.ndarray[Any, np.dtype[np.uint8]], type: TensorType) -> Array:
     """`data` as an array of `type`; a view unless several elements share a byte."""
-    bits = _PACKED.get(type.dtype)
+    bits = PACKED.get(type.dtype)
     if bits is None:
         target = type.dtype.numpy
         if target == np.bool_:
@@ -165,7 +165,7 @@ def _field_blob(tensor: TensorProto, type: TensorType, what: str) -> Blob:
     have, need = len(getattr(tensor, expected)), math.prod(type.extents)
     if type.dtype in (DType.C64, DType.C128):
         need *= 2
-    elif type.dtype in _PACKED:
+    elif type.dtype in PACKED:
         need = _bytes_needed(type)
     if have != need:
         raise LeptonError(

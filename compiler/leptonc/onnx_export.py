@@ -1,0 +1,306 @@
+"""Graphs out as ONNX models: the table read backwards.
+
+The messages are built in place, without onnx-graphsurgeon's graphs in between: those would hold a
+second copy of every constant, and spell two of the float8 types as others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
+
+from leptonc.ir.blob import Blob
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.dims import Expr
+from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
+from leptonc.ir.types import DType, TensorType
+from leptonc.onnx_export_rows import EXPORT, REGION_NAMES, SymbolSources
+from leptonc.onnx_opsets import BASE_OPSET, needed_opset
+from leptonc.onnx_tensor import ONNX_OF_DTYPE
+from leptonc.onnx_write import INLINE_LIMIT, byte_size, fill, tensor_of, write_model
+
+_FRESH = re.compile(r"u\d+_")
+
+
+def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
+    """The graph as an ONNX model, for the oldest opset that has all it needs or for `opset`.
+
+    Raises E022 where an operation has no ONNX form, or the constants do not fit one message.
+    """
+    exporter = Exporter(opset)
+    model = exporter.model(graph)
+    size = sum(byte_size(blob) for _, blob in exporter.weights)
+    if size > INLINE_LIMIT:
+        raise LeptonError(
+            f"the model has {size} bytes of constants, one message holds {INLINE_LIMIT}",
+            notes=["save it to a file, which puts them beside it"],
+            code="E022",
+        )
+    for tensor, blob in exporter.weights:
+        fill(tensor, blob)
+    return model
+
+
+def save_model(
+    graph: Graph, path: str | Path, opset: int | None = None, *, inline_limit: int = INLINE_LIMIT
+) -> None:
+    """Write the graph to a file that appears whole or not at all.
+
+    Constants of more than `inline_limit` bytes together go to a second file beside it.
+    """
+    exporter = Exporter(opset)
+    model = exporter.model(graph)
+    write_model(model, exporter.weights, Path(path), inline_limit)
+
+
+class Exporter:
+    """Writes one graph; `weights` are the constants whose messages still lack their data."""
+
+    def __init__(self, opset: int | None) -> None:
+        self.asked = opset
+        self.opset = BASE_OPSET
+        self.weights: list[tuple[TensorProto, Blob]] = []
+        self.names: dict[Value, str] = {}
+        self.sources = SymbolSources()
+        self._taken: set[str] = set()
+        self._nodes: set[str] = set()
+        self._domains: set[str] = set()
+
+    def model(self, graph: Graph) -> onnx.ModelProto:
+        """The graph as a model whose constants have no data yet."""
+        model = onnx.ModelProto(producer_name="leptonc")
+        proto = model.graph
+        proto.name = graph.name or "graph"
+        self._taken.update(graph.output_names)
+        for value in graph.inputs:
+            self.names[value] = self.fresh_name(value.name or "input")
+            _describe(proto.input.add(), self.names[value], value.type)
+        self._region(proto, graph, graph.output_names)
+        for name, value in zip(graph.output_names, graph.outputs, strict=True):
+            _describe(proto.output.add(), name, value.type)
+        model.opset_import.add(domain="", version=self.asked or self.opset)
+        for domain in sorted(self._domains - {""}):
+            model.opset_import.add(domain=domain, version=1)
+        model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import)[:1])
+        _describe_model(model, graph.metadata)
+        return model
+
+    def fresh_name(self, wanted: str) -> str:
+        """`wanted`, or something like it that no other value has."""
+        return _fresh(wanted, self._taken)
+
+    def emit(
+        self,
+        proto: GraphProto,
+        op_type: str,
+        operands: Sequence[str],
+        outputs: Sequence[str],
+        name: str,
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> NodeProto:
+        """Add a node."""
+        node = proto.node.add(op_type=op_type, name=_fresh(name or op_type, self._nodes))
+        node.input.extend(operands)
+        node.output.extend(outputs)
+        for key, value in (attributes or {}).items():
+            _set_attribute(node.attribute.add(name=key), value, self)
+        return node
+
+    def constant(self, proto: GraphProto, blob: Blob, wanted: str = "constant") -> str:
+        """Add a constant and give its name."""
+        name = self.fresh_name(wanted)
+        self._constant(proto, blob, name)
+        return name
+
+    def _constant(self, proto: GraphProto, blob: Blob, name: str) -> None:
+        tensor = proto.initializer.add()
+        tensor.CopyFrom(tensor_of(blob, name))
+        self.weights.append((tensor, blob))
+
+    def body(self, proto: GraphProto, region: Region) -> None:
+        """Add the operations of a region, its closing `return` left out."""
+        for value in region.inputs:
+            self.sources.add(value, self.names[value])
+        for op in region:
+            if op.name == "return":
+                continue
+            self._op(proto, op)
+            for value in op.results:
+                if value in self.names:
+                    self.sources.add(value, self.names[value])
+
+    def _region(self, proto: GraphProto, region: Region, output_names: Sequence[str]) -> None:
+        """Fill in a graph; what it gives back gets the names asked for, through Identity if need be."""
+        own = {value for op in region if op.name not in ("const", "group") for value in op.results}
+        identities: list[tuple[Value, str]] = []
+        for value, name in zip(region.outputs, output_names, strict=True):
+            if value in own and value not in self.names:
+                self.names[value] = name
+            else:
+                identities.append((value, name))
+        self.body(proto, region)
+        for value, name in identities:
+            self.emit(proto, "Identity", [self.names[value]], [name], f"Identity_{name}")
+
+    def _op(self, proto: GraphProto, op: Op) -> None:
+        if op.name == "const":
+            blob = op.attrs["value"]
+            assert isinstance(blob, Blob)
+            self.names[op.result] = self.constant(proto, blob, op.result.name or "constant")
+            return
+        if op.name == "group":
+            for inner, outer in zip(op.regions[0].inputs, op.operands, strict=True):
+                self.names[inner] = self.names[outer]
+            self.body(proto, op.regions[0])
+            for inner, outer in zip(op.regions[0].outputs, op.results, strict=True):
+                self.names.setdefault(outer, self.names[inner])
+                if self.names[outer] != self.names[inner]:
+                    name = self.names[outer]
+                    self.emit(proto, "Identity", [self.names[inner]], [name], f"Identity_{name}")
+            return
+        for value in op.results:
+            if value not in self.names:
+                self.names[value] = self.fresh_name(value.name or f"{op.name}_{len(self.names)}")
+        special = EXPORT.get(op.name)
+        if special is not None:
+            special(self, proto, op)
+        elif op.definition.onnx is None:
+            raise LeptonError(
+                f"{op.name} has no ONNX form",
+                op.location,
+                notes=["export the graph before the passes that lay it out for a backend"],
+                code="E022",
+            )
+        else:
+            self._row(proto, op)
+
+    def _row(self, proto: GraphProto, op: Op) -> None:
+        form = op.definition.onnx
+        assert form is not None
+        attributes = {
+            name: value
+            for name, value in op.attrs.items()
+            if value is not None and value != op.definition.attrs[name].default
+        }
+        operands = operand_slots(op)
+        if form.domain == "":
+            self._need(op, attributes, operands)
+        outputs = [self.names[value] if value.is_used else "" for value in op.results]
+        while len(outputs) > 1 and not outputs[-1]:
+            outputs.pop()
+        outputs[0] = self.names[op.results[0]]
+        names = ["" if value is None else self.names[value] for value in operands]
+        node = self.emit(proto, form.name, names, outputs, node_name(op), attributes)
+        node.domain = form.domain
+        self._domains.add(form.domain)
+        for region, attribute in zip(op.regions, REGION_NAMES.get(op.name, ()), strict=True):
+            self._subgraph(node.attribute.add(name=attribute, type=AttributeProto.GRAPH).g, region)
+
+    def _subgraph(self, proto: GraphProto, region: Region) -> None:
+        proto.name = "body"
+        for value in region.inputs:
+            self.names[value] = self.fresh_name(value.name or "input")
+            _describe(proto.input.add(), self.names[value], value.type)
+        names = [self.fresh_name(value.name or "output") for value in region.outputs]
+        self._region(proto, region, names)
+        for name, value in zip(names, region.outputs, strict=True):
+            _describe(proto.output.add(), name, value.type)
+
+    def _need(
+        self, op: Op, attributes: Iterable[str], operands: Sequence[Value | None]
+    ) -> None:
+        form = op.definition.onnx
+        assert form is not None
+        regions = REGION_NAMES.get(op.name, ())
+        dtypes = [None if value is None else value.type.dtype for value in operands]
+        results = [value.type.dtype for value in op.results]
+        opset = needed_opset(form.name, {*attributes, *regions}, dtypes, results)
+        if opset is None:
+            # operators that ONNX has for other element types only: written as they are
+            opset = self.asked or BASE_OPSET
+        if self.asked is not None and opset > self.asked:
+            raise LeptonError(
+                f"{op.name} needs opset {opset}, not {self.asked}", op.location, code="E022"
+            )
+        self.opset = max(self.opset, opset)
+
+
+def _fresh(wanted: str, taken: set[str]) -> str:
+    name, count = wanted, 2
+    while name in taken:
+        name, count = f"{wanted}_{count}", count + 1
+    taken.add(name)
+    return name
+
+
+def node_name(op: Op) -> str:
+    """The names of the nodes an operation stands for, as the name of one."""
+    return "+".join(op.location.nodes)[:200]
+
+
+def operand_slots(op: Op) -> list[Value | None]:
+    """The operands in the places ONNX has for them; None for absent ones, none at the end."""
+    slots: list[Value | None] = []
+    for operand in op.definition.operands:
+        if operand.variadic:
+            slots.extend(op.operands_called(operand.name))
+        else:
+            slots.append(op.operand(operand.name))
+    while slots and slots[-1] is None:
+        slots.pop()
+    return slots
+
+
+def _describe(info: onnx.ValueInfoProto, name: str, type: TensorType) -> None:
+    info.name = name
+    tensor = info.type.tensor_type
+    tensor.elem_type = ONNX_OF_DTYPE[type.dtype]
+    tensor.shape.SetInParent()
+    for dim in type.shape:
+        extent = tensor.shape.dim.add()
+        if not isinstance(dim, Expr):
+            extent.dim_value = dim
+        elif not _FRESH.search(str(dim)):
+            extent.dim_param = str(dim)
+
+
+def _describe_model(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    model.doc_string = metadata.get("doc_string", "")
+    model.domain = metadata.get("domain", "")
+    version = metadata.get("model_version", "")
+    if version.lstrip("-").isdigit():
+        model.model_version = int(version)
+    for key, value in metadata.items():
+        if key.startswith("custom."):
+            model.metadata_props.add(key=key.removeprefix("custom."), value=value)
+
+
+def _set_attribute(attribute: AttributeProto, value: Attribute, exporter: Exporter) -> None:
+    match value:
+        case bool() | int():
+            attribute.type, attribute.i = AttributeProto.INT, int(value)
+        case float():
+            attribute.type, attribute.f = AttributeProto.FLOAT, value
+        case str():
+            attribute.type, attribute.s = AttributeProto.STRING, value.encode()
+        case DType():
+            attribute.type, attribute.i = AttributeProto.INT, ONNX_OF_DTYPE[value]
+        case Blob():
+            attribute.type = AttributeProto.TENSOR
+            attribute.t.CopyFrom(tensor_of(value, ""))
+            exporter.weights.append((attribute.t, value))
+        case tuple() if value and isinstance(value[0], str):
+            attribute.type = AttributeProto.STRINGS
+            attribute.strings.extend(str(item).encode() for item in value)
+        case tuple() if any(isinstance(item, float) for item in value):
+            attribute.type = AttributeProto.FLOATS
+            attribute.floats.extend(float(str(item)) for item in value)
+        case tuple():
+            attribute.type = AttributeProto.INTS
+            attribute.ints.extend(int(str(item)) for item in value)
+        case _:
+            raise LeptonError(f"an attribute {value!r} has no ONNX form", code="E022")

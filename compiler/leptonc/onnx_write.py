@@ -1,0 +1,133 @@
+"""Constants as ONNX tensors, inside a model or in a file beside it, and models saved atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from leptonc.ir.blob import Array, Blob
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.types import DType
+from leptonc.onnx_tensor import ONNX_OF_DTYPE, PACKED
+
+INLINE_LIMIT = 2**31 - 2**24
+"""Bytes of constants that a model file itself can hold: protobuf ends at 2 GiB."""
+
+ALIGNMENT = 4096
+"""Where tensors start in an external file, so that they can be mapped."""
+
+EXTERNAL_FROM = 1024
+"""Tensors from this many bytes on go to the external file, where there is one."""
+
+
+def tensor_of(blob: Blob, name: str) -> TensorProto:
+    """A constant as a message without its data."""
+    return TensorProto(
+        name=name, data_type=ONNX_OF_DTYPE[blob.type.dtype], dims=blob.type.extents
+    )
+
+
+def fill(tensor: TensorProto, blob: Blob) -> None:
+    """Put the data of a constant into its message."""
+    if blob.type.dtype is DType.STR:
+        tensor.string_data.extend(str(item).encode() for item in blob.array.reshape(-1))
+    else:
+        tensor.raw_data = raw_bytes(blob.array, blob.type.dtype).tobytes()
+
+
+def raw_bytes(array: Array, dtype: DType) -> Array:
+    """The bytes ONNX keeps for the elements, little-endian; narrow ones share a byte."""
+    bits = PACKED.get(dtype)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if bits is None:
+        little = flat.astype(flat.dtype.newbyteorder("<"), copy=False) if flat.itemsize > 1 else flat
+        return little.view(np.uint8)
+    codes = flat.view(np.uint8) if dtype is DType.F4E2M1 else flat.astype(np.int8).view(np.uint8)
+    codes = codes & (2**bits - 1)
+    each = 8 // bits
+    codes = np.pad(codes, (0, -len(codes) % each)).reshape(-1, each)
+    return np.bitwise_or.reduce(codes << (np.arange(each, dtype=np.uint8) * bits), axis=1)
+
+
+def byte_size(blob: Blob) -> int:
+    """How many bytes the data of a constant takes in a model."""
+    bits = PACKED.get(blob.type.dtype, blob.type.dtype.bits)
+    return (blob.size * bits + 7) // 8
+
+
+def write_model(
+    model: onnx.ModelProto, weights: Sequence[tuple[TensorProto, Blob]], path: Path, limit: int
+) -> None:
+    """Write a model whose `weights` have no data yet; data beyond `limit` goes beside it.
+
+    The model appears under its name whole or not at all. The file with external data has a name
+    made of its content, so that a model that is already there keeps the data it refers to.
+    """
+    if sum(byte_size(blob) for _, blob in weights) <= limit:
+        for tensor, blob in weights:
+            fill(tensor, blob)
+    else:
+        _write_external(weights, path)
+    _write_atomically(path, lambda file: file.write(model.SerializeToString()))
+
+
+def _write_external(weights: Sequence[tuple[TensorProto, Blob]], path: Path) -> None:
+    large = [
+        (tensor, blob)
+        for tensor, blob in weights
+        if byte_size(blob) >= EXTERNAL_FROM and blob.type.dtype is not DType.STR
+    ]
+    digest = hashlib.sha256()
+    for _, blob in large:
+        digest.update(blob.digest.encode())
+    name = f"{path.name[:200]}.{digest.hexdigest()[:16]}.data"
+
+    def write(file: BinaryIO) -> None:
+        for tensor, blob in large:
+            file.write(b"\0" * (-file.tell() % ALIGNMENT))
+            entries = {"location": name, "offset": file.tell(), "length": byte_size(blob)}
+            file.write(raw_bytes(blob.array, blob.type.dtype).data)
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in entries.items():
+                tensor.external_data.add(key=key, value=str(value))
+
+    _write_atomically(path.with_name(name), write)
+    written = {id(tensor) for tensor, _ in large}
+    for tensor, blob in weights:
+        if id(tensor) not in written:
+            fill(tensor, blob)
+
+
+def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write to a temporary file in the same folder and move it to its name; raises E022."""
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".leptonc-", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise LeptonError(f"cannot write {shown(path)}: {reason}", code="E022") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
