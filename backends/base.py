@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from leptonc.ir.graph import Graph, Op
 
@@ -41,7 +41,16 @@ class Backend(Protocol):
         """Why this operation cannot be compiled; empty if it can."""
         ...
 
-    def prepare(self, graph: Graph, level: int) -> None:
+    def passes(self, level: int) -> str:
+        """The target's own passes, as pipeline text; they run before operations are grouped."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[type, Any]:
+        """What passes may ask about the target, by the class of the answer."""
+        ...
+
+    def prepare(self, graph: Graph) -> None:
         """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
         ...
 

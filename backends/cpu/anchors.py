@@ -10,9 +10,12 @@ from typing import Any
 from tvm import tirx
 from tvm.ir import Expr as PrimExpr
 
+from leptonc.backends.cpu.conv import ConvSpec, conv
 from leptonc.backends.cpu.emit import Epilogue, Shape
 from leptonc.backends.cpu.matmul import MatmulSpec, matmul
+from leptonc.backends.cpu.packing import ConvWeight
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.lower.elementwise import SCALAR
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.backends.tvm.source import KernelSource
@@ -33,7 +36,9 @@ class Anchor:
 
     def shape(self, type: TensorType) -> Shape:
         """Extents as the emitters take them."""
-        return tuple(dim if isinstance(dim, int) else self.dims.expression(dim) for dim in type.shape)
+        return tuple(
+            dim if isinstance(dim, int) else self.dims.expression(dim) for dim in type.shape
+        )
 
 
 def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.PrimFunc | None:
@@ -44,7 +49,8 @@ def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx
     operands = [value for value in source.graph.inputs if _is_read_outside(value, found)]
     program = _Epilogue(source, found, operands)
     shapes = tuple(
-        (tuple(dims.expression(dim) for dim in value.type.shape), TVM_DTYPE[value.type.dtype]) for value in operands
+        (tuple(dims.expression(dim) for dim in value.type.shape), TVM_DTYPE[value.type.dtype])
+        for value in operands
     )
     out = source.graph.outputs[0]
     trivial = out is found.results[0]
@@ -86,7 +92,11 @@ class _Epilogue:
 
     def __init__(self, source: KernelSource, anchor: Op, operands: Sequence[Value]) -> None:
         self.graph, self.anchor, self.operands = source.graph, anchor, operands
-        self.ops = [op for op in source.graph if op is not anchor and op.name not in ("return", "const", "dims")]
+        self.ops = [
+            op
+            for op in source.graph
+            if op is not anchor and op.name not in ("return", "const", "dims")
+        ]
 
     def apply(self, value: PrimExpr, index: Sequence[PrimExpr], buffers: Sequence[Any]) -> PrimExpr:
         """What the group gives where the anchor gives `value`, at `index` of its result."""
@@ -97,7 +107,9 @@ class _Epilogue:
             if op.name == "const":
                 blob = op.result.blob
                 assert blob is not None
-                known[op.result] = tirx.const(blob.array.reshape(-1)[0].item(), TVM_DTYPE[blob.type.dtype])
+                known[op.result] = tirx.const(
+                    blob.array.reshape(-1)[0].item(), TVM_DTYPE[blob.type.dtype]
+                )
         return self._rest(0, known)
 
     def _rest(self, at: int, known: dict[Value, PrimExpr]) -> PrimExpr:
@@ -114,10 +126,14 @@ class _Epilogue:
 def _aligned(type: TensorType, index: Sequence[PrimExpr]) -> list[PrimExpr]:
     """The index of the element that broadcasting reads for the element at `index`."""
     tail = list(index)[len(index) - type.rank :]
-    return [tirx.const(0, "int64") if dim == 1 else at for dim, at in zip(type.shape, tail, strict=True)]
+    return [
+        tirx.const(0, "int64") if dim == 1 else at for dim, at in zip(type.shape, tail, strict=True)
+    ]
 
 
-def _in_input_order(function: tirx.PrimFunc, values: Sequence[Value], source: KernelSource) -> tirx.PrimFunc:
+def _in_input_order(
+    function: tirx.PrimFunc, values: Sequence[Value], source: KernelSource
+) -> tirx.PrimFunc:
     """The function with one parameter for each distinct input, in the order of the kernel's inputs."""
     *given, out = function.params
     first: dict[Value, Any] = {}
@@ -136,12 +152,58 @@ def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
     x, w, *bias = anchor.op.operands
     _, depth, panel = w.type.extents
     spec = MatmulSpec(
-        anchor.shape(x.type)[:-1], depth, anchor.op.int("columns"), panel, bool(bias), anchor.epilogue, anchor.out_dtype
+        anchor.shape(x.type)[:-1],
+        depth,
+        anchor.op.int("columns"),
+        panel,
+        bool(bias),
+        anchor.epilogue,
+        anchor.out_dtype,
     )
     return matmul("kernel", spec, anchor.cpu)
 
 
+def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    x, _, *bias = op.operands
+    if op.attrs["depthwise"]:
+        return _depthwise_conv(anchor)
+    shape = anchor.shape(x.type)
+    sizes = ConvWeight(
+        op.int("channels"),
+        op.int("filters"),
+        _pair(op.ints("kernel_shape")),
+        op.int("group"),
+        bool(op.attrs["plain"]),
+    )
+    panel = op.operands[1].type.extents[2]
+    spec = ConvSpec(
+        shape[0],
+        shape[2],
+        shape[3],
+        sizes,
+        _window(op),
+        panel,
+        bool(bias),
+        anchor.epilogue,
+        anchor.out_dtype,
+    )
+    return conv("kernel", spec, anchor.cpu)
+
+
+def _window(op: Op) -> Window:
+    pads = op.ints("pads") or (0, 0, 0, 0)
+    return Window(
+        _pair(op.ints("kernel_shape")), _pair(op.ints("strides") or (1, 1)), _pair(op.ints("dilations") or (1, 1)),
+        (pads[0], pads[1], pads[2], pads[3]),
+    )  # fmt: skip
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return values[0], values[1]
+
+
 Emitter = Callable[[Anchor], "tirx.PrimFunc | None"]
 
-ANCHORS: Mapping[str, Emitter] = {"packed_linear": _packed_linear}
+ANCHORS: Mapping[str, Emitter] = {"packed_linear": _packed_linear, "packed_conv": _packed_conv}
 """The operations with a kernel of their own, which takes elementwise operations behind it."""

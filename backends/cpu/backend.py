@@ -50,13 +50,24 @@ class CpuBackend:
         reason = table["reasons"].get(op.name)
         return reason(op) if reason is not None else ""
 
-    def prepare(self, graph: Graph, level: int) -> None:
+    def passes(self, level: int) -> str:
+        """The target's own passes, as pipeline text."""
+        return f"block-channels{{lanes={self.cpu.lanes}}},eliminate-dead-code" if level >= 2 else ""
+
+    @property
+    def facts(self) -> Mapping[type, Any]:
+        """What passes may ask about the target."""
+        return {}
+
+    def prepare(self, graph: Graph) -> None:
         """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
         from leptonc.backends.cpu.prepare import prepare
 
         prepare(graph, self.cpu)
 
-    def build(self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress) -> LibraryReport:
+    def build(
+        self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress
+    ) -> LibraryReport:
         """Write the library of a prepared graph to `path`, from the cache where it has it."""
         text = print_graph(graph, blob_names=True)
         cache = Cache(cache_folder, self.version)
@@ -87,7 +98,8 @@ def _tvm_version() -> str:
 def _abilities() -> Mapping[str, Any]:
     """What kernels exist for; importing the rules takes most of a second, so only on demand."""
     from leptonc.backends.cpu.anchors import ANCHORS
+    from leptonc.backends.cpu.prepare import PACKINGS
     from leptonc.backends.tvm.lowering import TVM_DTYPE, kernel_rules, reasons, rules
 
-    names = {*rules(), *kernel_rules(), *ANCHORS}
+    names = {*rules(), *kernel_rules(), *ANCHORS, *PACKINGS}
     return {"names": names, "dtypes": frozenset(TVM_DTYPE), "reasons": reasons()}

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from leptonc.backends.cpu.packing import matmul_weight_shape, pack_matmul_weight
+from leptonc.backends.cpu.packing import (
+    ConvWeight,
+    channel_blocks,
+    conv_weight_shape,
+    matmul_weight_shape,
+    pack_channels,
+    pack_conv_weight,
+    pack_depthwise_weight,
+    pack_matmul_weight,
+)
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import matmul_panel
-from leptonc.ir.blob import Blob
+from leptonc.backends.cpu.tiles import conv_panel, matmul_panel
+from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import product
 from leptonc.ir.graph import Attribute, Graph, Op, Value
@@ -17,22 +26,23 @@ from leptonc.ir.types import DType, TensorType
 
 @dataclass(frozen=True)
 class Packing:
-    """How one operation takes its weight: the row that replaces it, and the packed data."""
+    """How one operation takes its constants: the row that replaces it, and their packed data by operand."""
 
     row: str
     attrs: Mapping[str, Attribute]
-    blob: Blob
+    blobs: Mapping[str, Blob]
 
 
-Chooser = Callable[[Op, Blob, CpuTarget], "Packing | None"]
+Chooser = Callable[[Op, Mapping[str, Blob], CpuTarget], "Packing | None"]
+Made = dict[tuple[Value, TensorType, object], Value]
 
 
 def prepare(graph: Graph, cpu: CpuTarget) -> None:
     """Replace every product with a constant weight by its packed form. Data is packed when it is read."""
-    made: dict[tuple[Value, str, tuple[object, ...]], Value] = {}
+    made: Made = {}
     for op, holder in list(_products(graph)):
-        blob = _weight_of(op, holder)
-        packing = PACKINGS[op.name](op, blob, cpu) if blob is not None else None
+        blobs = _constants_of(op, holder)
+        packing = PACKINGS[op.name](op, blobs, cpu) if "w" in blobs else None
         if packing is not None:
             _replace(graph, op, holder, packing, made)
     for op in reversed(graph):
@@ -49,51 +59,60 @@ def _products(graph: Graph) -> Iterator[tuple[Op, Op | None]]:
             yield from ((inner, op) for inner in op.regions[0] if inner.name in PACKINGS)
 
 
-def _weight_of(op: Op, holder: Op | None) -> Blob | None:
-    weight = op.operand("w")
-    assert weight is not None
-    if holder is not None and weight.owner is holder.regions[0]:
-        weight = holder.operands[holder.regions[0].inputs.index(weight)]
-    return weight.blob
+def _outer(value: Value, holder: Op | None) -> Value:
+    """What a group's input stands for outside of the group."""
+    if holder is not None and value.owner is holder.regions[0]:
+        return holder.operands[holder.regions[0].inputs.index(value)]
+    return value
 
 
-def _replace(
-    graph: Graph, op: Op, holder: Op | None, packing: Packing, made: dict[tuple[Value, str, tuple[object, ...]], Value]
-) -> None:
-    """Put the packed operation in place of `op`, its weight beside the original one."""
-    outer = op.operands[1] if holder is None else holder.operands[holder.regions[0].inputs.index(op.operands[1])]
-    key = (outer, packing.row, (packing.blob.type, op.attrs.get("transposed")))
-    if key not in made:
-        anchor = holder if holder is not None else op
-        build = Builder(graph, before=_first_reader(outer, anchor), location=op.location)
-        made[key] = build.const(packing.blob)
-        made[key].name = outer.name
-    weight = made[key]
-    if holder is not None:
-        weight = _as_input(holder, op.operands[1], weight)
+def _constants_of(op: Op, holder: Op | None) -> dict[str, Blob]:
+    found: dict[str, Blob] = {}
+    for name, value in zip(op.operand_names, op.operands, strict=True):
+        blob = _outer(value, holder).blob
+        if blob is not None:
+            found[name] = blob
+    return found
+
+
+def _replace(graph: Graph, op: Op, holder: Op | None, packing: Packing, made: Made) -> None:
+    """Put the packed operation in place of `op`, its constants beside the original ones."""
+    operands = list(op.operands)
+    for slot, name in enumerate(op.operand_names):
+        if name not in packing.blobs:
+            continue
+        outer, blob = _outer(op.operands[slot], holder), packing.blobs[name]
+        key = (outer, blob.type, op.attrs.get("transposed"))
+        if key not in made:
+            made[key] = _constant_beside(graph, outer, blob)
+        inside = holder is not None and op.operands[slot].owner is holder.regions[0]
+        operands[slot] = _as_input(holder, op.operands[slot], made[key]) if inside else made[key]  # pyright: ignore[reportArgumentType]
     region = op.region
     assert region is not None
     build = Builder(region, before=op, location=op.location)
-    operands = [op.operands[0], weight, *op.operands[2:]]
+    types = [op.result.type]
     new = build.op(
-        packing.row, operands, packing.attrs, names=op.operand_names, result_types=[op.result.type]
+        packing.row, operands, packing.attrs, names=op.operand_names, result_types=types
     ).result
     new.name = op.result.name
     op.result.replace_uses_with(new)
     region.erase(op)
 
 
-def _first_reader(value: Value, default: Op) -> Op:
-    """Where a constant that replaces `value` can stand so that every reader comes after it."""
-    return value.producer if value.producer is not None else default
+def _constant_beside(graph: Graph, value: Value, blob: Blob) -> Value:
+    """A constant where that of `value` stands, so that every reader comes after it."""
+    assert value.producer is not None
+    build = Builder(graph, before=value.producer, location=value.producer.location)
+    constant = build.const(blob)
+    constant.name = value.name
+    return constant
 
 
 def _as_input(holder: Op, inner: Value, outer: Value) -> Value:
     """The group's input for `outer`, in the slot of `inner` where only the packed operation reads that."""
     region = holder.regions[0]
-    slot = region.inputs.index(inner)
     if len(inner.uses) == 1:
-        holder.set_operand(slot, outer)
+        holder.set_operand(region.inputs.index(inner), outer)
         inner.type = outer.type
         return inner
     value = region.add_input(Value(outer.type))
@@ -101,8 +120,8 @@ def _as_input(holder: Op, inner: Value, outer: Value) -> Value:
     return value
 
 
-def _linear(op: Op, blob: Blob, cpu: CpuTarget) -> Packing | None:
-    x = op.operands[0].type
+def _linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+    x, blob = op.operands[0].type, blobs["w"]
     if x.dtype is not DType.F32 or x.rank < 1:
         return None
     transposed = bool(op.attrs["transposed"])
@@ -111,12 +130,43 @@ def _linear(op: Op, blob: Blob, cpu: CpuTarget) -> Packing | None:
         return None
     rows = product(x.shape[:-1])
     panel = matmul_panel(rows if isinstance(rows, int) else None, columns, depth, cpu)
-    shape = matmul_weight_shape(depth, columns, panel)
     packed = Blob(
-        TensorType(DType.F32, shape), lambda: pack_matmul_weight(blob.array, panel, transposed=transposed)
+        TensorType(DType.F32, matmul_weight_shape(depth, columns, panel)),
+        lambda: pack_matmul_weight(blob.array, panel, transposed=transposed),
     )
-    return Packing("packed_linear", {"columns": columns}, packed)
+    return Packing("packed_linear", {"columns": columns}, {"w": packed})
 
 
-PACKINGS: Mapping[str, Chooser] = {"linear": _linear}
+def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+    blob, group, lanes = blobs["w"], op.int("group"), op.int("lanes")
+    filters, part, height, width = blob.type.extents
+    depthwise = part == 1 and group == filters and group > 1
+    sizes = ConvWeight(part * group, filters, (height, width), group, bool(op.attrs["plain"]))
+    pixels = product(op.result.type.shape[2:4])
+    panel = conv_panel(filters // group, pixels if isinstance(pixels, int) else None, cpu)
+
+    def pack() -> Array:
+        weight = blob.array
+        return (
+            pack_depthwise_weight(weight, lanes)
+            if depthwise
+            else pack_conv_weight(weight, sizes, panel, lanes)
+        )
+
+    blocks = channel_blocks(filters, lanes)
+    shape = (blocks, height, width, lanes) if depthwise else conv_weight_shape(sizes, panel)
+    packed = {"w": Blob(TensorType(DType.F32, shape), pack)}
+    if "bias" in blobs:
+        bias = blobs["bias"]
+        packed["bias"] = Blob(
+            TensorType(DType.F32, (blocks * lanes,)), lambda: pack_channels(bias.array, lanes)
+        )
+    attrs = {
+        **{name: op.attrs[name] for name in ("strides", "dilations", "pads", "group", "plain", "lanes")},
+        "kernel_shape": (height, width), "channels": sizes.channels, "filters": filters, "depthwise": depthwise,
+    }  # fmt: skip
+    return Packing("packed_conv", attrs, packed)
+
+
+PACKINGS: Mapping[str, Chooser] = {"linear": _linear, "conv_blocked": _conv}
 """The operations that take packed weights, and how."""

@@ -116,7 +116,9 @@ Rule = Callable[[LowerCall], "te.Tensor | Sequence[te.Tensor]"]
 Reason = Callable[[Op], str]
 """Why an operation of a known kind cannot be lowered (its element type, an attribute, an unknown content); empty if it can."""
 
-FAMILIES = ("elementwise", "reduce", "quantize", "shape", "movement", "nn", "normalize", "linear")
+FAMILIES = (
+    "elementwise", "reduce", "quantize", "shape", "movement", "gather", "generate", "nn", "normalize", "linear", "blocked",
+)  # fmt: skip
 """Modules of `leptonc.backends.tvm.lower`; each has RULES (name -> Rule) and REASONS (name -> Reason)."""
 
 

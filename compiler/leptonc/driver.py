@@ -84,11 +84,11 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     _dump(graph, options, "1-imported")
     with report.stage("passes"):
         options.progress("passes", 0, 1)
-        report.context = optimize_graph(graph, options)
+        report.context = optimize_graph(graph, options, backend)
     _dump(graph, options, "2-optimized")
     refuse_unsupported(graph, backend)
     with report.stage("prepare"):
-        backend.prepare(graph, options.level)
+        backend.prepare(graph)
     report.nodes_after = sum(1 for _ in compute_ops(graph))
     _dump(graph, options, "3-prepared")
     with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
@@ -104,25 +104,50 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
 
 
 def import_source(source: Any, dims: Mapping[str, int]) -> Graph:
-    """The graph of a model; a graph is given back as it is."""
+    """The graph of a model, or of textual IR in a file that ends in .lir; a graph is given back as it is."""
     if isinstance(source, Graph):
         return source
+    if isinstance(source, str | Path) and str(source).endswith(".lir"):
+        return _read_text(Path(source))
     from leptonc.onnx_import import import_model
 
     return import_model(source, dims=dims)
 
 
-def optimize_graph(graph: Graph, options: Options) -> PassContext:
-    """Run the passes of the level, or those asked for."""
+def _read_text(path: Path) -> Graph:
+    """The verified graph of textual IR."""
+    from leptonc.ir.text import parse_graph
+    from leptonc.ir.verify import verify
+
+    try:
+        graph = parse_graph(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise LeptonError(f"{shown(str(path))} cannot be read: {problem}", code="E806") from None
+    verify(graph)
+    return graph
+
+
+def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassContext:
+    """Run the passes of the level and of the target, or those asked for; then form the kernels' groups."""
+    from leptonc.pipelines import GROUP, OPTIMIZE
+
+    chosen = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
+    text = ",".join(filter(None, [chosen, backend.passes(options.level), GROUP[options.level]]))
+    return run_passes(graph, text, options.observers, backend.facts)
+
+
+def run_passes(
+    graph: Graph, pipeline: str, observers: Sequence[Observer] = (), facts: Mapping[type, Any] | None = None
+) -> PassContext:
+    """Run a pipeline, verifying the graph after each pass."""
     from leptonc.passes.base import parse_pipeline
+    from leptonc.passes.context import PassContext
     from leptonc.passes.manager import PassManager
     from leptonc.passes.observers import VerifyEach
     from leptonc.passes.registry import Registry
-    from leptonc.pipelines import pipeline_of
 
-    text = options.pipeline if options.pipeline is not None else pipeline_of(options.level)
-    manager = PassManager(parse_pipeline(text, Registry()), (VerifyEach(), *options.observers))
-    return manager.run(graph)
+    manager = PassManager(parse_pipeline(pipeline, Registry()), (VerifyEach(), *observers))
+    return manager.run(graph, PassContext(facts=dict(facts or {})))
 
 
 def compute_ops(graph: Graph) -> Iterator[Op]:

@@ -64,7 +64,8 @@ def _cpu(target: Target, threads: int) -> Backend:
     from leptonc.backends.cpu.backend import CpuBackend
     from leptonc.backends.cpu.target import by_name, with_threads
 
-    return CpuBackend(with_threads(by_name(target.options.get("isa", "native")), threads), __version__)
+    cpu = by_name(target.options.get("isa", "native"))
+    return CpuBackend(with_threads(cpu, threads) if threads else cpu, __version__)
 
 
 TARGETS: Mapping[str, TargetKind] = {
@@ -77,6 +78,6 @@ TARGETS: Mapping[str, TargetKind] = {
 
 
 def backend_of(target: Target, threads: int) -> Backend:
-    """The backend that compiles for `target` with this many threads."""
+    """The backend that compiles for `target` with this many threads; 0 is as many as may be used."""
     target.check()
     return TARGETS[target.kind].make(target, threads)

@@ -6,7 +6,10 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.ops.blocked import pack_array, packed_type, unpack_array
+from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, convolve
 from leptonc.ir.ops.extents import natural
+from leptonc.ir.ops.windows import resolve_window
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
 
@@ -31,4 +34,56 @@ PACKED_LINEAR = define(
     "Rows times a weight of [panels, depth, panel width] with `columns` real columns, plus one bias row.",
     infer=_linear_infer, evaluate=_linear_evaluate,
     attrs={"columns": Attr("int", required=True)}, traits=[Trait.PRODUCT],
+)  # fmt: skip
+
+
+def _conv_infer(call: Inference) -> TensorType:
+    x, lanes = call.types[0], call.int("lanes")
+    channels, space = call.int("channels"), x.shape[2:4]
+    plain = TensorType(x.dtype, (x.shape[0], channels, *space))
+    window = resolve_window(call, space, call.ints("kernel_shape") or ())
+    return packed_type(plain.with_shape(x.shape[0], call.int("filters"), *window.out), lanes)
+
+
+def _conv_evaluate(call: Evaluation) -> Array:
+    x, bias, lanes = call[0], call.get("bias"), call.int("lanes")
+    filters = call.int("filters")
+    if not call.attrs["plain"]:
+        x = unpack_array(x, call.int("channels"))
+    wide = natural(x.dtype)
+    window = resolve_window(call, x.shape[2:], call.ints("kernel_shape") or ())
+    y = convolve(x.astype(wide), _unpacked_weight(call).astype(wide), window, call.int("group"))
+    return pack_array(add_bias(y, None if bias is None else bias[:filters]).astype(x.dtype), lanes)
+
+
+def _unpacked_weight(call: Evaluation) -> Array:
+    """The weight as [filters, channels / group, rows, columns]."""
+    w, group, filters = call[1], call.int("group"), call.int("filters")
+    height, width = call.ints("kernel_shape") or (1, 1)
+    if call.attrs["depthwise"]:
+        return np.moveaxis(w, -1, 1).reshape(-1, 1, height, width)[:filters]
+    depth = w.shape[1]
+    rows = w.reshape(group, -1, depth, w.shape[2]).swapaxes(2, 3).reshape(group, -1, depth)
+    rows = rows[:, : filters // group].reshape(filters, depth)
+    block = 1 if call.attrs["plain"] else call.int("lanes")
+    channels, taps = depth // (height * width), height * width
+    parts: list[Array] = []
+    for start in range(0, channels, block):
+        count = min(block, channels - start)
+        part = rows[:, start * taps : (start + count) * taps]
+        parts.append(np.moveaxis(part.reshape(filters, height, width, count), -1, 1))
+    return np.concatenate(parts, axis=1)
+
+
+PACKED_CONV = define(
+    "packed_conv(x, w, bias?)",
+    "`conv_blocked` with a weight of [panels, products, panel width] ([blocks, rows, columns, lanes] if "
+    "`depthwise`) and a bias filled up to whole blocks.",
+    infer=_conv_infer, evaluate=_conv_evaluate,
+    attrs={
+        "channels": Attr("int", required=True), "filters": Attr("int", required=True),
+        "lanes": Attr("int", required=True), "plain": Attr("bool", False),
+        "depthwise": Attr("bool", False), **CONV_ATTRS,
+    },
+    traits=[Trait.PRODUCT],
 )  # fmt: skip

@@ -1,0 +1,78 @@
+"""The functions behind `import leptonc`: compile, load and optimize."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.targets import Target
+
+if TYPE_CHECKING:
+    from leptonc.driver import Options
+    from leptonc.runtime.session import Session
+
+DEFAULT_LEVEL = 2
+
+
+def compile(
+    model: Any,
+    *,
+    target: str | Target = "cpu",
+    level: int = DEFAULT_LEVEL,
+    precision: str = "fp32",
+    dims: Mapping[str, int] | None = None,
+    threads: int = 0,
+    output: str | Path | None = None,
+    cache: bool = True,
+) -> Session:
+    """Compile `model` (a path, bytes, an onnx ModelProto or a Graph) and give back the loaded artefact.
+
+    `dims` fixes symbolic extents by name; the others stay dynamic. `threads` of 0 is as many as the
+    process may use. With `output` the artefact is written there, else to a temporary file that goes
+    away with the session. Raises LeptonError with all that is wrong with the model at once.
+    """
+    from leptonc.driver import compile_model
+    from leptonc.runtime import load
+
+    options = make_options(target, level=level, precision=precision, dims=dims or {}, threads=threads, cache=cache)
+    if output is not None:
+        compile_model(model, Path(output), options)
+        return load(output)
+    with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
+        path = Path(folder) / "model.lepton"
+        compile_model(model, path, options)
+        return load(path)
+
+
+def make_options(
+    target: str | Target, *, level: int, precision: str, dims: Mapping[str, int], threads: int, cache: bool, **more: Any
+) -> Options:
+    """Checked options; raises LeptonError for a level or number of threads that does not exist."""
+    from leptonc.backends.tvm.cache import default_cache_folder
+    from leptonc.driver import Options
+
+    if level not in range(4):
+        raise LeptonError(f"there is no optimisation level {level}", notes=["levels go from 0 to 3"], code="E804")
+    if threads < 0:
+        raise LeptonError(f"{threads} threads are not possible", notes=["0 is as many as may be used"], code="E705")
+    return Options(
+        target=Target.parse(target) if isinstance(target, str) else target,
+        level=level, precision=precision, dims=dims, threads=threads,
+        cache_folder=default_cache_folder() if cache else None, **more,
+    )  # fmt: skip
+
+
+def optimize(model: Any, output: str | Path | None = None, *, level: int = DEFAULT_LEVEL) -> Any:
+    """Rewrite an ONNX model into a smaller, equal one; gives back the ModelProto, and writes `output`."""
+    from leptonc.driver import import_source, run_passes
+    from leptonc.onnx_export import export_model, save_model
+    from leptonc.pipelines import OPTIMIZE
+
+    graph = import_source(model, {})
+    run_passes(graph, OPTIMIZE[level])
+    if output is not None:
+        save_model(graph, Path(output))
+    return export_model(graph)

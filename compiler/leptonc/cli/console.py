@@ -1,0 +1,60 @@
+"""What people see: progress and tables. The product goes to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from leptonc.backends.base import Progress as Report
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A live line on a terminal that says which stage runs; nothing where standard error is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as live:
+        task = live.add_task("starting", total=1)
+
+        def report(what: str, done: int, total: int) -> None:
+            live.update(task, description=what, completed=done, total=max(total, 1))
+
+        yield report
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output; numbers to the right."""
+    drawn = Table(title=title or None, title_justify="left")
+    for index, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    Console().print(drawn)
+
+
+def emit_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(document, indent=2, sort_keys=True))
+
+
+def bytes_text(size: float) -> str:
+    """A size as people read it."""
+    for unit in ("B", "KB", "MB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration as people read it."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

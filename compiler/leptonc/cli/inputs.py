@@ -1,0 +1,62 @@
+"""Inputs of a run, from files or from a seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.dims import parse_dim, substitute, symbols
+from leptonc.ir.types import DTYPE_OF_NAME
+from leptonc.manifest import TensorSpec
+
+DEFAULT_SIZE = 8
+"""What a symbolic extent of a random input is, where nobody says."""
+RANDOM_LIMIT = 1 << 32
+
+
+def read_inputs(
+    specs: Sequence[TensorSpec], pairs: Sequence[str], seed: int | None, dims: Mapping[str, int]
+) -> dict[str, Any]:
+    """The data of each input: of ``NAME=FILE.npy`` where given, else random where there is a seed."""
+    import numpy as np
+
+    feeds: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not equals:
+            raise LeptonError(f"cannot read --input {shown(pair)}", notes=["write NAME=FILE.npy"], code="E805")
+        try:
+            feeds[name] = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as problem:
+            raise LeptonError(f"{shown(file)} cannot be read as .npy: {problem}", code="E806") from None
+    missing = [spec for spec in specs if spec.name not in feeds]
+    if missing and seed is None:
+        names = ", ".join(shown(spec.name) for spec in missing)
+        raise LeptonError(
+            f"no data for input {names}", notes=["give --input NAME=FILE.npy, or --random SEED"], code="E806"
+        )
+    generator = np.random.default_rng(seed)
+    for spec in missing:
+        feeds[spec.name] = random_input(spec, generator, dims)
+    return feeds
+
+
+def random_input(spec: TensorSpec, generator: Any, dims: Mapping[str, int]) -> Any:
+    """Standard normal numbers, or small non-negative integers, in the shape of `spec`."""
+    shape = [_extent(dim, dims) for dim in spec.shape]
+    if math.prod(shape) > RANDOM_LIMIT:
+        raise LeptonError(f"input {shown(spec.name)} would have {math.prod(shape)} elements", code="E806")
+    dtype = DTYPE_OF_NAME[spec.dtype]
+    if dtype.is_float:
+        return generator.standard_normal(shape).astype(dtype.numpy)
+    return generator.integers(0, 2, shape).astype(dtype.numpy)
+
+
+def _extent(dim: int | str, dims: Mapping[str, int]) -> int:
+    expression = parse_dim(str(dim))
+    sizes = {name: dims.get(name, DEFAULT_SIZE) for name in symbols(expression)}
+    extent = substitute(expression, sizes)
+    assert isinstance(extent, int)
+    return max(extent, 0)

@@ -1,0 +1,86 @@
+"""leptonc inspect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import click
+
+from leptonc.cli.console import bytes_text, emit_json, table
+from leptonc.cli.options import json_option
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--ir", is_flag=True, help="Print a model's operations as text.")
+@json_option
+def command(*, file: str, ir: bool, as_json: bool) -> None:
+    """Show what FILE, an artefact or a model, takes, gives, holds and comes from.
+
+    \b
+    leptonc inspect model.lepton
+    leptonc inspect model.onnx --ir
+    """
+    if not file.endswith(".lepton"):
+        _inspect_model(file, ir=ir, as_json=as_json)
+        return
+    from leptonc.artifact import Artifact
+
+    with Artifact.open(file) as artifact:
+        manifest = artifact.manifest
+        document: dict[str, Any] = {
+            "inputs": {spec.name: str(spec) for spec in manifest.inputs},
+            "outputs": {spec.name: str(spec) for spec in manifest.outputs},
+            "target": {"kind": manifest.target.kind, "features": list(manifest.target.features)},
+            "threads": manifest.threads or "all that may be used",
+            "weights": {"count": len(manifest.weights), "bytes": sum(weight.size for weight in manifest.weights)},
+            "plan": dict(manifest.plan),
+            "library bytes": len(artifact.library),
+            "file bytes": artifact.size,
+            "digest": artifact.digest,
+            "provenance": dict(manifest.provenance),
+        }
+    _print(file, document, as_json=as_json)
+
+
+def _inspect_model(file: str, *, ir: bool, as_json: bool) -> None:
+    from leptonc.driver import compute_ops, import_source
+    from leptonc.ir.text import print_graph
+
+    graph = import_source(file, {})
+    if ir:
+        click.echo(print_graph(graph, locations=True), nl=False)
+        return
+    constants = [op.result.blob for op in graph.walk() if op.name == "const"]
+    kinds = Counter(op.name for op in compute_ops(graph))
+    document = {
+        "inputs": {value.name: str(value.type) for value in graph.inputs},
+        "outputs": {name: str(value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)},
+        "constants": {
+            "count": len(constants),
+            "bytes": sum(blob.size * blob.type.dtype.bits // 8 for blob in constants if blob is not None),
+        },
+        "operations": dict(kinds.most_common()),
+        "metadata": dict(graph.metadata),
+    }
+    _print(file, document, as_json=as_json)
+
+
+def _print(file: str, document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        emit_json(document)
+        return
+    rows: list[tuple[str, str]] = []
+    for key, value in document.items():
+        if isinstance(value, dict):
+            rows += [(f"{key}: {name}", _text(name, item)) for name, item in value.items()]
+        else:
+            rows.append((key, _text(key, value)))
+    table(file, ("", ""), rows)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, int) and ("bytes" in name or name == "peak"):
+        return bytes_text(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
