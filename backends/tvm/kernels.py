@@ -69,7 +69,7 @@ def _lower_expressions(source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
     outputs: list[te.Tensor] = []
     for value in source.graph.outputs:
         tensor = tensors[value]
-        if tensor in parameters or tensor in outputs:
+        if any(tensor.same_as(other) for other in (*parameters, *outputs)):
             tensor = copy_of(tensor)
         outputs.append(tensor)
     scalars = [dims.expression(_symbol(name)) for name in source.scalars]

@@ -132,7 +132,7 @@ def _count(sch: s_tir.Schedule, loops: Sequence[Any]) -> int:
 
 
 def _arrange_spatial(sch: s_tir.Schedule, block: Any, loops: list[Any], cpu: CpuTarget) -> None:
-    if not loops:
+    if not loops or _count(sch, loops) == 0:
         return
     many = _count(sch, loops) >= PARALLEL_ELEMENTS and cpu.threads > 1
     static = all(_extent(sch, loop) is not None for loop in loops)
