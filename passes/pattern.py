@@ -129,6 +129,8 @@ class Match:
         self.root = root
         self.values: dict[Var, Value] = {}
         self.ops: dict[OpPattern, Op] = {}
+        self.also: list[Op] = []
+        """Operations that a rule found by itself and that its result stands for as well."""
 
     @overload
     def __getitem__(self, hole: Var) -> Value: ...
@@ -165,6 +167,7 @@ def match(pattern: OpPattern, root: Op) -> Iterator[Match]:
     """Every way `pattern` fits with `root` at its top; each is good until the next is asked for."""
     found = Match(root)
     for _ in _match_op(pattern, root, found):
+        found.also.clear()
         if not _leaks(found):
             yield found
 
@@ -186,6 +189,10 @@ def _match_op(pattern: OpPattern, op: Op, found: Match) -> Iterator[None]:
     if op.definition not in pattern.definitions or op.region is not found.root.region:
         return
     if any(op.attrs.get(name) != value for name, value in pattern.attrs.items()):
+        return
+    if pattern in found.ops:  # one pattern in two places is one operation
+        if found.ops[pattern] is op:
+            yield
         return
     found.ops[pattern] = op
     if pattern.operands is None:

@@ -16,7 +16,14 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
         "leptonc.passes.cleanup.eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "leptonc.passes.cleanup.eliminate_dead_code:EliminateDeadCode",
     "fold-constants": "leptonc.passes.cleanup.fold_constants:FoldConstants",
+    "fold-batch-norm": "leptonc.passes.fusion.fold_batch_norm:FoldBatchNorm",
+    "fold-pad": "leptonc.passes.fusion.fold_pad:FoldPad",
+    "fold-scale": "leptonc.passes.fusion.fold_scale:FoldScale",
+    "form-linear": "leptonc.passes.fusion.form_linear:FormLinear",
     "group-operations": "leptonc.passes.fusion.group_operations:GroupOperations",
+    "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
+    "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
+    "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
 })  # fmt: skip
 """Where each built-in pass is defined."""

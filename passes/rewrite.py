@@ -106,7 +106,7 @@ class Rewriter:
         root = found.root
         if [value.type for value in new] != [value.type for value in root.results]:
             _check_types(by, root, new)
-        parts = [op.location for op in reversed(found.ops.values())]
+        parts = [op.location for op in (*found.also, *reversed(found.ops.values()))]
         location = Location.fused(parts, by=by.name) if build.made else root.location
         if not self.context.grant(by.name, location):
             erase_dead_from(reversed(build.made))

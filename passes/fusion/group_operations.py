@@ -65,14 +65,15 @@ def _build(plan: Group) -> None:
                 body.append(clone_op(value.producer, values))
         body.append(clone_op(op, values))
     exit = plan.exit
-    Builder(body, location=exit.location).return_(*(values[value] for value in exit.results))
+    results = [value for value in exit.results if value.is_used] or list(exit.results[:1])
+    Builder(body, location=exit.location).return_(*(values[value] for value in results))
     region = exit.region
     assert region is not None
     location = Location.fused((op.location for op in plan.ops), by="group-operations")
     kind = Kind.ELEMENTWISE if plan.kind is Kind.INJECTIVE else plan.kind
     build = Builder(region, before=exit, location=location)
     group = build.op(GROUP, outside, {"kind": kind.value}, regions=[body])
-    for old, new in zip(exit.results, group.results, strict=True):
+    for old, new in zip(results, group.results, strict=True):
         new.name, new.content = old.name, old.content
         old.replace_uses_with(new)
     _erase(plan.ops)

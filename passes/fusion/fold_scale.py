@@ -1,0 +1,119 @@
+"""fold-scale: factors and summands per channel become part of the weights beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from leptonc.ir.build import Builder
+from leptonc.ir.graph import Value
+from leptonc.passes.base import RewritePass
+from leptonc.passes.constants import array_of
+from leptonc.passes.contract import REASSOCIATES, Contract
+from leptonc.passes.fusion.weights import (
+    affine_after,
+    bias,
+    channel_axis,
+    pads_nothing,
+    per_channel,
+    rebuilt,
+    response_to,
+    scaled_inputs,
+    weight,
+    weighted,
+    x,
+)  # fmt: skip
+from leptonc.passes.pattern import Const, Match, pat
+from leptonc.passes.rewrite import Rule, rule
+
+product = weighted()
+c = Const("c")
+
+
+def _require_shape(m: Match) -> None:
+    m.require(m.root.result.type == m[product].result.type, "the constant broadcasts the product")
+    m.fits(m[x].type.dtype.is_float)
+
+
+@rule(pat.mul(product, c))
+def factor_into_product(m: Match, build: Builder) -> Value:
+    """A factor per channel becomes part of the weight and bias before it."""
+    _require_shape(m)
+    op = m[product]
+    factor = per_channel(m, m[c], op.result, channel_axis(op))
+    return affine_after(m, build, op, factor, None)
+
+
+@rule(pat.div(product, c))
+def divisor_into_product(m: Match, build: Builder) -> Value:
+    """A divisor per channel becomes part of the weight and bias before it."""
+    _require_shape(m)
+    op = m[product]
+    divisor = per_channel(m, m[c], op.result, channel_axis(op))
+    m.require(bool(divisor.all()), "the divisor is zero")
+    return affine_after(m, build, op, 1 / divisor, None)
+
+
+@rule(pat.add(product, c))
+def summand_into_bias(m: Match, build: Builder) -> Value:
+    """A summand per channel becomes part of the bias."""
+    _require_shape(m)
+    op = m[product]
+    summand = per_channel(m, m[c], op.result, channel_axis(op))
+    return affine_after(m, build, op, None, summand)
+
+
+@rule(pat.sub(product, c))
+def subtrahend_into_bias(m: Match, build: Builder) -> Value:
+    """A subtrahend per channel becomes part of the bias."""
+    _require_shape(m)
+    op = m[product]
+    return affine_after(m, build, op, None, -per_channel(m, m[c], op.result, channel_axis(op)))
+
+
+scaled = pat.mul(x, c)
+
+
+@rule(pat.any_of("conv", "conv_transpose", "linear")(scaled, weight, bias=bias.optional()))
+def factor_before_product(m: Match, build: Builder) -> Value:
+    """A factor per input channel becomes part of the weight behind it."""
+    axis = m[x].type.rank - 1 if m.root.name == "linear" else 1
+    m.require(m[scaled].result.type == m[x].type, "the constant broadcasts the input")
+    factor = per_channel(m, m[c], m[x], axis)
+    data = scaled_inputs(m.root, m.blob(weight).array, factor)
+    return rebuilt(build, m.root, m[x], data, array_of(m[bias]) if m.get(bias) else None)
+
+
+shifted = pat.add(x, c)
+
+
+@rule(pat.any_of("conv", "linear")(shifted, weight, bias=bias.optional()))
+def summand_before_product(m: Match, build: Builder) -> Value:
+    """A summand per input channel becomes part of the bias behind it."""
+    axis = m[x].type.rank - 1 if m.root.name == "linear" else 1
+    m.require(m[shifted].result.type == m[x].type, "the constant broadcasts the input")
+    summand = per_channel(m, m[c], m[x], axis)
+    m.require(pads_nothing(m.root), "nothing is added to what is padded")
+    data = m.blob(weight).array
+    shift = response_to(m.root, data, summand)
+    old = array_of(m[bias]) if m.get(bias) is not None else None
+    if old is not None:
+        shift = shift + old.astype(np.float64)
+    return rebuilt(build, m.root, m[x], data, shift)
+
+
+@dataclass(frozen=True)
+class FoldScale(RewritePass):
+    """Folds factors and summands per channel into the weights and biases of products beside them.
+
+    Behind a product both are always legal; before one, a summand only where no padding is read.
+    """
+
+    name: ClassVar[str] = "fold-scale"
+    numbers: ClassVar[Contract] = REASSOCIATES
+    rules: ClassVar[tuple[Rule, ...]] = (
+        factor_into_product, divisor_into_product, summand_into_bias, subtrahend_into_bias,
+        factor_before_product, summand_before_product,
+    )  # fmt: skip
