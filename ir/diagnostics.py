@@ -98,7 +98,7 @@ class LeptonError(DiagnosticError):
     """An error a user can act on. Anything else that escapes leptonc is a bug in leptonc."""
 
 
-class LeptonBug(DiagnosticError):
+class LeptonBug(DiagnosticError):  # noqa: N818 - it is no error of anybody but leptonc
     """A broken invariant of leptonc's own; never the user's fault."""
 
     kind = "bug in leptonc"

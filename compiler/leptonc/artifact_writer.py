@@ -1,0 +1,212 @@
+"""Writes an artefact: under a temporary name first, so that only whole files are ever seen."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import stat
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from leptonc import __version__
+from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS
+from leptonc.container import ALIGNMENT, COMMENT, Member, layout
+from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown
+from leptonc.ir.types import DTYPE_OF_NAME
+from leptonc.manifest import MANIFEST_LIMIT, Manifest, Part, WeightSpec
+
+Weight = np.ndarray[Any, np.dtype[Any]] | memoryview | bytes
+
+_CHUNK = 4 << 20
+_PREFIX, _SUFFIX = ".leptonc-", ".tmp"
+_STALE_SECONDS = 60
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_artifact(
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    library: Path | bytes,
+    weights: Iterable[Weight],
+) -> int:
+    """Write the artefact and return its size; on any failure what was there stays as it was.
+
+    The weights are taken one by one, in the order of the manifest, and each is let go once it is
+    written. Its version, libc and parts are filled in.
+    """
+    code = library if isinstance(library, bytes) else library.read_bytes()
+    manifest = replace(manifest, leptonc=__version__, libc=_newest_libc(code))
+    need = manifest.offsets(ALIGNMENT)[-1] + len(code)
+    return _replace(path, need, lambda file: _write(file, manifest, code, weights))
+
+
+def copy_artifact(artifact: memoryview, path: str | os.PathLike[str]) -> int:
+    """Write a whole artefact once more, under another name, and return its size."""
+    return _replace(path, len(artifact), lambda file: file.write(artifact))
+
+
+def _replace(path: str | os.PathLike[str], need: int, fill: Callable[[IO[bytes]], int]) -> int:
+    """Fill a temporary file in the same folder, then rename it to what it should be."""
+    target = Path(os.path.realpath(os.fspath(path)))
+    try:
+        _check_target(target)
+        _sweep(target.parent)
+        with _temporary(target.parent) as (file, name):
+            size = fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(name, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _unwritable(target, need, error) from None
+    return size
+
+
+def _write(file: IO[bytes], manifest: Manifest, code: bytes, weights: Iterable[Weight]) -> int:
+    """Write every byte; the headers come last, once the digests they hold are known."""
+    unknown = [Member(LIBRARY, len(code), 0), Member(WEIGHTS, manifest.offsets(ALIGNMENT)[-1], 0)]
+    places = layout(unknown, b"").offsets
+    parts: list[Part] = []
+    sources = (iter((code,)), _padded(manifest, weights))
+    for member, start, source in zip(unknown, places, sources, strict=True):
+        file.seek(start)
+        parts.append(_stream(file, member.name, source))
+    text = replace(manifest, parts=tuple(parts)).to_json(ALIGNMENT)
+    if len(text) > MANIFEST_LIMIT:
+        raise LeptonError(
+            f"the manifest takes {len(text)} bytes, at most {MANIFEST_LIMIT} can be",
+            notes=["the model has too many tensors, or its names are too long"],
+            code="E611",
+        )
+    members = [Member(part.name, part.size, part.crc) for part in parts]
+    comment = COMMENT + hashlib.sha256(text).hexdigest().encode("ascii")
+    place = layout([*members, Member(MANIFEST, len(text), zlib.crc32(text))], comment)
+    for position, piece in (*place.pieces, (place.offsets[-1], text)):
+        file.seek(position)
+        file.write(piece)
+    return place.size
+
+
+def _stream(file: IO[bytes], name: str, source: Iterator[memoryview | bytes]) -> Part:
+    digest, crc, size = hashlib.sha256(), 0, 0
+    for content in source:
+        view = memoryview(content)
+        for start in range(0, len(view), _CHUNK):
+            chunk = view[start : start + _CHUNK]
+            file.write(chunk)
+            digest.update(chunk)
+            crc = zlib.crc32(chunk, crc)
+        size += len(view)
+    return Part(name, size, crc, digest.hexdigest())
+
+
+def _padded(manifest: Manifest, weights: Iterable[Weight]) -> Iterator[memoryview | bytes]:
+    """The bytes of the weights, each followed by zeros up to the next multiple of the alignment."""
+    given = iter(weights)
+    for spec in manifest.weights:
+        weight = next(given, None)
+        if weight is None:
+            raise LeptonBug(f"weight {shown(spec.name)} was not given to the artefact")
+        yield _bytes_of(weight, spec)
+        yield bytes(-spec.size % ALIGNMENT)
+    if next(given, None) is not None:
+        raise LeptonBug(f"more weights were given than the manifest's {len(manifest.weights)}")
+
+
+def _bytes_of(weight: Weight, spec: WeightSpec) -> memoryview:
+    if isinstance(weight, np.ndarray):
+        dtype = DTYPE_OF_NAME[spec.dtype].numpy
+        if weight.shape != spec.shape or weight.dtype.newbyteorder("=") != dtype:
+            raise LeptonBug(
+                f"weight {shown(spec.name)} is {weight.dtype}{list(weight.shape)}, "
+                f"should be {dtype}{list(spec.shape)}"
+            )
+        flat = np.ascontiguousarray(weight, dtype).reshape(-1)
+        view = memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
+    else:
+        view = memoryview(weight).cast("B")
+    if len(view) != spec.size:
+        raise LeptonBug(f"weight {shown(spec.name)} has {len(view)} bytes, should have {spec.size}")
+    return view
+
+
+def _newest_libc(code: bytes) -> str:
+    """The newest version of the C library that the library asks for, "" for none."""
+    found = re.findall(rb"GLIBC_(\d+)\.(\d+)", code)
+    newest = max(((int(major), int(minor)) for major, minor in found), default=None)
+    return "" if newest is None else f"{newest[0]}.{newest[1]}"
+
+
+def _check_target(target: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        mode = target.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A locked new file in the folder, gone at the end unless it was renamed."""
+    name = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    file = os.fdopen(descriptor, "w+b")
+    renamed = False
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file, name
+        renamed = True
+    finally:
+        with contextlib.suppress(OSError):  # what could not be written is dropped with the file
+            file.close()
+        if not renamed:
+            with contextlib.suppress(OSError):
+                name.unlink()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers that were killed left behind: old files that nobody holds locked."""
+    for left in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime < _STALE_SECONDS:
+                continue
+            descriptor = os.open(left, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _unwritable(target: Path, need: int, error: OSError) -> LeptonError:
+    reason = (error.strerror or str(error)).lower()
+    message = f"cannot write {shown(target)}: {reason}"
+    notes = ["what was there before is unchanged"]
+    if error.errno in _NO_SPACE:
+        with contextlib.suppress(OSError):
+            space = os.statvfs(target.parent)
+            free = space.f_bavail * space.f_frsize
+            message += f"; it takes {need} bytes and {free} are free"
+    return LeptonError(message, notes=notes, code="E611")

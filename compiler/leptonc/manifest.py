@@ -1,0 +1,311 @@
+"""The manifest of an artefact: what it computes, on what machine, and what its parts are."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeVar, cast
+
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.dims import Dim, parse_dim
+from leptonc.ir.types import DTYPE_OF_NAME, DType
+
+FORMAT = 1
+"""The version of the file format; a reader refuses a newer one."""
+MANIFEST_LIMIT = 8 << 20
+_DIM_LIMIT = 512
+_RANK_LIMIT = 64
+_SIZE_LIMIT = 1 << 62
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output: extents are integers or expressions such as ``2*seq+1``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSpec:
+    """One tensor of the parameter tuple, in the order of the tuple."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of the tensor."""
+        return math.prod(self.shape) * DTYPE_OF_NAME[self.dtype].numpy.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """The machine the library was compiled for; features are flags as Linux spells them."""
+
+    kind: str = "cpu"
+    arch: str = "x86_64"
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A member of the artefact: its size and what its bytes must be."""
+
+    name: str
+    size: int
+    crc: int
+    sha256: str
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about an artefact except its code and its weights."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: tuple[WeightSpec, ...] = ()
+    target: TargetSpec = field(default_factory=TargetSpec)
+    threads: int = 1
+    """How many threads a run takes; 0 is as many as the process may use."""
+    plan: Mapping[str, int] = field(default_factory=_nothing)
+    """Bytes of memory by purpose, of which ``peak`` is the total a run takes."""
+    dims: Mapping[str, int] = field(default_factory=_nothing)
+    """The largest extents that the memory plan allows, by symbol."""
+    provenance: Mapping[str, Any] = field(default_factory=_nothing)
+    """Where the artefact comes from: model, passes, versions. No dates and no paths: the same
+    model gives the same bytes."""
+    leptonc: str = ""
+    """The version that wrote it; filled in by the writer, as are the next two."""
+    libc: str = ""
+    parts: tuple[Part, ...] = ()
+
+    def offsets(self, alignment: int) -> tuple[int, ...]:
+        """Where each weight starts in the weights, and at the end the size of them all."""
+        offsets: list[int] = []
+        position = 0
+        for weight in self.weights:
+            offsets.append(position)
+            position += weight.size + -weight.size % alignment
+        return (*offsets, position)
+
+    def to_json(self, alignment: int) -> bytes:
+        """The manifest as it stands in the file; equal manifests give equal bytes."""
+        weights = [
+            {"name": w.name, "dtype": w.dtype, "shape": w.shape, "offset": offset, "bytes": w.size}
+            for w, offset in zip(self.weights, self.offsets(alignment), strict=False)
+        ]
+        document = {
+            "format": FORMAT,
+            "leptonc": self.leptonc,
+            "inputs": [_tensor_json(tensor) for tensor in self.inputs],
+            "outputs": [_tensor_json(tensor) for tensor in self.outputs],
+            "weights": weights,
+            "target": {
+                "kind": self.target.kind,
+                "arch": self.target.arch,
+                "features": sorted(self.target.features),
+            },
+            "threads": self.threads,
+            "plan": dict(self.plan),
+            "dims": dict(self.dims),
+            "provenance": dict(self.provenance),
+            "libc": self.libc,
+            "parts": [
+                {"name": p.name, "size": p.size, "crc32": p.crc, "sha256": p.sha256}
+                for p in self.parts
+            ],
+        }
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return text.encode("ascii")
+
+
+def _tensor_json(tensor: TensorSpec) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape}
+
+
+def parse_manifest(text: bytes) -> Manifest:
+    """The manifest in `text`; an error of the user's where it is newer or not valid."""
+    try:
+        document: object = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(f"it is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise _invalid(f"it is {type(document).__name__}, should be an object")
+    read = _Fields(cast("dict[str, object]", document), "manifest")
+    version = read.take("format", _integer(1, 1 << 31))
+    if version > FORMAT:
+        raise LeptonError(
+            f"the artefact has format {version}, this leptonc reads up to format {FORMAT}",
+            notes=[
+                f"it was written by leptonc {shown(read.entries.get('leptonc', 'unknown'))}; "
+                "install that version or newer, or compile the model again"
+            ],
+            code="E606",
+        )
+    manifest = Manifest(
+        leptonc=read.take("leptonc", _text),
+        inputs=read.each("inputs", _tensor),
+        outputs=read.each("outputs", _tensor),
+        weights=read.each("weights", _weight),
+        target=read.within("target", _target),
+        threads=read.take("threads", _integer(0, 1 << 16)),
+        plan=read.take("plan", _mapping_of(_integer(0, _SIZE_LIMIT))),
+        dims=read.take("dims", _mapping_of(_integer(0, _SIZE_LIMIT))),
+        provenance=read.take("provenance", _mapping_of(lambda value: value)),
+        libc=read.take("libc", _version),
+        parts=read.each("parts", _part),
+    )
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    for what, tensors in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
+        names = [tensor.name for tensor in tensors]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise _invalid(f"two {what} are called {shown(repeated[0])}")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _invalid(message: str) -> LeptonError:
+    return LeptonError(
+        f"the manifest of the artefact is not valid: {message}",
+        notes=["compile the model again"],
+        code="E610",
+    )
+
+
+class _Fields:
+    """The entries of one JSON object, read by name and type."""
+
+    def __init__(self, entries: dict[str, object], place: str) -> None:
+        self.entries, self.place = entries, place
+
+    def take(self, name: str, read: Callable[[object], T]) -> T:
+        if name not in self.entries:
+            raise _invalid(f"{self.place} has no {name}")
+        try:
+            return read(self.entries[name])
+        except (ValueError, TypeError, KeyError, RecursionError, ZeroDivisionError) as error:
+            raise _invalid(f"{self.place}.{name}: {error}") from None
+
+    def within(self, name: str, read: Callable[[_Fields], T]) -> T:
+        entries = self.take(name, _object)
+        return read(_Fields(entries, f"{self.place}.{name}"))
+
+    def each(self, name: str, read: Callable[[_Fields], T]) -> tuple[T, ...]:
+        entries = self.take(name, _list_of(_object))
+        place = f"{self.place}.{name}"
+        return tuple(read(_Fields(entry, f"{place}[{at}]")) for at, entry in enumerate(entries))
+
+
+def _tensor(read: _Fields) -> TensorSpec:
+    shape = read.take("shape", _list_of(_extent))
+    return TensorSpec(read.take("name", _text), read.take("dtype", _dtype), shape)
+
+
+def _weight(read: _Fields) -> WeightSpec:
+    shape = read.take("shape", _list_of(_integer(0, _SIZE_LIMIT)))
+    return WeightSpec(read.take("name", _text), read.take("dtype", _dtype), shape)
+
+
+def _target(read: _Fields) -> TargetSpec:
+    features = read.take("features", _list_of(_text))
+    return TargetSpec(read.take("kind", _text), read.take("arch", _text), features)
+
+
+def _part(read: _Fields) -> Part:
+    return Part(
+        read.take("name", _part_name),
+        read.take("size", _integer(0, _SIZE_LIMIT)),
+        read.take("crc32", _integer(0, (1 << 32) - 1)),
+        read.take("sha256", _digest),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"is {type(value).__name__}, should be text")
+    return value
+
+
+def _matching(pattern: str, what: str) -> Callable[[object], str]:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def read(value: object) -> str:
+        if not compiled.fullmatch(_text(value)):
+            raise ValueError(f"{shown(value)} is no {what}")
+        return _text(value)
+
+    return read
+
+
+_part_name = _matching(r"[a-z][a-z0-9_]*\.[a-z]{1,8}", "name of a member")
+_digest = _matching(r"[0-9a-f]{64}", "digest")
+_version = _matching(r"(\d{1,4}\.\d{1,4})?", "version")
+
+
+def _dtype(value: object) -> str:
+    name = _text(value)
+    if name not in DTYPE_OF_NAME or DTYPE_OF_NAME[name] is DType.STR:
+        raise ValueError(f"{shown(name)} is no element type of an artefact")
+    return name
+
+
+def _integer(low: int, high: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"is {type(value).__name__}, should be an integer")
+        if not low <= value <= high:
+            raise ValueError(f"is {value}, should be from {low} to {high}")
+        return value
+
+    return read
+
+
+def _extent(value: object) -> int | str:
+    if not isinstance(value, str):
+        return _integer(0, _SIZE_LIMIT)(value)
+    if len(value) > _DIM_LIMIT:
+        raise ValueError(f"an extent of {len(value)} characters, at most {_DIM_LIMIT} can be")
+    parsed: Dim = parse_dim(value)
+    return parsed if isinstance(parsed, int) else value
+
+
+def _list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    def read_list(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise TypeError(f"is {type(value).__name__}, should be a list")
+        return tuple(read(entry) for entry in cast("list[object]", value))
+
+    return read_list
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"is {type(value).__name__}, should be an object")
+    return cast("dict[str, object]", value)
+
+
+def _mapping_of(read: Callable[[object], T]) -> Callable[[object], Mapping[str, T]]:
+    return lambda value: {name: read(entry) for name, entry in _object(value).items()}

@@ -1,0 +1,141 @@
+# pyright: standard
+"""One call in flight: a virtual machine, the aligned copies of its inputs, and its counts."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from leptonc.container import ALIGNMENT
+from leptonc.runtime.native import native, new_machine
+from leptonc.runtime.values import ElementType, aligned
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Questions = queue.SimpleQueue[tuple[Any, ...] | None]
+Answers = queue.SimpleQueue[tuple[Any, BaseException | None]]
+
+
+class Lane:
+    """Runs one call at a time, in the thread that asks for it."""
+
+    def __init__(self, library: Any, *, serial: bool) -> None:
+        self.calls = self.copies = self.copied_bytes = 0
+        self.call: Callable[..., Any] | None = None
+        """Runs the program; None while there is no machine to run it."""
+        self._library, self._serial = library, serial
+        self._staged: dict[int, tuple[Array, Any]] = {}
+
+    def start(self) -> Callable[..., Any]:
+        """Get a machine, so that there is something to call."""
+        self._machine, main = new_machine(self._library)
+        self.call = functools.partial(_call_serial, main) if self._serial else main
+        return self.call
+
+    def place(self, slot: int, array: Array, kind: ElementType) -> Any:
+        """A tensor of `array` itself where the program can read it there, else of a copy."""
+        if array.flags.c_contiguous and array.dtype.isnative:
+            tensor = kind.tensor_of(array)
+            if not tensor.data_ptr() % ALIGNMENT:
+                return tensor
+        return self._stage(slot, array, kind)
+
+    def _stage(self, slot: int, array: Array, kind: ElementType) -> Any:
+        """A tensor with the elements of `array`, aligned, in a row and in native byte order.
+
+        The next call of this lane overwrites it.
+        """
+        found = self._staged.get(slot)
+        if found is None or found[0].shape != array.shape:
+            memory = aligned(array.shape, kind.dtype)
+            found = self._staged[slot] = memory, kind.tensor_of(memory)
+        np.copyto(found[0], array, casting="equiv")
+        self.copies += 1
+        self.copied_bytes += found[0].nbytes
+        return found[1]
+
+    def stop(self) -> None:
+        """Let go of the machine, whatever state it is in, and of what it may still read."""
+        self._machine = self.call = None
+        self._staged = {}
+
+    def restart(self) -> None:
+        """Go on in a forked child."""
+
+    def close(self) -> None:
+        """Let go of everything but the counts."""
+        self.stop()
+        self._library = None
+
+
+class ParallelLane(Lane):
+    """Runs its calls in a thread of its own, which alone owns the pool of worker threads.
+
+    The native pool belongs to the thread that starts a parallel loop, and a forked child that ends
+    the ordinary way waits for ever for the pool of the thread that forked. So no thread of the
+    user's may ever own one; this costs two changes of thread, about 25 us a call.
+    """
+
+    def __init__(self, library: Any, threads: int) -> None:
+        super().__init__(library, serial=False)
+        self._threads = threads
+        self._end: Callable[[], Any] | None = None
+
+    def start(self) -> Callable[..., Any]:
+        """Get a machine, and a thread for it."""
+        asked: Questions = queue.SimpleQueue()
+        answers: Answers = queue.SimpleQueue()
+        threading.Thread(
+            target=_serve,
+            args=(super().start(), self._threads, asked, answers),
+            name="leptonc-run",
+            daemon=True,
+        ).start()
+        self._end = weakref.finalize(self, asked.put, None)
+        self.call = functools.partial(_hand_over, asked, answers)
+        return self.call
+
+    def stop(self) -> None:
+        """Let go of the machine; its thread ends after the call it is in, if any."""
+        super().stop()
+        if self._end is not None:
+            self._end()
+
+    def restart(self) -> None:
+        """Go on in a forked child, which did not inherit the thread."""
+        self.stop()
+
+
+def _call_serial(main: Callable[..., Any], *arguments: Any) -> Any:
+    """Run with loops that could be parallel kept to this thread: no pool is started."""
+    set_threads = native().set_threads
+    set_threads(1)
+    try:
+        return main(*arguments)
+    finally:
+        set_threads(0)
+
+
+def _hand_over(asked: Questions, answers: Answers, *arguments: Any) -> Any:
+    asked.put(arguments)
+    result, error = answers.get()
+    if error is not None:
+        raise error
+    return result
+
+
+def _serve(main: Callable[..., Any], threads: int, asked: Questions, answers: Answers) -> None:
+    native().set_threads(threads)
+    while (arguments := asked.get()) is not None:
+        try:
+            answer = main(*arguments), None
+        except BaseException as error:  # it belongs to the thread that asked
+            answer = None, error
+        del arguments
+        answers.put(answer)
+        del answer

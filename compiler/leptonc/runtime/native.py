@@ -1,0 +1,148 @@
+# pyright: standard
+"""The native runtime: TVM's virtual machine and thread pool, without TVM's compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leptonc.ir.diagnostics import LeptonError, shown
+
+_CPU = 1
+_POOLED = 2
+_EXECUTABLE_MEMFD = 0x10  # MFD_EXEC, which Python does not name yet
+_LAUNCH = b"__TVMBackendParallelLaunch"
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The functions of the native runtime that sessions call."""
+
+    load_library: Callable[[str, str], Any]
+    array: Callable[[list[Any]], Any]
+    array_item: Callable[[Any, int], Any]
+    from_dlpack: Callable[..., Any]
+    view: Callable[[Any, Any, Any, int], Any]
+    shape: Callable[[tuple[int, ...]], Any]
+    dtype: Callable[[str], Any]
+    tensor: type
+    set_threads: Callable[[int], Any]
+    """Sets how many threads a parallel loop started by the calling thread may take; 0 is the
+    runtime's own choice."""
+    free_memory: Callable[[], Any]
+    """Gives back the memory that the allocator keeps for later runs."""
+
+
+@functools.cache
+def native() -> Native:
+    """The native runtime, loaded at the first call; an error of the user's where it is missing."""
+    try:
+        import tvm_ffi
+
+        library = ctypes.PyDLL(str(_runtime_path()), ctypes.RTLD_GLOBAL)
+        set_threads = library._ZN3tvm7runtime9threading17SetMaxConcurrencyEi
+    except (ImportError, OSError, AttributeError) as error:
+        raise LeptonError(
+            f"the native runtime does not load: {error}",
+            notes=["install it again: pip install --force-reinstall apache-tvm apache-tvm-ffi"],
+            code="E613",
+        ) from None
+    set_threads.argtypes, set_threads.restype = [ctypes.c_int], None
+    # The pool would pin its threads to the first processors, whatever this process may use.
+    ctypes.CDLL(None).setenv(b"TVM_BIND_THREADS", b"0", 0)
+    find = tvm_ffi.get_global_func
+    return Native(
+        load_library=find("ffi.Module.load_from_file.so"),
+        array=tvm_ffi.Array,
+        array_item=find("ffi.ArrayGetItem"),
+        from_dlpack=tvm_ffi.from_dlpack,
+        view=find("runtime.TVMTensorCreateView"),
+        shape=tvm_ffi.Shape,
+        dtype=tvm_ffi.dtype,
+        tensor=tvm_ffi.Tensor,
+        set_threads=set_threads,
+        free_memory=find("vm.builtin.memory_manager.clear"),
+    )
+
+
+def _runtime_path() -> Path:
+    """The runtime library inside TVM's distribution, found without importing it."""
+    found = importlib.util.find_spec("tvm")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder, "lib", "libtvm_runtime.so")
+        if path.is_file():
+            return path
+    raise ImportError("libtvm_runtime.so is not where apache-tvm keeps it")
+
+
+def is_parallel(code: memoryview) -> bool:
+    """Whether any kernel of the library starts parallel loops."""
+    return _LAUNCH in bytes(code)
+
+
+def load_library(code: memoryview, path: str) -> Any:
+    """The library, loaded from memory or, where that is forbidden, from a file that is gone after.
+
+    A folder may be mounted such that nothing in it can be executed, so several are tried.
+    """
+    failures: list[str] = []
+    for place in (_in_memory, *map(_in_folder, _folders(path))):
+        try:
+            with place(code) as name:
+                return native().load_library(name, "so")
+        except (OSError, RuntimeError) as error:
+            failures.append(str(error).strip().splitlines()[-1])
+    raise LeptonError(f"the library in {shown(path)} does not load", notes=failures, code="E613")
+
+
+_numbers = itertools.count()
+
+
+@contextlib.contextmanager
+def _in_memory(code: memoryview) -> Iterator[str]:
+    try:
+        descriptor = os.memfd_create("leptonc", os.MFD_CLOEXEC | _EXECUTABLE_MEMFD)
+    except OSError:  # kernels before 6.3 do not know the flag
+        descriptor = os.memfd_create("leptonc", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(code)
+        file.flush()
+        # The loader takes two equal paths for one library, and descriptors are used again: the
+        # number of this load goes into the path, spelled in steps that lead nowhere.
+        steps = "".join("./" if bit == "1" else "/" for bit in f"{next(_numbers):b}")
+        yield f"/proc/self/fd/{steps}{descriptor}"
+
+
+def _folders(path: str) -> Iterator[str]:
+    yield tempfile.gettempdir()
+    yield from filter(None, [os.environ.get("XDG_RUNTIME_DIR"), os.path.dirname(path)])
+
+
+def _in_folder(folder: str) -> Callable[[memoryview], contextlib.AbstractContextManager[str]]:
+    @contextlib.contextmanager
+    def place(code: memoryview) -> Iterator[str]:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".leptonc-", suffix=".so") as file:
+            file.write(code)
+            file.flush()
+            yield file.name
+
+    return place
+
+
+def new_machine(library: Any) -> tuple[Any, Callable[..., Any]]:
+    """A virtual machine for the library, and its main function; one thread may be in it at a time.
+
+    The machine costs a tenth of a millisecond and no memory to speak of.
+    """
+    machine = library["vm_load_executable"]()
+    machine["vm_initialization"](_CPU, 0, _POOLED)
+    return machine, machine["main"]

@@ -1,0 +1,249 @@
+# pyright: standard
+"""Loading an artefact and running it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from leptonc.artifact import Artifact, Manifest, TensorSpec
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.runtime.gate import Gate, refusal
+from leptonc.runtime.host import available_threads, check_host
+from leptonc.runtime.lanes import Lane, ParallelLane
+from leptonc.runtime.native import is_parallel, load_library, native
+from leptonc.runtime.pool import Pool
+from leptonc.runtime.values import ElementType
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_SHAPES_KEPT = 64
+"""How many combinations of input shapes a session remembers. The allocator keeps memory for each;
+past this number it gives that back and starts again."""
+_THREADS_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a session takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a session has done so far."""
+
+    calls: int
+    copies: int
+    """Inputs that were copied because they were not aligned, not in a row, or not in this
+    machine's byte order."""
+    copied_bytes: int
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Session:
+    """The session for an artefact, once all of it was checked.
+
+    `threads` is how many a run takes, 0 for as many as this process may use; without it, what the
+    artefact was compiled for.
+    """
+    return Session(Artifact.open(path), threads=threads)
+
+
+class Session:
+    """A loaded artefact: run it from any number of threads; close it, or let it go."""
+
+    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
+        manifest = artifact.manifest
+        check_host(artifact.path, manifest)
+        self.threads = _thread_count(manifest.threads if threads is None else threads)
+        """How many threads a run takes where the program has parallel loops."""
+        self.manifest: Manifest = manifest
+        """Everything the artefact says about itself."""
+        self.signature = Signature(manifest.inputs, manifest.outputs)
+        self._asked = threads
+        self._artifact = artifact
+        self._path = os.path.abspath(artifact.path)
+        self._gate = Gate(manifest.inputs, manifest.dims)
+        kinds = self._gate.kinds
+        names = [spec.name for spec in manifest.inputs]
+        self._slots = list(zip(names, kinds, [kind.dtype for kind in kinds], strict=True))
+        self._results = [(spec.name, ElementType(spec.dtype)) for spec in manifest.outputs]
+        self._shapes: set[tuple[tuple[int, ...], ...]] = set()
+        self._parameters, self._weights = _parameters(artifact)
+        self._pool = _pool(artifact, self.threads)
+        self._native = native()
+        weakref.finalize(self, self._native.free_memory).atexit = False
+
+    @property
+    def report(self) -> Report:
+        """The calls so far, and the inputs that had to be copied for them."""
+        lanes = list(self._pool.lanes)
+        return Report(
+            sum(lane.calls for lane in lanes),
+            sum(lane.copies for lane in lanes),
+            sum(lane.copied_bytes for lane in lanes),
+        )
+
+    def run(self, inputs: Mapping[str, Any], *, cast: bool = False) -> dict[str, Array]:
+        """The outputs for these inputs, as arrays that belong to the caller.
+
+        Inputs are checked by name, element type and shape, and all that is wrong is said at once.
+        With `cast`, arrays of another element type are converted first.
+        """
+        return self._run(inputs, cast, ElementType.array_of)
+
+    def run_dlpack(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs as tensors with DLPack's methods; inputs are anything that has them."""
+        return self._run(inputs, False, _as_it_is)
+
+    def _run(
+        self, inputs: Mapping[str, Any], cast: bool, give: Callable[[ElementType, Any], Any]
+    ) -> dict[str, Any]:
+        lane = self._pool.take()
+        try:
+            arguments = self._quick(lane, inputs)
+            if arguments is None:
+                arrays = self._gate.admit(inputs, cast=cast)
+                arguments = [
+                    lane.place(slot, array, kind)
+                    for slot, (array, kind) in enumerate(zip(arrays, self._gate.kinds, strict=True))
+                ]
+            found = self._call(lane, arguments)
+            lane.calls += 1
+            seen = {argument.data_ptr() for argument in arguments}
+            outputs: dict[str, Any] = {}
+            for index, (name, kind) in enumerate(self._results):
+                tensor = self._native.array_item(found, index)
+                start = tensor.data_ptr()
+                if start in seen or self._weights[0] <= start < self._weights[1]:
+                    tensor = kind.copy_of(tensor)  # the program hands on what is not the caller's
+                seen.add(start)
+                outputs[name] = give(kind, tensor)
+            return outputs
+        finally:
+            self._pool.give(lane)
+
+    def _quick(self, lane: Lane, inputs: Mapping[str, Any]) -> list[Any] | None:
+        """The arguments, where every input is an array of its type; else None: look closer."""
+        if type(inputs) is not dict or len(inputs) != len(self._slots):
+            return None
+        arrays = []
+        for name, _, dtype in self._slots:
+            array = inputs.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype:
+                return None
+            arrays.append(array)
+        shapes = tuple([array.shape for array in arrays])
+        if shapes not in self._shapes:
+            self._remember(shapes)
+        return [
+            lane.place(slot, array, kind)
+            for slot, (array, (_, kind, _)) in enumerate(zip(arrays, self._slots, strict=True))
+        ]
+
+    def _remember(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        problems = self._gate.misfits(shapes)
+        if problems:
+            raise refusal(problems)
+        if len(self._shapes) >= _SHAPES_KEPT:
+            self._shapes.clear()
+            self._native.free_memory()
+        self._shapes.add(shapes)
+
+    def _call(self, lane: Lane, arguments: Sequence[Any]) -> Any:
+        call = lane.call or lane.start()
+        try:
+            return call(*arguments, self._parameters)
+        except Exception as error:
+            lane.stop()  # nobody knows what state the machine is in
+            raise _failure(error, self.manifest) from error
+        except BaseException:
+            lane.stop()
+            raise
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the artefact this session runs to another place."""
+        self._artifact.save(path)
+
+    def close(self) -> None:
+        """Wait for the calls in flight, then let go of everything; closing twice is fine."""
+        self._pool.close()
+        self._parameters = None
+        self._artifact.close()
+        self._native.free_memory()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Session], tuple[str, str, int | None]]:
+        return _reload, (self._path, self._artifact.digest, self._asked)
+
+
+def _reload(path: str, digest: str, threads: int | None) -> Session:
+    artifact = Artifact.open(path)
+    if artifact.digest != digest:
+        raise LeptonError(
+            f"{shown(path)} is not the artefact that was pickled",
+            notes=["a pickled session is the path of its file and a digest, not the file"],
+            code="E605",
+        )
+    return Session(artifact, threads=threads)
+
+
+def _pool(artifact: Artifact, threads: int) -> Pool:
+    code = artifact.library
+    library = load_library(code, artifact.path)
+    if is_parallel(code) and threads > 1:
+        at_once = max(1, available_threads() // threads)
+        return Pool(lambda: ParallelLane(library, threads), at_once)
+    return Pool(lambda: Lane(library, serial=is_parallel(code)))
+
+
+def _parameters(artifact: Artifact) -> tuple[Any, tuple[int, int]]:
+    """The tuple of weights as views of the file, and the addresses between which they lie."""
+    tensors = [
+        ElementType(spec.dtype).tensor_of(artifact.weight(index))
+        for index, spec in enumerate(artifact.manifest.weights)
+    ]
+    starts = [tensor.data_ptr() for tensor in tensors]
+    end = starts[-1] + artifact.manifest.weights[-1].size if starts else 0
+    return native().array(tensors), (min(starts, default=0), end)
+
+
+def _as_it_is(kind: ElementType, tensor: Any) -> Any:
+    return tensor
+
+
+def _failure(error: Exception, manifest: Manifest) -> LeptonError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        peak = manifest.plan.get("peak")
+        need = f"; a run takes {peak} bytes" if peak else ""
+        return LeptonError(f"there is not enough memory for this run{need}", code="E704")
+    return LeptonError(f"the compiled program failed: {shown(lines[-1])}", code="E704")
+
+
+def _thread_count(threads: int) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise LeptonError(f"threads is {shown(threads)}, should be an integer", code="E705")
+    if not 0 <= threads <= _THREADS_LIMIT:
+        raise LeptonError(
+            f"threads is {threads}, should be from 0 to {_THREADS_LIMIT}", code="E705"
+        )
+    return threads or available_threads()
