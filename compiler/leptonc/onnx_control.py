@@ -87,7 +87,14 @@ def _if(
     then_region, else_region = (_region(importer, scope, graph) for graph in branches)
     if then_region is None or else_region is None:
         return [FAILED] * len(branches[0].output)
-    return scope.build.op("if", [condition], regions=[then_region, else_region]).results
+    try:
+        return scope.build.op("if", [condition], regions=[then_region, else_region]).results
+    except LeptonError as error:
+        error.notes.append(
+            "where the condition depends on extents of the inputs alone, fix those (--dim), and "
+            "only the branch that is taken remains"
+        )
+        raise
 
 
 def _known_truth(condition: Value) -> bool | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -53,18 +54,31 @@ def import_model(
     Raises one LeptonError that lists everything that is wrong.
     """
     file = read_model(source, folder=folder, untrusted=untrusted)
-    graph, findings = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
-    if graph is None or findings.unsupported or findings.problems:
-        raise error_of(findings)
-    for notice in _summary(findings.notices):
+    found = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
+    if not found.is_complete:
+        raise error_of(found.findings)
+    for notice in _summary(found.findings.notices):
         warnings.warn(notice, ImportNotice, stacklevel=2)
-    return graph
+    return found.graph
+
+
+@dataclass(frozen=True)
+class Survey:
+    """As much of a model as could be imported, and what is wrong with it."""
+
+    graph: Graph
+    findings: Findings
+
+    @property
+    def is_complete(self) -> bool:
+        """True where the graph is the whole model."""
+        return not self.findings.unsupported and not self.findings.problems
 
 
 def survey(
     file: OnnxFile, dims: Mapping[str, int | str], *, trust_inferred: bool, limits: Limits
-) -> tuple[Graph | None, Findings]:
-    """Import as much of a model as can be; the graph is None where that is not all of it."""
+) -> Survey:
+    """Import as much of a model as can be."""
     model = file.model
     functions = functions_of(model, limits)
     fixed = {item.name for item in model.graph.initializer}
@@ -79,12 +93,10 @@ def survey(
         outputs = importer.body(scope, model.graph)
     except LeptonError as error:
         importer.findings.problems.append(error)
-        return None, importer.findings
+        return Survey(graph, importer.findings)
     values = _check_outputs(model, outputs, importer.findings, trust_inferred=trust_inferred)
-    if values is None:
-        return None, importer.findings
     scope.build.return_(*values)
-    return graph, importer.findings
+    return Survey(graph, importer.findings)
 
 
 def _add_inputs(
@@ -115,7 +127,7 @@ def _check_outputs(
     findings: Findings,
     *,
     trust_inferred: bool,
-) -> list[Value] | None:
+) -> list[Value]:
     values: list[Value] = []
     seen: set[str] = set()
     for item, meaning in zip(model.graph.output, outputs, strict=True):
@@ -135,7 +147,7 @@ def _check_outputs(
         if error is not None and not trust_inferred:
             findings.problems.append(error)
         values.append(meaning)
-    return values if len(values) == len(outputs) else None
+    return values
 
 
 def _metadata(file: OnnxFile) -> dict[str, str]:

@@ -1,0 +1,147 @@
+"""What of a model cannot be compiled: everything at once, by name, with what would help."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.graph import Graph, Op
+from leptonc.onnx_file import OnnxFile, Source, read_model
+from leptonc.onnx_import import survey
+from leptonc.onnx_limits import LIMITS, Limits, limits_table
+
+Reasons: TypeAlias = Callable[[Op], str]
+"""Why a target cannot compile an operation; empty where it can."""
+
+LEGALISE = "fold-constants,eliminate-dead-code"
+"""What every level runs first: operations that it computes or drops need no kernel."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Nodes that cannot be compiled for one and the same reason."""
+
+    op: str
+    domain: str
+    opset: int
+    reason: str
+    help: str
+    nodes: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many nodes there are."""
+        return len(self.nodes)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Whether a model compiles, and everything that is in the way."""
+
+    findings: tuple[Finding, ...] = ()
+    problems: tuple[LeptonError, ...] = ()
+    """What is wrong with the model itself, not with its operators."""
+    notices: tuple[str, ...] = ()
+    """What is wrong and was done without."""
+    opsets: Mapping[str, int] = field(default_factory=dict[str, int])
+    nodes: int = 0
+    """Operations once the model is imported."""
+
+    @property
+    def is_supported(self) -> bool:
+        """True where nothing is in the way."""
+        return not self.findings and not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "supported": self.is_supported,
+            "opsets": {domain or "ai.onnx": version for domain, version in self.opsets.items()},
+            "nodes": self.nodes,
+            "unsupported": [
+                {
+                    "op": item.op, "domain": item.domain or "ai.onnx", "opset": item.opset,
+                    "count": item.count, "nodes": list(item.nodes),
+                    "reason": item.reason, "help": item.help,
+                }
+                for item in self.findings
+            ],
+            "problems": [
+                {
+                    "code": error.code, "message": error.message,
+                    "nodes": list(error.location.nodes), "notes": list(error.notes),
+                }
+                for error in self.problems
+            ],
+            "notices": list(self.notices),
+        }  # fmt: skip
+
+
+def check_model(
+    source: Source,
+    target_reasons: Reasons,
+    dims: Mapping[str, int | str] | None = None,
+    *,
+    trust_inferred: bool = False,
+    untrusted: bool = False,
+    limits: Limits = LIMITS,
+) -> CheckReport:
+    """Hold a model against the importer and a target; nothing is compiled.
+
+    Where part of a model cannot be imported, the target is asked about the rest all the same.
+    """
+    opsets: Mapping[str, int] = {}
+    try:
+        file = read_model(source, untrusted=untrusted)
+        opsets = file.opsets
+        survey_of = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
+    except LeptonError as error:
+        return CheckReport(problems=(error,), opsets=opsets)
+    graph, found = survey_of.graph, survey_of.findings
+    groups: dict[tuple[str, str, int, str, str], list[str]] = {}
+    for item in found.unsupported:
+        key = (item.op_type, item.domain, item.opset, item.reason, item.help)
+        groups.setdefault(key, []).append(item.node)
+    nodes = sum(1 for _ in _computing(graph))
+    if survey_of.is_complete:
+        _legalise(graph)
+    for op in _computing(graph):
+        reason = target_reasons(op)
+        if reason:
+            groups.setdefault(_key(op, reason, file), []).append(", ".join(op.location.nodes))
+    return CheckReport(
+        tuple(Finding(op, domain, opset, reason, help, tuple(names))
+              for (op, domain, opset, reason, help), names in groups.items()),
+        tuple(found.problems),
+        tuple(found.notices),
+        opsets,
+        nodes,
+    )  # fmt: skip
+
+
+def _key(op: Op, reason: str, file: OnnxFile) -> tuple[str, str, int, str, str]:
+    form = op.definition.onnx
+    name, domain = (form.name, form.domain) if form is not None else (op.name, "")
+    help = "compile for another target, or export the model without it"
+    return name, domain, file.opsets.get(domain, 1), reason, help
+
+
+def _computing(graph: Graph) -> list[Op]:
+    return [op for op in graph.walk() if op.name not in ("const", "dims", "return", "group")]
+
+
+def _legalise(graph: Graph) -> None:
+    from leptonc.driver import run_passes
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_passes(graph, LEGALISE)
+
+
+def limit_table(limits: Limits = LIMITS) -> list[tuple[str, str]]:
+    """Each limit that models are held to, with its meaning, and its value as text."""
+    return [(f"{name} ({meaning})", str(value)) for name, value, meaning in limits_table(limits)]
+
