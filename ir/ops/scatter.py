@@ -176,9 +176,9 @@ def _cache_evaluate(call: Evaluation) -> Array:
     starts = call.get("write_indices")
     for batch in range(cache.shape[0]):
         start = int(starts[batch]) if starts is not None else 0
-        places: Array = np.arange(start, start + length)
+        places = list(range(start, start + length))
         if call.str("mode") == "circular":
-            places %= max(extent, 1)
+            places = [place % max(extent, 1) for place in places]
         rows, news = (np.moveaxis(array[batch], axis - 1, 0) for array in (cache, update))
         rows[places] = news
     return cache
