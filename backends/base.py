@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from leptonc.ir.graph import Graph, Op
 
@@ -46,8 +46,8 @@ class Backend(Protocol):
         ...
 
     @property
-    def facts(self) -> Mapping[type, Any]:
-        """What passes may ask about the target, by the class of the answer."""
+    def opaque(self) -> frozenset[str]:
+        """Operations whose kernels take nothing in: no group holds them with others."""
         ...
 
     def prepare(self, graph: Graph) -> None:

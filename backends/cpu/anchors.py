@@ -3,42 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
 from tvm.ir import Expr as PrimExpr
 
-from leptonc.backends.cpu.conv import ConvSpec, conv
-from leptonc.backends.cpu.emit import Epilogue, Shape
-from leptonc.backends.cpu.matmul import MatmulSpec, matmul
-from leptonc.backends.cpu.packing import ConvWeight
+from leptonc.backends.cpu.anchor_kernels import ANCHORS, PLAIN, Anchor
+from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.lower.elementwise import SCALAR
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.vector_math import let
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import TensorType
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """An operation with a kernel of its own, and everything the kernel's emitter needs of its group."""
-
-    op: Op
-    dims: DimTable
-    epilogue: Epilogue
-    out_dtype: str
-    cpu: CpuTarget
-
-    def shape(self, type: TensorType) -> Shape:
-        """Extents as the emitters take them."""
-        return tuple(
-            dim if isinstance(dim, int) else self.dims.expression(dim) for dim in type.shape
-        )
 
 
 def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.PrimFunc | None:
@@ -79,6 +58,8 @@ def _anchor_of(source: KernelSource) -> Op | None:
         elif op.name not in SCALAR:
             return None
     if source.graph.outputs[0].type.shape != anchor.results[0].type.shape:
+        return None
+    if anchor.name in PLAIN and source.graph.outputs[0] is not anchor.results[0]:
         return None
     return anchor
 
@@ -146,64 +127,3 @@ def _in_input_order(
     body = tirx.stmt_functor.substitute(function.body, replaced) if replaced else function.body
     parameters = [first[value] for value in source.graph.inputs]
     return tirx.PrimFunc([*parameters, out], body, function.ret_type, function.attrs)
-
-
-def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
-    x, w, *bias = anchor.op.operands
-    _, depth, panel = w.type.extents
-    spec = MatmulSpec(
-        anchor.shape(x.type)[:-1],
-        depth,
-        anchor.op.int("columns"),
-        panel,
-        bool(bias),
-        anchor.epilogue,
-        anchor.out_dtype,
-    )
-    return matmul("kernel", spec, anchor.cpu)
-
-
-def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
-    op = anchor.op
-    x, _, *bias = op.operands
-    if op.attrs["depthwise"]:
-        return _depthwise_conv(anchor)
-    shape = anchor.shape(x.type)
-    sizes = ConvWeight(
-        op.int("channels"),
-        op.int("filters"),
-        _pair(op.ints("kernel_shape")),
-        op.int("group"),
-        bool(op.attrs["plain"]),
-    )
-    panel = op.operands[1].type.extents[2]
-    spec = ConvSpec(
-        shape[0],
-        shape[2],
-        shape[3],
-        sizes,
-        _window(op),
-        panel,
-        bool(bias),
-        anchor.epilogue,
-        anchor.out_dtype,
-    )
-    return conv("kernel", spec, anchor.cpu)
-
-
-def _window(op: Op) -> Window:
-    pads = op.ints("pads") or (0, 0, 0, 0)
-    return Window(
-        _pair(op.ints("kernel_shape")), _pair(op.ints("strides") or (1, 1)), _pair(op.ints("dilations") or (1, 1)),
-        (pads[0], pads[1], pads[2], pads[3]),
-    )  # fmt: skip
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    return values[0], values[1]
-
-
-Emitter = Callable[[Anchor], "tirx.PrimFunc | None"]
-
-ANCHORS: Mapping[str, Emitter] = {"packed_linear": _packed_linear, "packed_conv": _packed_conv}
-"""The operations with a kernel of their own, which takes elementwise operations behind it."""

@@ -55,9 +55,9 @@ class CpuBackend:
         return f"block-channels{{lanes={self.cpu.lanes}}},eliminate-dead-code" if level >= 2 else ""
 
     @property
-    def facts(self) -> Mapping[type, Any]:
-        """What passes may ask about the target."""
-        return {}
+    def opaque(self) -> frozenset[str]:
+        """Operations whose kernels take nothing in."""
+        return frozenset({"pack_channels", "unpack_channels"})
 
     def prepare(self, graph: Graph) -> None:
         """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
@@ -97,7 +97,7 @@ def _tvm_version() -> str:
 @functools.cache
 def _abilities() -> Mapping[str, Any]:
     """What kernels exist for; importing the rules takes most of a second, so only on demand."""
-    from leptonc.backends.cpu.anchors import ANCHORS
+    from leptonc.backends.cpu.anchor_kernels import ANCHORS
     from leptonc.backends.cpu.prepare import PACKINGS
     from leptonc.backends.tvm.lowering import TVM_DTYPE, kernel_rules, reasons, rules
 

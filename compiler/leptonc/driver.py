@@ -133,21 +133,22 @@ def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassCont
 
     chosen = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
     text = ",".join(filter(None, [chosen, backend.passes(options.level), GROUP[options.level]]))
-    return run_passes(graph, text, options.observers, backend.facts)
+    return run_passes(graph, text, options.observers, backend.opaque)
 
 
 def run_passes(
-    graph: Graph, pipeline: str, observers: Sequence[Observer] = (), facts: Mapping[type, Any] | None = None
+    graph: Graph, pipeline: str, observers: Sequence[Observer] = (), opaque: frozenset[str] = frozenset()
 ) -> PassContext:
-    """Run a pipeline, verifying the graph after each pass."""
+    """Run a pipeline, verifying the graph after each pass; `opaque` operations are grouped with no others."""
     from leptonc.passes.base import parse_pipeline
     from leptonc.passes.context import PassContext
+    from leptonc.passes.fusion.limits import FusionLimits
     from leptonc.passes.manager import PassManager
     from leptonc.passes.observers import VerifyEach
     from leptonc.passes.registry import Registry
 
     manager = PassManager(parse_pipeline(pipeline, Registry()), (VerifyEach(), *observers))
-    return manager.run(graph, PassContext(facts=dict(facts or {})))
+    return manager.run(graph, PassContext(facts={FusionLimits: FusionLimits(opaque=opaque)}))
 
 
 def compute_ops(graph: Graph) -> Iterator[Op]:

@@ -33,26 +33,18 @@ class BlockChannels(Pass):
 
     Operands are packed where such a region begins and unpacked where something else reads it.
     Convolutions of f32 images with constant weights take part, and so do elementwise operations,
-    poolings and concatenations of their results. `lanes` of 0 asks the target; without one nothing
+    poolings and concatenations of their results. With `lanes` of 0 nothing
     changes.
     """
 
     name: ClassVar[str] = "block-channels"
     numbers: ClassVar[Contract] = REASSOCIATES
-    lanes: int = option(0, "channels in a block; 0: as many as the target's vectors hold")
+    lanes: int = option(0, "channels in a block: the f32 numbers in a vector of the target")
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Rewrite every convolutional region."""
-        lanes = self.lanes or context.facts.get(VectorWidth, VectorWidth(0)).lanes
-        if lanes:
-            _Layout(graph, context, lanes).run()
-
-
-@dataclass(frozen=True)
-class VectorWidth:
-    """How many f32 numbers a vector of the target holds."""
-
-    lanes: int
+        if self.lanes:
+            _Layout(graph, context, self.lanes).run()
 
 
 class _Layout:
@@ -74,7 +66,11 @@ class _Layout:
             return self._conv
         if not any(value in self.blocked for value in op.operands) or len(op.results) == 0:
             return None
-        if op.name in POOLS and op.results[0].type.rank == 4 and not any(v.is_used for v in op.results[1:]):
+        if (
+            op.name in POOLS
+            and op.results[0].type.rank == 4
+            and not any(v.is_used for v in op.results[1:])
+        ):
             return self._pool
         if op.definition.has(Trait.ELEMENTWISE) and self._is_blockable(op):
             return self._elementwise
@@ -87,7 +83,11 @@ class _Layout:
         old = op.results[0]
         channels = old.type.shape[1]
         plain = build.unpack_channels(result, channels=channels)
-        if old.type.shape[2:] == (1, 1) and isinstance(channels, int) and channels % self.lanes == 0:
+        if (
+            old.type.shape[2:] == (1, 1)
+            and isinstance(channels, int)
+            and channels % self.lanes == 0
+        ):
             self.graph.erase(plain.producer)  # pyright: ignore[reportArgumentType]
             plain = self._flattened(result, old, build)
         plain.type = old.type
@@ -119,14 +119,19 @@ class _Layout:
         if x.rank != 4 or x.dtype is not DType.F32 or w.blob is None:
             return False
         bias = op.operand("bias")
-        if (bias is not None and bias.blob is None) or op.attrs["auto_pad"] not in ("NOTSET", "VALID"):
+        if (bias is not None and bias.blob is None) or op.attrs["auto_pad"] not in (
+            "NOTSET",
+            "VALID",
+        ):
             return False
         group = op.int("group")
         outputs, inputs, *_ = w.type.extents
         depthwise = inputs == 1 and outputs == group
         whole = inputs % self.lanes == 0 and (outputs // group) % self.lanes == 0
         if not (group == 1 or depthwise or whole):
-            self.context.miss("block-channels", op.location, f"{group} groups do not split into blocks")
+            self.context.miss(
+                "block-channels", op.location, f"{group} groups do not split into blocks"
+            )
             return False
         return 0 not in w.type.extents
 
@@ -179,7 +184,9 @@ class _Layout:
         if value.blob is not None:
             array = value.blob.array
             array = array.reshape((1,) * (4 - array.ndim) + array.shape)
-            return build.const(np.expand_dims(array, -1) if array.shape[1] == 1 else pack_array(array, self.lanes))
+            return build.const(
+                np.expand_dims(array, -1) if array.shape[1] == 1 else pack_array(array, self.lanes)
+            )
         shape = (1,) * (4 - value.type.rank) + value.type.shape
         if shape[1] == 1:
             return build.reshape(value, build.dims(value=(*shape, 1), shape=(5,)))
@@ -190,8 +197,13 @@ class _Layout:
     def _is_aligned_concat(self, op: Op) -> bool:
         if op.results[0].type.rank != 4 or op.int("axis") % 4 != 1:
             return False
-        whole = all(isinstance(v.type.shape[1], int) and v.type.shape[1] % self.lanes == 0 for v in op.operands)
+        whole = all(
+            isinstance(v.type.shape[1], int) and v.type.shape[1] % self.lanes == 0
+            for v in op.operands
+        )
         return whole and all(value in self.blocked for value in op.operands)
 
     def _concat(self, op: Op, build: Builder) -> Value:
-        return build.op("concat", [self.blocked[value] for value in op.operands], {"axis": 1}).result
+        return build.op(
+            "concat", [self.blocked[value] for value in op.operands], {"axis": 1}
+        ).result

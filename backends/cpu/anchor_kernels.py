@@ -1,0 +1,141 @@
+# pyright: standard
+"""The operations with a kernel of their own: from an operation to what its emitter takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from leptonc.backends.cpu.conv import ConvSpec, conv
+from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
+from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
+from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
+from leptonc.backends.cpu.matmul import MatmulSpec, matmul
+from leptonc.backends.cpu.packing import ConvWeight
+from leptonc.backends.cpu.pool import MeanSpec, PoolSpec, global_mean, pool
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.window import Window
+from leptonc.backends.tvm.lowering import DimTable
+from leptonc.ir.graph import Op
+from leptonc.ir.types import DType, TensorType
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """An operation with a kernel of its own, and everything the kernel's emitter needs of its group."""
+
+    op: Op
+    dims: DimTable
+    epilogue: Epilogue
+    out_dtype: str
+    cpu: CpuTarget
+
+    def shape(self, type: TensorType) -> Shape:
+        """Extents as the emitters take them."""
+        return tuple(
+            dim if isinstance(dim, int) else self.dims.expression(dim) for dim in type.shape
+        )
+
+
+def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
+    x, w, *bias = anchor.op.operands
+    _, depth, panel = w.type.extents
+    spec = MatmulSpec(
+        anchor.shape(x.type)[:-1], depth, anchor.op.int("columns"), panel, bool(bias), anchor.epilogue, anchor.out_dtype
+    )
+    return matmul("kernel", spec, anchor.cpu)
+
+
+def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    x, w, *bias = op.operands
+    batch, _, height, width = _blocked_extents(anchor, plain=bool(op.attrs["plain"]))
+    window, channels = _window(op), op.int("channels")
+    if op.attrs["depthwise"]:
+        single = DepthwiseSpec(
+            batch, channels, height, width, window, bool(bias), anchor.epilogue, anchor.out_dtype
+        )
+        return depthwise("kernel", single, anchor.cpu)
+    sizes = ConvWeight(channels, op.int("filters"), window.kernel, op.int("group"), bool(op.attrs["plain"]))
+    panel = w.type.extents[2]
+    spec = ConvSpec(batch, height, width, sizes, window, panel, bool(bias), anchor.epilogue, anchor.out_dtype)
+    return conv("kernel", spec, anchor.cpu)
+
+
+def _blocked_extents(anchor: Anchor, *, plain: bool = False) -> tuple[Extent, int, Extent, Extent]:
+    """Batch, channels (those that fill up included), height and width of the operand."""
+    type = anchor.op.operands[0].type
+    shape = anchor.shape(type)
+    channels = type.shape[1] if plain else type.shape[1] * type.shape[-1]
+    assert isinstance(channels, int)
+    return shape[0], channels, shape[2], shape[3]
+
+
+def _max_pool(anchor: Anchor) -> tirx.PrimFunc | None:
+    return _pool(anchor, "max", count_pads=False)
+
+
+def _average_pool(anchor: Anchor) -> tirx.PrimFunc | None:
+    return _pool(anchor, "mean", count_pads=bool(anchor.op.int("count_include_pad")))
+
+
+def _pool(anchor: Anchor, kind: str, *, count_pads: bool) -> tirx.PrimFunc | None:
+    if anchor.op.attrs["auto_pad"] not in ("NOTSET", "VALID"):
+        return None
+    batch, channels, height, width = _blocked_extents(anchor)
+    spec = PoolSpec(
+        kind, batch, channels, height, width, _window(anchor.op), bool(anchor.op.int("ceil_mode")), count_pads,
+        anchor.epilogue, anchor.out_dtype,
+    )  # fmt: skip
+    return pool("kernel", spec, anchor.cpu)
+
+
+def _global_average_pool(anchor: Anchor) -> tirx.PrimFunc | None:
+    spec = MeanSpec(*_blocked_extents(anchor), anchor.epilogue, anchor.out_dtype)
+    return global_mean("kernel", spec, anchor.cpu)
+
+
+def _pack(anchor: Anchor) -> tirx.PrimFunc | None:
+    type = anchor.op.operands[0].type
+    if type.dtype is not DType.F32 or type.rank != 4 or anchor.op.int("lanes") != anchor.cpu.lanes:
+        return None
+    return pack("kernel", LayoutSpec(*_blocked_extents(anchor, plain=True)), anchor.cpu)
+
+
+def _unpack(anchor: Anchor) -> tirx.PrimFunc | None:
+    type = anchor.op.operands[0].type
+    if type.dtype is not DType.F32 or type.rank != 5 or type.shape[-1] != anchor.cpu.lanes:
+        return None
+    batch, _, height, width = _blocked_extents(anchor)
+    return unpack("kernel", LayoutSpec(batch, anchor.op.int("channels"), height, width), anchor.cpu)
+
+
+def _window(op: Op) -> Window:
+    pads = op.ints("pads") or (0, 0, 0, 0)
+    return Window(
+        _pair(op.ints("kernel_shape")), _pair(op.ints("strides") or (1, 1)), _pair(op.ints("dilations") or (1, 1)),
+        (pads[0], pads[1], pads[2], pads[3]),
+    )  # fmt: skip
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return values[0], values[1]
+
+
+Emitter = Callable[[Anchor], "tirx.PrimFunc | None"]
+
+ANCHORS: Mapping[str, Emitter] = {
+    "packed_linear": _packed_linear,
+    "packed_conv": _packed_conv,
+    "max_pool_blocked": _max_pool,
+    "average_pool_blocked": _average_pool,
+    "global_average_pool_blocked": _global_average_pool,
+    "pack_channels": _pack,
+    "unpack_channels": _unpack,
+}
+"""The operations with a kernel of their own, which takes elementwise operations behind it."""
+
+PLAIN = frozenset({"pack_channels", "unpack_channels"})
+"""Those whose kernel takes nothing behind it."""
