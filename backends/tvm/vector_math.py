@@ -76,6 +76,7 @@ def fence_operator() -> Op:
     tvm.get_global_func("ir.RegisterOp")(name, "its argument")
     register_op_attr(name, "TCallEffectKind", READS_STATE)
     register_op_attr(name, "TVectorizable", True)
+    register_op_attr(name, "TScriptPrinterName", "leptonc_fence")
     register_intrin_lowering(name, target="default", f=lower_fence)
     return Op.get(name)
 
@@ -201,6 +202,14 @@ def exp(x: PrimExpr) -> PrimExpr:
     return reduced(
         clamp(x, -104.0, 89.0),
         lambda k, r: scaled(fma(exp_remainder(r), r * r, r + f32(1.0)), k),
+    )
+
+
+def exp_flushed(x: PrimExpr) -> PrimExpr:
+    """e to an fp32 x up to 88, cheaper: results below the normal numbers become zero."""
+    return reduced(
+        at_least(x, -88.02),
+        lambda k, r: fma(exp_remainder(r), r * r, r + f32(1.0)) * power_of_two(k.astype("int32")),
     )
 
 
