@@ -21,7 +21,7 @@ INLINE_INTEGERS = 64
 class Blob:
     """A tensor's data, read when first asked for; its digest stands for it in text and in caches."""
 
-    __slots__ = ("_array", "_digest", "_load", "_recipe", "type")
+    __slots__ = ("_array", "_digest", "_load", "_recipe", "is_absent", "type")
 
     def __init__(
         self,
@@ -30,8 +30,11 @@ class Blob:
         *,
         recipe: str = "",
         digest: str = "",
+        is_absent: bool = False,
     ) -> None:
         self.type = type
+        self.is_absent = is_absent
+        """True where only the type is at hand (text without the weights was read)."""
         self._load: Callable[[], Array] | None = load
         self._array: Array | None = None
         self._recipe = recipe

@@ -37,8 +37,8 @@ def infer_content(op: Op) -> Content | None:
     if not result.type.is_static or np.prod(result.type.extents, dtype=object) > CONTENT_LIMIT:
         return None
     if op.definition is CONST:
-        blob = op.attrs["value"]
-        return blob.array.astype(object) if isinstance(blob, Blob) and blob.size <= CONTENT_LIMIT else None
+        blob = result.blob
+        return blob.array.astype(object) if blob is not None and not blob.is_absent else None
     return op.definition.content(_call_of(op)) if op.definition.content is not None else None
 
 

@@ -146,14 +146,16 @@ class Inference(Arguments[Value]):
         value = self.get(name)
         if value is None:
             return None
-        if value.content is None and value.blob is not None and value.type.dtype.is_integer:
-            return value.blob.array.astype(object)
+        blob = value.blob
+        if value.content is None and blob is not None and not blob.is_absent and value.type.dtype.is_integer:
+            return blob.array.astype(object)
         return value.content
 
     def constant(self, name: str) -> Array | None:
         """The data of an operand that is a compile-time constant."""
         value = self.get(name)
-        return value.blob.array if value is not None and value.blob is not None else None
+        blob = value.blob if value is not None else None
+        return blob.array if blob is not None and not blob.is_absent else None
 
     @staticmethod
     def unknown(index: int = 0) -> Dim:

@@ -337,4 +337,4 @@ def _absent(digest: str, type: TensorType) -> Blob:
     def load() -> Array:
         raise LeptonError(f"the data of blob {digest} is not at hand", code="E002")
 
-    return Blob(type, load, recipe=f'blob("{digest}")', digest=digest)
+    return Blob(type, load, recipe=f'blob("{digest}")', digest=digest, is_absent=True)
