@@ -48,7 +48,7 @@ class CheckReport:
     """What is wrong and was done without."""
     opsets: Mapping[str, int] = field(default_factory=dict[str, int])
     nodes: int = 0
-    """Operations once the model is imported."""
+    """How many nodes were looked at, those of functions and subgraphs included."""
 
     @property
     def is_supported(self) -> bool:
@@ -105,7 +105,6 @@ def check_model(
     for item in found.unsupported:
         key = (item.op_type, item.domain, item.opset, item.reason, item.help)
         groups.setdefault(key, []).append(item.node)
-    nodes = sum(1 for _ in _computing(graph))
     if survey_of.is_complete:
         _legalise(graph)
     for op in _computing(graph):
@@ -118,7 +117,7 @@ def check_model(
         tuple(found.problems),
         tuple(found.notices),
         opsets,
-        nodes,
+        found.nodes,
     )  # fmt: skip
 
 
@@ -144,4 +143,3 @@ def _legalise(graph: Graph) -> None:
 def limit_table(limits: Limits = LIMITS) -> list[tuple[str, str]]:
     """Each limit that models are held to, with its meaning, and its value as text."""
     return [(f"{name} ({meaning})", str(value)) for name, value, meaning in limits_table(limits)]
-

@@ -70,7 +70,11 @@ def kind_of(attribute: AttributeProto) -> int:
         return attribute.type
     for number, name in _SINGULAR:
         filled = getattr(attribute, name)
-        if len(filled) if number > AttributeProto.GRAPH and name != "tp" and name != "sparse_tensor" else attribute.HasField(name):
+        if (
+            len(filled)
+            if number > AttributeProto.GRAPH and name != "tp" and name != "sparse_tensor"
+            else attribute.HasField(name)
+        ):
             return number
     return AttributeProto.UNDEFINED
 
@@ -141,7 +145,9 @@ def _as_kind(kind: str, value: Decoded, what: str) -> Attribute:
     return value
 
 
-def plain(values: Mapping[str, int | float | str | tuple[Any, ...] | Blob]) -> dict[str, tuple[str, Decoded]]:
+def plain(
+    values: Mapping[str, int | float | str | tuple[Any, ...] | Blob],
+) -> dict[str, tuple[str, Decoded]]:
     """Kind and value of attributes that an upgrade makes."""
     return {name: (_kind_of_plain(value), value) for name, value in values.items()}
 

@@ -8,7 +8,12 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.onnx_scope import Call
 
-_DTYPES = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+_DTYPES = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
 
 
 def constant_of(call: Call) -> Blob:

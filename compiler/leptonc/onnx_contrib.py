@@ -51,7 +51,12 @@ def _skip_normalization(call: Call) -> Results:
     epsilon = call.take("epsilon", "float", 1e-12)
     if simplified:
         values = [total, call.required(2)]
-        return [build.op("rms_normalization", values, {"epsilon": epsilon}).results[0], None, None, total]
+        return [
+            build.op("rms_normalization", values, {"epsilon": epsilon}).results[0],
+            None,
+            None,
+            total,
+        ]
     shift = call.operand(3)
     values = [total, call.required(2), *([] if shift is None else [shift])]
     normal = build.op("layer_normalization", values, {"epsilon": epsilon}).results
@@ -105,7 +110,11 @@ def _activated(call: Call, value: Value) -> Value:
 def _fused_conv(call: Call) -> Results:
     addend = call.operand(3)
     del call.operands[3:]
-    hold = {name: call.attributes.pop(name) for name in list(call.attributes) if name.startswith("activation")}
+    hold = {
+        name: call.attributes.pop(name)
+        for name in list(call.attributes)
+        if name.startswith("activation")
+    }
     (result,) = _as_row("conv")(call)
     assert result is not None
     call.attributes = hold
@@ -113,7 +122,11 @@ def _fused_conv(call: Call) -> Results:
 
 
 def _fused_gemm(call: Call) -> Results:
-    hold = {name: call.attributes.pop(name) for name in list(call.attributes) if name.startswith("activation")}
+    hold = {
+        name: call.attributes.pop(name)
+        for name in list(call.attributes)
+        if name.startswith("activation")
+    }
     (result,) = _as_row("gemm")(call)
     assert result is not None
     call.attributes = hold

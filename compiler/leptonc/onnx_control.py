@@ -164,10 +164,12 @@ def _joined(importer: Importer, taken: TensorType, given: TensorType, index: int
             notes=["element type and number of dimensions must stay the same"],
             code="E015",
         )
-    return taken.with_shape(*(
-        old if old == new or _own(importer, old) else importer.graph.fresh_dim()
-        for old, new in zip(taken.shape, given.shape, strict=True)
-    ))
+    return taken.with_shape(
+        *(
+            old if old == new or _own(importer, old) else importer.graph.fresh_dim()
+            for old, new in zip(taken.shape, given.shape, strict=True)
+        )
+    )
 
 
 def _own(importer: Importer, dim: object) -> bool:
@@ -189,9 +191,7 @@ def _scan(
     count = attributes.get("num_scan_inputs", ("int", 0))[1]
     values = [value for value in operands if value is not None]
     if not 0 < count <= len(values):
-        raise LeptonError(
-            f"num_scan_inputs is {count}, should be 1 to {len(values)}", code="E015"
-        )
+        raise LeptonError(f"num_scan_inputs is {count}, should be 1 to {len(values)}", code="E015")
     states, scanned = values[: len(values) - count], values[len(values) - count :]
     axes = attributes.get("scan_input_axes", ("ints", (0,) * count))[1]
     if len(axes) != count:

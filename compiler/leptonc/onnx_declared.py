@@ -9,19 +9,6 @@ from leptonc.ir.types import TensorType
 from leptonc.onnx_tensor import DTYPE_OF_ONNX
 
 
-class Declared:
-    """Compares declared types with computed ones; inner values that differ are only noted."""
-
-    def __init__(self, notices: list[str]) -> None:
-        self.notices = notices
-
-    def compare(self, name: str, declared: onnx.TypeProto, computed: TensorType) -> None:
-        """Note it where the declared type of an inner value cannot be."""
-        difference = contradiction(declared, computed)
-        if difference:
-            self.notices.append(f"value_info of {shown(name)} is wrong and ignored: {difference}")
-
-
 def contradiction(declared: onnx.TypeProto, computed: TensorType) -> str:
     """How a declared type contradicts the computed one; empty where it does not."""
     if declared.WhichOneof("value") != "tensor_type":
@@ -36,7 +23,11 @@ def contradiction(declared: onnx.TypeProto, computed: TensorType) -> str:
     if len(dims) != computed.rank:
         return f"it is declared with {len(dims)} dimensions, and computed as {computed}"
     for axis, (dim, extent) in enumerate(zip(dims, computed.shape, strict=True)):
-        if dim.HasField("dim_value") and isinstance(extent, int) and dim.dim_value not in (extent, -1):
+        if (
+            dim.HasField("dim_value")
+            and isinstance(extent, int)
+            and dim.dim_value not in (extent, -1)
+        ):
             return f"axis {axis} is declared {dim.dim_value}, and computed as {extent}"
     return ""
 

@@ -47,7 +47,9 @@ class InputDims:
         kind = item.type.WhichOneof("value")
         if kind != "tensor_type":
             name = (kind or "nothing").removesuffix("_type")
-            raise LeptonError(f"{what} is a {name}, only tensors can be given to a model", code="E013")
+            raise LeptonError(
+                f"{what} is a {name}, only tensors can be given to a model", code="E013"
+            )
         declared = item.type.tensor_type
         if not declared.HasField("shape"):
             raise LeptonError(
@@ -57,7 +59,9 @@ class InputDims:
             )
         dims = declared.shape.dim
         if len(dims) > max_rank:
-            raise LeptonError(f"{what} has {len(dims)} dimensions, more than {max_rank}", code="E018")
+            raise LeptonError(
+                f"{what} has {len(dims)} dimensions, more than {max_rank}", code="E018"
+            )
         shape = tuple(self._dim(item.name, axis, dim, what) for axis, dim in enumerate(dims))
         return TensorType(dtype_of(declared.elem_type, what), shape)
 

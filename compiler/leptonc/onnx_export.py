@@ -210,9 +210,7 @@ class Exporter:
         for name, value in zip(names, region.outputs, strict=True):
             _describe(proto.output.add(), name, value.type)
 
-    def _need(
-        self, op: Op, attributes: Iterable[str], operands: Sequence[Value | None]
-    ) -> None:
+    def _need(self, op: Op, attributes: Iterable[str], operands: Sequence[Value | None]) -> None:
         form = op.definition.onnx
         assert form is not None
         regions = REGION_NAMES.get(op.name, ())

@@ -105,7 +105,9 @@ def _dims(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     name = exporter.names[op.result]
     from leptonc.onnx_tensor import ONNX_OF_DTYPE
 
-    exporter.emit(proto, "Cast", [shaped], [name], name, {"to": ONNX_OF_DTYPE[op.result.type.dtype]})
+    exporter.emit(
+        proto, "Cast", [shaped], [name], name, {"to": ONNX_OF_DTYPE[op.result.type.dtype]}
+    )
 
 
 def _linear(exporter: Exporter, proto: GraphProto, op: Op) -> None:

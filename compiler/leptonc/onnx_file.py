@@ -48,9 +48,7 @@ class OnnxFile:
     """The version of each domain the model imports; ONNX's own domain is the empty name."""
 
 
-def read_model(
-    source: Source, *, folder: Path | None = None, untrusted: bool = False
-) -> OnnxFile:
+def read_model(source: Source, *, folder: Path | None = None, untrusted: bool = False) -> OnnxFile:
     """Open a model; raises E011 or E012 where it is none or speaks versions unknown here.
 
     `folder` holds the external data of a model that is not a file. What is `untrusted` is read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto
@@ -13,7 +13,10 @@ from leptonc.ir.dims import Expr
 from leptonc.ir.types import TensorType
 from leptonc.onnx_file import domain_of
 from leptonc.onnx_limits import Limits
+from leptonc.onnx_scope import Call
 from leptonc.onnx_tensor import ONNX_OF_DTYPE
+
+Attributes: TypeAlias = Mapping[str, AttributeProto]
 
 Key: TypeAlias = tuple[str, str, str]
 """Domain, name and overload."""
@@ -127,6 +130,39 @@ def call_bindings(
     return defaults | dict(given)
 
 
+def has_body(schema: onnx.defs.OpSchema) -> bool:
+    """True where ONNX says what an operator means in terms of others."""
+    return bool(_versions(schema))
+
+
+def _versions(schema: Any) -> list[int]:
+    # the package's stubs are older than these members
+    return list(schema.all_function_opset_versions)
+
+
+def body_for(call: Call, attributes: Attributes) -> tuple[FunctionProto | None, Attributes]:
+    """The body ONNX gives for a call, None where it gives none, and the attributes it refers to."""
+    opset = call.opset if call.domain else onnx.defs.onnx_opset_version()
+    schema = schema_of(call.op_type, call.domain, opset)
+    if schema is None:
+        return None, {}
+    inputs = ["" if value is None else f"input_{i}" for i, value in enumerate(call.operands)]
+    outputs = [f"output_{i}" if name else "" for i, name in enumerate(call.outputs)]
+    node = onnx.helper.make_node(call.op_type, inputs, outputs, domain=call.domain)
+    node.attribute.extend(attributes[key] for key in call.attributes if key in attributes)
+    types = [None if value is None else value.type for value in call.operands]
+    body = _body_of(schema, node, types, opset)
+    if body is None:
+        return None, {}
+    known = {*body.attribute, *(attribute.name for attribute in body.attribute_proto)}
+    given = {
+        name: attribute.default_value
+        for name, attribute in schema.attributes.items()
+        if name in known and attribute.default_value.name
+    }
+    return body, given | {key: value for key, value in attributes.items() if key in known}
+
+
 def schema_of(op_type: str, domain: str, opset: int) -> onnx.defs.OpSchema | None:
     """ONNX's definition of an operator as of `opset`, None where it has none."""
     try:
@@ -135,17 +171,16 @@ def schema_of(op_type: str, domain: str, opset: int) -> onnx.defs.OpSchema | Non
         return None
 
 
-def body_of(
-    schema: onnx.defs.OpSchema, node: NodeProto, types: Sequence[TensorType | None], opset: int
+def _body_of(
+    schema: Any, node: NodeProto, types: Sequence[TensorType | None], opset: int
 ) -> FunctionProto | None:
-    """The function body ONNX gives for `node`, None where it gives none."""
-    versions = schema.all_function_opset_versions
+    versions = _versions(schema)
     if not versions:
         return None
     version = max((known for known in versions if known <= opset), default=min(versions))
     if version in schema.context_dependent_function_opset_versions:
         protos = [_type_proto(type).SerializeToString() for type in types]
-        body = schema.get_context_dependent_function_with_opset_version(
+        body: bytes = schema.get_context_dependent_function_with_opset_version(
             version, node.SerializeToString(), protos
         )
     else:

@@ -27,8 +27,9 @@ from leptonc.onnx_dims import InputDims
 from leptonc.onnx_file import OnnxFile, Source, read_model
 from leptonc.onnx_functions import functions_of
 from leptonc.onnx_limits import LIMITS, Limits
-from leptonc.onnx_nodes import Findings, NodeImporter, Unsupported
-from leptonc.onnx_scope import Failed, Meaning, Scope
+from leptonc.onnx_nodes import NodeImporter
+from leptonc.onnx_scope import FAILED, Failed, Meaning, Scope
+from leptonc.onnx_support import Findings, Unsupported
 
 
 class ImportNotice(UserWarning):
@@ -115,7 +116,7 @@ def _add_inputs(
             type = extents.type_of(item, limits.rank)
         except LeptonError as error:
             findings.problems.append(error)
-            scope.names[item.name] = Failed()
+            scope.names[item.name] = FAILED
             continue
         scope.names[item.name] = graph.add_input(Value(type, item.name))
     extents.check_all_used()

@@ -45,9 +45,7 @@ class Scope:
 
     def inner(self, build: Builder) -> Scope:
         """The scope of a subgraph."""
-        return Scope(
-            build, self.opsets, self, self.bindings, self.prefix, self.depth + 1
-        )
+        return Scope(build, self.opsets, self, self.bindings, self.prefix, self.depth + 1)
 
     def look_up(self, name: str) -> Meaning:
         """What `name` stands for; raises E014 where nothing defines it."""

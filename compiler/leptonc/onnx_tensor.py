@@ -94,9 +94,7 @@ def _bytes_needed(type: TensorType) -> int:
 def _check_size(type: TensorType, have: int, what: str) -> None:
     need = _bytes_needed(type)
     if have != need:
-        raise LeptonError(
-            f"{what} has {have} bytes of data, {type} needs {need}", code="E016"
-        )
+        raise LeptonError(f"{what} has {have} bytes of data, {type} needs {need}", code="E016")
 
 
 def _raw_blob(tensor: TensorProto, type: TensorType, file: OnnxFile, what: str) -> Blob:

@@ -31,9 +31,7 @@ EXTERNAL_FROM = 1024
 
 def tensor_of(blob: Blob, name: str) -> TensorProto:
     """A constant as a message without its data."""
-    return TensorProto(
-        name=name, data_type=ONNX_OF_DTYPE[blob.type.dtype], dims=blob.type.extents
-    )
+    return TensorProto(name=name, data_type=ONNX_OF_DTYPE[blob.type.dtype], dims=blob.type.extents)
 
 
 def fill(tensor: TensorProto, blob: Blob) -> None:
@@ -49,7 +47,9 @@ def raw_bytes(array: Array, dtype: DType) -> Array:
     bits = PACKED.get(dtype)
     flat = np.ascontiguousarray(array).reshape(-1)
     if bits is None:
-        little = flat.astype(flat.dtype.newbyteorder("<"), copy=False) if flat.itemsize > 1 else flat
+        little = (
+            flat.astype(flat.dtype.newbyteorder("<"), copy=False) if flat.itemsize > 1 else flat
+        )
         return little.view(np.uint8)
     codes = flat.view(np.uint8) if dtype is DType.F4E2M1 else flat.astype(np.int8).view(np.uint8)
     codes = codes & (2**bits - 1)

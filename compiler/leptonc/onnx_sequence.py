@@ -1,0 +1,152 @@
+"""Sequences and optionals, taken apart while a model is imported.
+
+The IR has tensors only. A sequence whose length is known at compile time is a tuple of them, an
+empty optional is nothing; operators on them move tensors about and leave no operation behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.graph import Value
+from leptonc.onnx_scope import Call, Meaning
+
+Rule: TypeAlias = "Callable[[Call, Sequence[Meaning]], Sequence[Meaning]]"
+
+
+def _sequence(operands: Sequence[Meaning], index: int = 0) -> tuple[Value, ...]:
+    value = operands[index] if index < len(operands) else None
+    if not isinstance(value, tuple):
+        raise LeptonError(f"input {index} should be a sequence", code="E014")
+    return value
+
+
+def _tensor(operands: Sequence[Meaning], index: int) -> Value | None:
+    value = operands[index] if index < len(operands) else None
+    if isinstance(value, tuple):
+        raise LeptonError(f"input {index} is a sequence, should be a tensor", code="E014")
+    return value if isinstance(value, Value) else None
+
+
+def _position(call: Call, value: Value | None, length: int, default: int) -> int:
+    """A place in a sequence, counted from its start; it has to be known."""
+    if value is None:
+        return default
+    known = value.blob.array if value.blob is not None else value.content
+    index = None if known is None or known.size != 1 else known.reshape(-1)[0]
+    if not isinstance(index, int | np.integer):
+        raise LeptonError(
+            f"{call.op_type} needs to know its position at compile time", code="E109"
+        )
+    index = int(index)
+    if not -length <= index < max(length, 1):
+        raise LeptonError(
+            f"{call.op_type}: position {index} is not in a sequence of {length}", code="E110"
+        )
+    return index + length if index < 0 else index
+
+
+def _construct(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    return [tuple(value for value in operands if isinstance(value, Value))]
+
+
+def _empty(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    return [()]
+
+
+def _at(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    items = _sequence(operands)
+    return [items[_position(call, _tensor(operands, 1), len(items), 0)]]
+
+
+def _insert(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    items, item = _sequence(operands), _tensor(operands, 1)
+    if item is None:
+        raise LeptonError("SequenceInsert lacks its tensor", code="E014")
+    place = _position(call, _tensor(operands, 2), len(items) + 1, len(items))
+    return [(*items[:place], item, *items[place:])]
+
+
+def _erase(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    items = _sequence(operands)
+    place = _position(call, _tensor(operands, 1), len(items), len(items) - 1)
+    return [(*items[:place], *items[place + 1 :])]
+
+
+def _length(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    return [call.build.const(np.array(len(_sequence(operands)), np.int64))]
+
+
+def _split(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    x, split = _tensor(operands, 0), _tensor(operands, 1)
+    assert x is not None
+    axis = call.take("axis", "int", 0)
+    if not -x.type.rank <= axis < x.type.rank:
+        raise LeptonError(f"axis {axis} does not exist in {x.type}", code="E107")
+    extent = x.type.shape[axis]
+    known = None if split is None else split.content
+    if split is not None and split.blob is not None:
+        known = split.blob.array.astype(object)
+    if not isinstance(extent, int) or (split is not None and known is None):
+        raise LeptonError("SplitToSequence needs to know its parts at compile time", code="E109")
+    if known is None or known.ndim == 0:
+        size = 1 if known is None else int(known.reshape(-1)[0])
+        if size < 1:
+            raise LeptonError(f"SplitToSequence cannot make parts of {size}", code="E108")
+        sizes = [min(size, extent - start) for start in range(0, extent, size)]
+    else:
+        sizes = [int(part) for part in known]
+    if not sizes:
+        return [()]
+    parts = call.build.const(np.array(sizes, np.int64))
+    pieces = call.build.op("split", [x, parts], {"axis": axis}).results
+    if split is None and not call.take("keepdims", "int", 1):
+        axes = call.build.const(np.array([axis], np.int64))
+        return [tuple(call.build.squeeze(piece, axes=axes) for piece in pieces)]
+    return [tuple(pieces)]
+
+
+def _concat(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    items, axis = _sequence(operands), call.take("axis", "int", 0)
+    if call.take("new_axis", "int", 0):
+        at = call.build.const(np.array([axis], np.int64))
+        items = tuple(call.build.unsqueeze(item, at) for item in items)
+    if not items:
+        raise LeptonError("ConcatFromSequence has nothing to join", code="E104")
+    return [call.build.op("concat", items, {"axis": axis}).result]
+
+
+def _optional(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    return [operands[0] if operands else None]
+
+
+def _has_element(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    present = bool(operands) and operands[0] is not None
+    return [call.build.const(np.array(present))]
+
+
+def _get_element(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
+    if not operands or operands[0] is None:
+        raise LeptonError("OptionalGetElement of an optional that is empty", code="E014")
+    return [operands[0]]
+
+
+SEQUENCE: Mapping[tuple[str, str], Rule] = MappingProxyType({
+    ("", "SequenceConstruct"): _construct,
+    ("", "SequenceEmpty"): _empty,
+    ("", "SequenceAt"): _at,
+    ("", "SequenceInsert"): _insert,
+    ("", "SequenceErase"): _erase,
+    ("", "SequenceLength"): _length,
+    ("", "SplitToSequence"): _split,
+    ("", "ConcatFromSequence"): _concat,
+    ("", "Optional"): _optional,
+    ("", "OptionalHasElement"): _has_element,
+    ("", "OptionalGetElement"): _get_element,
+})  # fmt: skip
+"""The operators on sequences and optionals."""

@@ -1,0 +1,81 @@
+"""What can be imported at all, and what is said of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+
+import onnx
+
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.table import OpDef, all_ops
+from leptonc.onnx_contrib import CONTRIB
+from leptonc.onnx_control import CONTROL
+from leptonc.onnx_functions import Key, has_body, schema_of
+from leptonc.onnx_sequence import SEQUENCE
+from leptonc.onnx_upgrade import RENAMED
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """One node whose operator leptonc does not have."""
+
+    op_type: str
+    domain: str
+    opset: int
+    node: str
+    reason: str
+    help: str = ""
+
+
+@dataclass
+class Findings:
+    """What is wrong with a model, collected over all of its nodes."""
+
+    unsupported: list[Unsupported] = field(default_factory=list[Unsupported])
+    problems: list[LeptonError] = field(default_factory=list[LeptonError])
+    notices: list[str] = field(default_factory=list[str])
+    nodes: int = 0
+    """How many nodes there were, those of expanded functions included."""
+
+
+@cache
+def rows_by_onnx_name() -> Mapping[tuple[str, str], OpDef]:
+    """The rows by ONNX domain and name."""
+    rows: dict[tuple[str, str], OpDef] = {}
+    for row in all_ops().values():
+        if row.onnx is not None:
+            rows.setdefault((row.onnx.domain, row.onnx.name), row)
+    return MappingProxyType(rows)
+
+
+def why_not(key: Key, opset: int) -> tuple[str, str] | None:
+    """Why there is no way to import an operator, and what would help; None where there is one."""
+    domain, op_type, _ = key
+    name, rows = (domain, op_type), rows_by_onnx_name()
+    if name in rows or name in CONTROL or name in CONTRIB or name in SEQUENCE:
+        return None
+    if not domain and (op_type == "Constant" or ("", RENAMED.get(op_type, "")) in rows):
+        return None
+    newest = opset if domain else onnx.defs.onnx_opset_version()
+    schema = schema_of(op_type, domain, newest)
+    if schema is not None and not schema.deprecated:
+        if has_body(schema):
+            return None
+        return (
+            "leptonc does not have this operator",
+            "export the model without it, or as a local function of operators that it has",
+        )
+    if schema_of(op_type, domain, opset) is not None:
+        return "later opsets dropped this operator", "export the model for a newer opset"
+    if domain in ("", "ai.onnx.ml"):
+        return (
+            "ONNX has no operator of this name",
+            "if it is your own, export it as a local function of the model",
+        )
+    return (
+        f"operators of the domain {shown(domain)} are not known",
+        "give the model a local function of this name, or export it without custom operators",
+    )
