@@ -25,7 +25,7 @@ def prepare_compiled(model: onnx.ModelProto) -> Run:
     """Compile the model for the CPU."""
     import leptonc
 
-    return leptonc.compile(model, target="cpu").run
+    return leptonc.compile(model, target="cpu", threads=1, cache=False, isolated=False).run
 
 
 def prepare_interpreted(model: onnx.ModelProto) -> Run:

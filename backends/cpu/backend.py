@@ -22,10 +22,15 @@ CODELESS = ("const", "dims", "return", "group")
 
 @dataclass(frozen=True)
 class CpuBackend:
-    """Builds libraries for `cpu`; `version` is leptonc's, for the cache."""
+    """Builds libraries for `cpu`; `version` is leptonc's, for the cache.
+
+    Unless `isolated`, kernels are built in this process: faster for many small models, but what
+    goes wrong inside LLVM then ends the process.
+    """
 
     cpu: CpuTarget
     version: str
+    isolated: bool = True
 
     @property
     def name(self) -> str:
@@ -77,14 +82,21 @@ class CpuBackend:
             head, _, library = found.partition(b"\n")
             path.write_bytes(library)
             return LibraryReport(**{**json.loads(head), "compiled": 0})
-        report = build_in_child(
-            text, self.cpu, path, cache_folder=cache_folder, version=self.version,
-            jobs=len(os.sched_getaffinity(0)), progress=progress,
-        )  # fmt: skip
+        report = self._build(text, graph, path, cache, progress)
         head = json.dumps({"kernels": report.kernels, "planned_bytes": report.planned_bytes})
         cache.put(key, head.encode() + b"\n" + path.read_bytes())
         cache.trim()
         return report
+
+    def _build(self, text: str, graph: Graph, path: Path, cache: Cache, progress: Progress) -> LibraryReport:
+        if not self.isolated:
+            from leptonc.backends.tvm.build import build_library
+
+            return build_library(graph, self.cpu, path, cache=cache, progress=progress)
+        return build_in_child(
+            text, self.cpu, path, cache_folder=cache.folder, version=self.version,
+            jobs=len(os.sched_getaffinity(0)), progress=progress,
+        )  # fmt: skip
 
 
 def _tvm_version() -> str:

@@ -27,17 +27,22 @@ def compile(
     threads: int = 0,
     output: str | Path | None = None,
     cache: bool = True,
+    isolated: bool = True,
 ) -> Session:
     """Compile `model` (a path, bytes, an onnx ModelProto or a Graph) and give back the loaded artefact.
 
     `dims` fixes symbolic extents by name; the others stay dynamic. `threads` of 0 is as many as the
     process may use. With `output` the artefact is written there, else to a temporary file that goes
-    away with the session. Raises LeptonError with all that is wrong with the model at once.
+    away with the session. Kernels are built in a process of their own unless `isolated` is off, which
+    is faster for many small models. Raises LeptonError with all that is wrong with the model at once.
     """
     from leptonc.driver import compile_model
     from leptonc.runtime import load
 
-    options = make_options(target, level=level, precision=precision, dims=dims or {}, threads=threads, cache=cache)
+    options = make_options(
+        target, level=level, precision=precision, dims=dims or {}, threads=threads, cache=cache,
+        isolated=isolated,
+    )
     if output is not None:
         compile_model(model, Path(output), options)
         return load(output)

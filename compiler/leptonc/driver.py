@@ -44,6 +44,8 @@ class Options:
     observers: Sequence[Observer] = ()
     dump_stages: Path | None = None
     progress: Progress = _silent
+    isolated: bool = True
+    """Build kernels in a process of their own."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     unsupported operations at once.
     """
     report = CompileReport()
-    backend = backend_of(options.target, options.threads)
+    backend = backend_of(options.target, options.threads, isolated=options.isolated)
     _check_precision(options.precision)
     with report.stage("import"):
         options.progress("import", 0, 1)

@@ -50,7 +50,7 @@ class TargetKind:
 
     summary: str
     options: Mapping[str, str]
-    make: Callable[[Target, int], Backend]
+    make: Callable[[Target, int, bool], Backend]
 
 
 def _unknown(what: str, name: str, known: list[str]) -> LeptonError:
@@ -59,13 +59,13 @@ def _unknown(what: str, name: str, known: list[str]) -> LeptonError:
     return LeptonError(f"there is no {what} {shown(name)}", notes=[*hint, f"known: {', '.join(known)}"], code="E801")
 
 
-def _cpu(target: Target, threads: int) -> Backend:
+def _cpu(target: Target, threads: int, isolated: bool) -> Backend:  # noqa: FBT001
     from leptonc import __version__
     from leptonc.backends.cpu.backend import CpuBackend
     from leptonc.backends.cpu.target import by_name, with_threads
 
     cpu = by_name(target.options.get("isa", "native"))
-    return CpuBackend(with_threads(cpu, threads) if threads else cpu, __version__)
+    return CpuBackend(with_threads(cpu, threads) if threads else cpu, __version__, isolated)
 
 
 TARGETS: Mapping[str, TargetKind] = {
@@ -77,7 +77,10 @@ TARGETS: Mapping[str, TargetKind] = {
 }
 
 
-def backend_of(target: Target, threads: int) -> Backend:
-    """The backend that compiles for `target` with this many threads; 0 is as many as may be used."""
+def backend_of(target: Target, threads: int = 0, *, isolated: bool = True) -> Backend:
+    """The backend that compiles for `target` with this many threads; 0 is as many as may be used.
+
+    An isolated one builds kernels in a process of their own.
+    """
     target.check()
-    return TARGETS[target.kind].make(target, threads)
+    return TARGETS[target.kind].make(target, threads, isolated)
