@@ -1,5 +1,5 @@
 # pyright: standard
-"""Scalar arithmetic as ONNX means it: integers wrap and never trap, not-a-number goes through."""
+"""Scalar arithmetic as ONNX means it: integers wrap and never trap, NaN goes through."""
 
 from __future__ import annotations
 
@@ -122,14 +122,16 @@ def infinite(x: PrimExpr, *, negative: bool, positive: bool) -> PrimExpr:
 
 
 def wrapping(function: Callable[..., PrimExpr], *xs: PrimExpr) -> PrimExpr:
-    """`function` on the operands; integers are computed without a sign, where overflow is defined.
+    """`function`, of sums and products, on the operands; integers wrap.
 
-    Signed overflow is undefined in LLVM as in TVM's simplifier.
+    TVM tells LLVM that numbers of 32 and 64 bits never overflow. Those of 32 bits take the way
+    over 64, which LLVM shortens to arithmetic that wraps. Those of 64 bits are computed with a
+    sign, where LLVM has nothing to conclude from zero being the lowest.
     """
     dtype = dtype_of(xs[0])
-    if not dtype.startswith("int"):
+    if is_float(xs[0]) or bits_of(xs[0]) < 32 or dtype == "int64":
         return function(*xs)
-    return function(*(x.astype(f"u{dtype}") for x in xs)).astype(dtype)
+    return function(*(x.astype("int64") for x in xs)).astype(dtype)
 
 
 def add(a: PrimExpr, b: PrimExpr) -> PrimExpr:
@@ -142,9 +144,15 @@ def subtract(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     return wrapping(lambda a, b: a - b, a, b)
 
 
+def unfolded(x: PrimExpr) -> PrimExpr:
+    """`x`, where it is the float 0 hidden from TVM, which takes 0 * NaN for 0 and dies of 1 / 0."""
+    is_zero = isinstance(x, tirx.FloatImm) and x.value == 0
+    return vector_math.opaque(x) if is_zero else x
+
+
 def multiply(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """`a * b`."""
-    return wrapping(lambda a, b: a * b, a, b)
+    return wrapping(lambda a, b: unfolded(a) * unfolded(b), a, b)
 
 
 def negate(x: PrimExpr) -> PrimExpr:
@@ -161,116 +169,27 @@ def magnitude(x: PrimExpr) -> PrimExpr:
     return let(x, lambda x: tirx.Select(x < constant(0, x), negate(x), x))
 
 
-def _guarded(
-    a: PrimExpr, b: PrimExpr, function: Callable[[PrimExpr, PrimExpr], PrimExpr],
-    by_minus_one: Callable[[PrimExpr], PrimExpr],
-) -> PrimExpr:  # fmt: skip
-    """`function` of integers; 0 for a zero divisor, `by_minus_one` where the quotient may wrap."""
-    zero, one = constant(0, b), constant(1, b)
-    if isinstance(b, tirx.IntImm) and b.value not in (0, -1):
-        return function(a, b)
-    is_zero = tirx.EQ(b, zero)
-    if not is_signed(b):
-        return tirx.Select(is_zero, zero, function(a, tirx.Select(is_zero, one, b)))
-    is_minus_one = tirx.EQ(b, constant(-1, b))
-    safe = tirx.Select(tirx.Or(is_zero, is_minus_one), one, b)
-    result = tirx.Select(is_minus_one, by_minus_one(a), function(a, safe))
-    return tirx.Select(is_zero, zero, result)
-
-
-def divide(a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """`a / b`; integers round towards zero, give 0 for a zero divisor, and wrap."""
-    if is_float(a):
-        return a / b
-    return let(b, lambda b: _guarded(a, b, tirx.truncdiv, negate))
-
-
-def remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """What truncated division leaves, with the sign of `a`; 0 for a zero integer divisor."""
-    if is_float(a):
-        name = "fmodf" if dtype_of(a) == "float32" else "fmod"
-        return tirx.call_pure_extern(dtype_of(a), name, a, b)
-    return let(b, lambda b: _guarded(a, b, tirx.truncmod, lambda a: constant(0, a)))
-
-
-def modulo(a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """What division rounded down leaves, with the sign of `b`; 0 for a zero integer divisor."""
-    if not is_float(a) and not is_signed(a):
-        return remainder(a, b)
-
-    def shifted(r: PrimExpr, b: PrimExpr) -> PrimExpr:
-        zero = constant(0, r)
-        if not is_float(r):
-            differs = tirx.And(tirx.NE(r, zero), tirx.NE(r < zero, b < zero))
-            return tirx.Select(differs, r + b, r)
-        differs = tirx.Or(tirx.And(r < zero, b > zero), tirx.And(r > zero, b < zero))
-        signed = tirx.call_llvm_pure_intrin(dtype_of(r), "llvm.copysign", zero, b)
-        return tirx.Select(tirx.EQ(r, zero), signed, tirx.Select(differs, r + b, r))
-
-    return let(b, lambda b: let(remainder(a, b), lambda r: shifted(r, b)))
-
-
-def integer_power(x: PrimExpr, y: PrimExpr) -> PrimExpr:
-    """`x ** y` of integers, wrapping; a negative exponent rounds `1 / x**|y|` towards zero."""
-    if isinstance(y, tirx.IntImm) and 0 <= y.value <= 64:
-        return _constant_power(x, int(y.value))
-    steps = bits_of(y) - (1 if is_signed(y) else 0)
-
-    def squared(base: PrimExpr, result: PrimExpr, step: int) -> PrimExpr:
-        bit = tirx.NE(y & constant(1 << step, y), constant(0, y))
-        value = tirx.Select(bit, result * base, result)
-        if step + 1 == steps:
-            return value
-        return let(value, lambda value: let(base * base, lambda b: squared(b, value, step + 1)))
-
-    power = wrapping(lambda x: squared(x, constant(1, x), 0), x)
-    return power if not is_signed(y) else tirx.Select(y < constant(0, y), _inverse(x, y), power)
-
-
-def _constant_power(x: PrimExpr, exponent: int) -> PrimExpr:
-    def power(base: PrimExpr, exponent: int) -> PrimExpr:
-        if exponent < 2:
-            return base if exponent else constant(1, base)
-        half = let(base * base, lambda square: power(square, exponent // 2))
-        return half * base if exponent % 2 else half
-
-    return let(x, lambda x: wrapping(lambda x: power(x, exponent), x))
-
-
-def _inverse(x: PrimExpr, y: PrimExpr) -> PrimExpr:
-    one, zero = constant(1, x), constant(0, x)
-    odd = tirx.NE(y & constant(1, y), constant(0, y))
-    if not is_signed(x):
-        return tirx.Select(tirx.EQ(x, one), one, zero)
-    minus = tirx.Select(odd, constant(-1, x), one)
-    return tirx.Select(tirx.EQ(x, one), one, tirx.Select(tirx.EQ(x, constant(-1, x)), minus, zero))
-
-
-def shift(x: PrimExpr, y: PrimExpr, *, left: bool) -> PrimExpr:
-    """`x` shifted by `y` bits; a distance out of range leaves the sign alone, or nothing."""
-    bits = bits_of(x)
-    outside = y >= constant(bits, y)
-    if is_signed(y):
-        outside = tirx.Or(y < constant(0, y), outside)
-    if left:
-        safe = tirx.Select(outside, constant(0, y), y)
-        return tirx.Select(outside, constant(0, x), wrapping(lambda x, y: x << y, x, safe))
-    farthest = constant(bits - 1, y) if is_signed(x) else constant(0, y)
-    shifted = x >> tirx.Select(outside, farthest, y)
-    return shifted if is_signed(x) else tirx.Select(outside, constant(0, x), shifted)
-
-
 # -- extremes ------------------------------------------------------------------------------------
 
 
 def largest(*xs: PrimExpr) -> PrimExpr:
     """The largest; not-a-number if one is."""
-    return functools.reduce(lambda a, b: _extreme(a, b, lambda a, b: a > b, tirx.max), xs)
+    return functools.reduce(larger, xs)
 
 
 def smallest(*xs: PrimExpr) -> PrimExpr:
     """The smallest; not-a-number if one is."""
-    return functools.reduce(lambda a, b: _extreme(a, b, lambda a, b: a < b, tirx.min), xs)
+    return functools.reduce(smaller, xs)
+
+
+def larger(a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """The larger of two; not-a-number if one is."""
+    return _extreme(a, b, lambda a, b: a > b, tirx.max)
+
+
+def smaller(a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """The smaller of two; not-a-number if one is."""
+    return _extreme(a, b, lambda a, b: a < b, tirx.min)
 
 
 def _extreme(

@@ -11,7 +11,7 @@ from tvm import te, tirx
 from tvm.ir import Expr as PrimExpr
 
 from leptonc.backends.tvm import vector_activation, vector_math, vector_power, vector_trigonometry
-from leptonc.backends.tvm.lower import arithmetic
+from leptonc.backends.tvm.lower import arithmetic, division
 from leptonc.backends.tvm.lower.activation import ACTIVATIONS, Scalar
 from leptonc.backends.tvm.lower.arithmetic import (
     constant,
@@ -23,6 +23,7 @@ from leptonc.backends.tvm.lower.arithmetic import (
     widened,
 )
 from leptonc.backends.tvm.lower.broadcasting import broadcast_read, scalar_constant
+from leptonc.backends.tvm.lower.requantize import QUANTIZED_SCALAR
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, Reason, Rule
 from leptonc.ir.graph import Op
 
@@ -55,7 +56,7 @@ def _sign(x: PrimExpr) -> PrimExpr:
 def _power(x: PrimExpr, y: PrimExpr) -> PrimExpr:
     if not is_float(x):
         if not is_float(y):
-            return arithmetic.integer_power(x, y)
+            return division.integer_power(x, y)
         wide = tirx.pow(x.astype("float64"), y.astype("float64"))
         return wide.astype("int64").astype(dtype_of(x))
     exact = is_float(y) or arithmetic.bits_of(y) < 32 or isinstance(y, tirx.IntImm)
@@ -73,7 +74,7 @@ def _mean(*xs: PrimExpr) -> PrimExpr:
 
 
 def _modulo(op: Op, xs: list[PrimExpr]) -> PrimExpr:
-    function = arithmetic.remainder if op.int("fmod") else arithmetic.modulo
+    function = division.remainder if op.int("fmod") else division.modulo
     return function(xs[0], xs[1])
 
 
@@ -99,7 +100,7 @@ def _is_inf(op: Op, xs: list[PrimExpr]) -> PrimExpr:
 
 def _bit_shift(op: Op, xs: list[PrimExpr]) -> PrimExpr:
     left = op.str("direction") == "LEFT"
-    return let(xs[1], lambda y: arithmetic.shift(xs[0], y, left=left))
+    return let(xs[1], lambda y: division.shift(xs[0], y, left=left))
 
 
 def _where(op: Op, xs: list[PrimExpr]) -> PrimExpr:
@@ -118,7 +119,7 @@ _COMPUTED: dict[str, Scalar] = {
     "floor": _unary(tirx.floor),
     "round": _unary(vector_math.nearest),
     "sqrt": _unary(vector_power.sqrt),
-    "reciprocal": _unary(lambda x: constant(1, x) / x),
+    "reciprocal": _unary(lambda x: division.divide(constant(1, x), x)),
     "exp": _unary(vector_math.exp),
     "log": _unary(vector_math.log),
     "erf": _unary(vector_activation.erf),
@@ -127,7 +128,7 @@ _COMPUTED: dict[str, Scalar] = {
     "add": _binary(arithmetic.add),
     "sub": _binary(arithmetic.subtract),
     "mul": _binary(arithmetic.multiply),
-    "div": _binary(arithmetic.divide),
+    "div": _binary(division.divide),
     "mod": _modulo,
     "pow": _binary(_power),
     "min": _variadic(arithmetic.smallest),
@@ -172,6 +173,7 @@ def _typed(scalar: Scalar, *, wide: bool) -> Scalar:
 SCALAR: dict[str, Scalar] = {
     **{name: _typed(scalar, wide=True) for name, scalar in _COMPUTED.items()},
     **{name: _typed(scalar, wide=False) for name, scalar in _EXACT.items()},
+    **QUANTIZED_SCALAR,
 }
 """The scalar expression of every elementwise operation, on operands that are broadcast already."""
 

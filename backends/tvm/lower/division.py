@@ -1,0 +1,121 @@
+# pyright: standard
+"""Division, powers and shifts as ONNX means them: nothing traps, integers wrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+from tvm.ir import Expr as PrimExpr
+
+from leptonc.backends.tvm.lower.arithmetic import (
+    bits_of,
+    constant,
+    dtype_of,
+    is_float,
+    is_signed,
+    let,
+    multiply,
+    negate,
+    unfolded,
+)
+
+
+def _guarded(
+    a: PrimExpr, b: PrimExpr, function: Callable[[PrimExpr, PrimExpr], PrimExpr],
+    by_minus_one: Callable[[PrimExpr], PrimExpr],
+) -> PrimExpr:  # fmt: skip
+    """`function` of integers; 0 for a zero divisor, `by_minus_one` where the quotient may wrap."""
+    zero, one = constant(0, b), constant(1, b)
+    if isinstance(b, tirx.IntImm) and b.value not in (0, -1):
+        return function(a, b)
+    is_zero = tirx.EQ(b, zero)
+    if not is_signed(b):
+        return tirx.Select(is_zero, zero, function(a, tirx.Select(is_zero, one, b)))
+    is_minus_one = tirx.EQ(b, constant(-1, b))
+    safe = tirx.Select(tirx.Or(is_zero, is_minus_one), one, b)
+    result = tirx.Select(is_minus_one, by_minus_one(a), function(a, safe))
+    return tirx.Select(is_zero, zero, result)
+
+
+def divide(a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """`a / b`; integers round towards zero, give 0 for a zero divisor, and wrap."""
+    if is_float(a):
+        return unfolded(a) / unfolded(b)
+    return let(b, lambda b: _guarded(a, b, tirx.truncdiv, negate))
+
+
+def remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """What truncated division leaves, with the sign of `a`; 0 for a zero integer divisor."""
+    if is_float(a):
+        name = "fmodf" if dtype_of(a) == "float32" else "fmod"
+        return tirx.call_pure_extern(dtype_of(a), name, a, b)
+    return let(b, lambda b: _guarded(a, b, tirx.truncmod, lambda a: constant(0, a)))
+
+
+def modulo(a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """What division rounded down leaves, with the sign of `b`; 0 for a zero integer divisor."""
+    if not is_float(a) and not is_signed(a):
+        return remainder(a, b)
+
+    def shifted(r: PrimExpr, b: PrimExpr) -> PrimExpr:
+        zero = constant(0, r)
+        if not is_float(r):
+            differs = tirx.And(tirx.NE(r, zero), tirx.NE(r < zero, b < zero))
+            return tirx.Select(differs, r + b, r)
+        differs = tirx.Or(tirx.And(r < zero, b > zero), tirx.And(r > zero, b < zero))
+        signed = tirx.call_llvm_pure_intrin(dtype_of(r), "llvm.copysign", zero, b)
+        return tirx.Select(tirx.EQ(r, zero), signed, tirx.Select(differs, r + b, r))
+
+    return let(b, lambda b: let(remainder(a, b), lambda r: shifted(r, b)))
+
+
+def integer_power(x: PrimExpr, y: PrimExpr) -> PrimExpr:
+    """`x ** y` of integers, wrapping; a negative exponent rounds `1 / x**|y|` towards zero."""
+    if isinstance(y, tirx.IntImm) and 0 <= y.value <= 64:
+        return _constant_power(x, int(y.value))
+    steps = bits_of(y) - (1 if is_signed(y) else 0)
+
+    def squared(base: PrimExpr, result: PrimExpr, step: int) -> PrimExpr:
+        bit = tirx.NE(y & constant(1 << step, y), constant(0, y))
+        value = tirx.Select(bit, multiply(result, base), result)
+        if step + 1 == steps:
+            return value
+        square = multiply(base, base)
+        return let(value, lambda value: let(square, lambda b: squared(b, value, step + 1)))
+
+    power = squared(x, constant(1, x), 0)
+    return power if not is_signed(y) else tirx.Select(y < constant(0, y), _inverse(x, y), power)
+
+
+def _constant_power(x: PrimExpr, exponent: int) -> PrimExpr:
+    def power(base: PrimExpr, exponent: int) -> PrimExpr:
+        if exponent < 2:
+            return base if exponent else constant(1, base)
+        half = let(multiply(base, base), lambda square: power(square, exponent // 2))
+        return multiply(half, base) if exponent % 2 else half
+
+    return let(x, lambda x: power(x, exponent))
+
+
+def _inverse(x: PrimExpr, y: PrimExpr) -> PrimExpr:
+    one, zero = constant(1, x), constant(0, x)
+    odd = tirx.NE(y & constant(1, y), constant(0, y))
+    if not is_signed(x):
+        return tirx.Select(tirx.EQ(x, one), one, zero)
+    minus = tirx.Select(odd, constant(-1, x), one)
+    return tirx.Select(tirx.EQ(x, one), one, tirx.Select(tirx.EQ(x, constant(-1, x)), minus, zero))
+
+
+def shift(x: PrimExpr, y: PrimExpr, *, left: bool) -> PrimExpr:
+    """`x` shifted by `y` bits; a distance out of range leaves the sign alone, or nothing."""
+    bits = bits_of(x)
+    outside = y >= constant(bits, y)
+    if is_signed(y):
+        outside = tirx.Or(y < constant(0, y), outside)
+    if left:
+        safe = tirx.Select(outside, constant(0, y), y)
+        return tirx.Select(outside, constant(0, x), x << safe)
+    farthest = constant(bits - 1, y) if is_signed(x) else constant(0, y)
+    shifted = x >> tirx.Select(outside, farthest, y)
+    return shifted if is_signed(x) else tirx.Select(outside, constant(0, x), shifted)
