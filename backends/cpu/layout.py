@@ -16,6 +16,7 @@ from leptonc.backends.cpu.depthwise import is_parallel
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.transpose import transposed
 
 
 @dataclass(frozen=True)
@@ -122,20 +123,3 @@ def unpack_pixels(
         row.set(emit.load(flat["blocked"], [image, block, pixel + offset, 0], lanes))
     for channel, row in enumerate(transposed(rows)[:channels]):
         emit.store(flat["plain"], row.get(), [image, block * lanes + channel, pixel], count)
-
-
-def transposed(rows: list[Register]) -> list[Register]:
-    """The transpose of a square of registers, by exchanging ever larger blocks."""
-    lanes = len(rows)
-    distance = 1
-    while distance < lanes:
-        result = [Register(lanes) for _ in rows]
-        for first in (row for row in range(lanes) if not row & distance):
-            second = first + distance
-            pair = [rows[first].get(), rows[second].get()]
-            low = [j if not j & distance else lanes + j - distance for j in range(lanes)]
-            high = [j + distance if not j & distance else lanes + j for j in range(lanes)]
-            result[first].set(tirx.Shuffle(pair, low))
-            result[second].set(tirx.Shuffle(pair, high))
-        rows, distance = result, distance * 2
-    return rows

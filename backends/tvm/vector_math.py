@@ -206,7 +206,7 @@ def exp(x: PrimExpr) -> PrimExpr:
 
 
 def exp_flushed(x: PrimExpr) -> PrimExpr:
-    """e to an fp32 x up to 88, cheaper: results below the normal numbers become zero."""
+    """E to an fp32 x up to 88, cheaper: results below the normal numbers become zero."""
     return reduced(
         at_least(x, -88.02),
         lambda k, r: fma(exp_remainder(r), r * r, r + f32(1.0)) * power_of_two(k.astype("int32")),

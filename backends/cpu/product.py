@@ -1,0 +1,104 @@
+# pyright: standard
+"""The register tile of a matrix product, and its loop over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Expr as PrimExpr
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.emit import Extent, Register
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.tiles import Tile, split_depth, split_rows
+
+Sums = list[list[Register]]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of rows and one panel of columns.
+
+    `left(row, k)` is a scalar, `right(k, vector)` is `lanes` neighbouring columns, and
+    `write(value, row, column)` stores one value; `column` counts from the panel's first. A vector
+    has `widths[vector]` columns that exist.
+    """
+
+    cpu: CpuTarget
+    depth: Extent
+    lanes: int
+    widths: tuple[int, ...]
+    unrolled: bool
+    left: Callable[[PrimExpr, Extent], PrimExpr]
+    right: Callable[[Extent, int], PrimExpr]
+    write: Callable[[PrimExpr, PrimExpr, PrimExpr], None]
+
+    def rows(self, rows: Extent, tile_rows: int) -> None:
+        """Emits all rows: tiles of two heights, or whole tiles and one exact rest."""
+        if isinstance(rows, int):
+            start = 0
+            for height, count in split_rows(rows, tile_rows):
+                with emit.serial(count) as step:
+                    self.tile(step * height + start, height)
+                start += height * count
+            return
+        full = emit.let(tirx.floordiv(emit.integer(rows), tile_rows))
+        with emit.serial(full) as step:
+            self.tile(step * tile_rows, tile_rows)
+        rest = emit.let(emit.integer(rows) - full * tile_rows)
+        for height in range(1, tile_rows):
+            with T.If(rest == height), T.Then():
+                self.tile(full * tile_rows, height)
+
+    def tile(self, first: PrimExpr, height: int) -> None:
+        """Emits `height` rows from `first` on."""
+        split = split_depth(Tile(height, len(self.widths)), self.cpu)
+        if isinstance(self.depth, int):
+            split = min(split, max(self.depth, 1))
+        parts: list[Sums] = [
+            [[Register(self.lanes) for _ in self.widths] for _ in range(height)]
+            for _ in range(split)
+        ]
+        for register in (r for part in parts for row in part for r in row):
+            register.set(emit.broadcast(emit.const(0.0), self.lanes))
+        whole = self.depth // split
+        with emit.serial(whole) as k:
+            for index, part in enumerate(parts):
+                self.step(first, k * split + index, part)
+        if split > 1:
+            with emit.serial(self.depth - whole * split) as k:
+                self.step(first, whole * split + k, parts[0])
+        for part in parts[1:]:
+            for row, others in zip(parts[0], part, strict=True):
+                for register, other in zip(row, others, strict=True):
+                    register.set(register.get() + other.get())
+        self.finish(first, parts[0])
+
+    def step(self, first: PrimExpr, k: Extent, sums: Sums) -> None:
+        """Adds the products of one element of the depth."""
+        columns = [self.right(k, vector) for vector in range(len(self.widths))]
+        for r, row in enumerate(sums):
+            value = emit.broadcast(self.left(first + r, k), self.lanes)
+            for register, column in zip(row, columns, strict=True):
+                register.set(emit.fma(value, column, register.get()))
+
+    def finish(self, first: PrimExpr, sums: Sums) -> None:
+        """Stores a tile."""
+        lanes, height = self.lanes, len(sums)
+        if self.unrolled or height * len(self.widths) == 1:
+            for r, row in enumerate(sums):
+                for v, (register, width) in enumerate(zip(row, self.widths, strict=True)):
+                    with emit.vectorized(width) as lane:
+                        self.write(register.lane(lane), first + r, v * lanes + lane)
+            return
+        staged = [Register(lanes * height) for _ in self.widths]
+        for r, row in enumerate(sums):
+            for register, stage in zip(row, staged, strict=True):
+                emit.store(stage.buffer, register.get(), [r * lanes], lanes)
+        with emit.serial(height) as r:
+            for v, (stage, width) in enumerate(zip(staged, self.widths, strict=True)):
+                with emit.vectorized(width) as lane:
+                    self.write(stage.lane(r * lanes + lane), first + r, v * lanes + lane)
