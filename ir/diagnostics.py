@@ -62,7 +62,7 @@ CODES = MappingProxyType({
     "E703": "the session is in use and cannot be closed",
     "E704": "the compiled program failed while running",
     "E705": "the number of threads is not usable",
-    "E801": "a runtime to measure against is not installed",
+    "E809": "a runtime to measure against is not installed",
     "E900": "an invariant of leptonc does not hold",
 })  # fmt: skip
 """What each error code says, in one line."""

@@ -33,7 +33,7 @@ class Peer:
             raise LeptonError(
                 f"{self.package} is not installed, so there is nothing to measure against",
                 notes=[f"install it with pip install {self.package}"],
-                code="E801",
+                code="E809",
             ) from None
 
     def load(self, model: Path) -> Run:

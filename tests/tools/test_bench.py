@@ -39,7 +39,7 @@ def test_deviation_is_in_spreads_of_the_expected_output() -> None:
 def test_a_missing_peer_is_named_with_the_way_to_install_it() -> None:
     with pytest.raises(LeptonError) as raised:
         Peer("no-such-runtime", lambda _: lambda feeds: feeds).version()
-    assert raised.value.code == "E801"
+    assert raised.value.code == "E809"
     assert "pip install no-such-runtime" in str(raised.value)
 
 
