@@ -51,10 +51,11 @@ class Folder:
             descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
             raise _refused(what, location, (error.strerror or str(error)).lower()) from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise _refused(what, location, "it is no ordinary file")
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise _refused(what, location, "it is no ordinary file")
             if os.path.realpath(path) != path or not os.path.samestat(status, os.stat(path)):
                 raise _refused(what, location, "it changed while it was opened")
             if self.untrusted and status.st_nlink > 1:

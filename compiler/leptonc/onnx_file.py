@@ -76,10 +76,11 @@ def _view_of(path: Path, *, untrusted: bool) -> memoryview:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise LeptonError(f"cannot open {shown(path)}: {reason}", code="E011") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise LeptonError(f"cannot open {shown(path)}: it is no ordinary file", code="E011")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise LeptonError(f"cannot open {shown(path)}: it is no ordinary file", code="E011")
         if untrusted or status.st_size == 0:
             return memoryview(file.read())
         return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))

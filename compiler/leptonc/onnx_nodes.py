@@ -23,7 +23,7 @@ from leptonc.onnx_order import node_label, node_reads, ordered
 from leptonc.onnx_scope import FAILED, Call, Failed, Meaning, Scope
 from leptonc.onnx_sequence import SEQUENCE
 from leptonc.onnx_support import Findings, Unsupported, rows_by_onnx_name, why_not
-from leptonc.onnx_tensor import blob_of, dense_blob
+from leptonc.onnx_tensor import blob_of, dense_blob, unknown_external_keys
 from leptonc.onnx_upgrade import upgrade
 
 
@@ -67,6 +67,7 @@ class NodeImporter:
             try:
                 if isinstance(tensor, onnx.TensorProto):
                     blob = blob_of(tensor, self.file)
+                    self._note_unknown_keys(tensor)
                 else:
                     blob = dense_blob(tensor, self.file)
             except LeptonError as error:
@@ -76,6 +77,14 @@ class NodeImporter:
             value = scope.build.const(blob)
             value.name = name[: self.limits.name_length]
             scope.names[name] = value
+
+    def _note_unknown_keys(self, tensor: onnx.TensorProto) -> None:
+        unknown = unknown_external_keys(tensor)
+        if unknown:
+            keys = ", ".join(map(shown, unknown))
+            self.findings.notices.append(
+                f"external data of {shown(tensor.name)} has entries without meaning: {keys}"
+            )
 
     def nodes(self, scope: Scope, nodes: Sequence[NodeProto]) -> None:
         """Import `nodes` in dependency order; what is wrong with one is collected."""

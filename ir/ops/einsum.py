@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from leptonc.ir.blob import Array
-from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.dims import Dim
 from leptonc.ir.ops.broadcasting import (
     FLOATS,
@@ -48,7 +48,7 @@ def parse_equation(text: str, ranks: Sequence[int]) -> Equation:
     spelled = left.split(",")
     if len(spelled) != len(ranks):
         raise LeptonError(
-            f"einsum {text!r} has {len(spelled)} terms, {len(ranks)} operands were given",
+            f"einsum {shown(text)} has {len(spelled)} terms, {len(ranks)} operands were given",
             code="E108",
         )
     hidden = 0
@@ -57,7 +57,7 @@ def parse_equation(text: str, ranks: Sequence[int]) -> Equation:
         count = len(term) - (ELLIPSIS in term)
         if (count != rank) if ELLIPSIS not in term else (count > rank):
             raise LeptonError(
-                f"einsum {text!r}: a term names {count} axes, its operand has {rank}", code="E108"
+                f"einsum {shown(text)}: a term names {count} axes, its operand has {rank}", code="E108"
             )
         hidden = max(hidden, rank - count) if ELLIPSIS in term else hidden
     terms = tuple(
@@ -70,7 +70,7 @@ def parse_equation(text: str, ranks: Sequence[int]) -> Equation:
 def _split(text: str, term: str) -> list[str]:
     labels = _TERM.findall(term)
     if "".join(labels) != term or labels.count(ELLIPSIS) > 1:
-        raise LeptonError(f"einsum {text!r}: cannot read the term {term!r}", code="E108")
+        raise LeptonError(f"einsum {shown(text)}: cannot read the term {shown(term)}", code="E108")
     return labels
 
 
@@ -91,7 +91,7 @@ def _output(
     unknown = [label for label in labels if label != ELLIPSIS and label not in everything]
     if unknown or len(set(labels)) != len(labels):
         raise LeptonError(
-            f"einsum {text!r}: the result should name axes of the operands, each once", code="E108"
+            f"einsum {shown(text)}: the result should name axes of the operands, each once", code="E108"
         )
     return _expand(labels, hidden) if ELLIPSIS in labels else tuple(labels)
 

@@ -1,0 +1,1 @@
+"""Hostile input: nothing crashes, hangs or leaves its folder."""
