@@ -22,7 +22,7 @@ CACHE = Path(".cache/conformance")
 
 
 def prepare_compiled(model: onnx.ModelProto) -> Run:
-    """Compile the model for the CPU."""
+    """Compile the model for the CPU, in this process, since a worker may well crash."""
     import leptonc
 
     return leptonc.compile(model, target="cpu", threads=1, cache=False, isolated=False).run
