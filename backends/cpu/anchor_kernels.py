@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from leptonc.backends.cpu.batched_matmul import BatchedMatmulSpec, batched_matmul
 from leptonc.backends.cpu.conv import ConvSpec, conv
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
@@ -15,6 +16,7 @@ from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
 from leptonc.backends.cpu.matmul import MatmulSpec, matmul
 from leptonc.backends.cpu.packing import ConvWeight
 from leptonc.backends.cpu.pool import MeanSpec, PoolSpec, global_mean, pool
+from leptonc.backends.cpu.rows import NormSpec, SoftmaxSpec, norm, softmax
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.lowering import DimTable
@@ -112,6 +114,58 @@ def _unpack(anchor: Anchor) -> tirx.PrimFunc | None:
     return unpack("kernel", LayoutSpec(batch, anchor.op.int("channels"), height, width), anchor.cpu)
 
 
+def _is_f32(op: Op) -> bool:
+    return all(value.type.dtype is DType.F32 for value in (*op.operands, op.results[0]))
+
+
+def _is_last(op: Op) -> bool:
+    """True where the operation works along the last axis."""
+    rank = op.operands[0].type.rank
+    return rank > 0 and op.int("axis") % rank == rank - 1
+
+
+def _softmax(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    if not _is_f32(op) or not _is_last(op):
+        return None
+    *lead, width = anchor.shape(op.operands[0].type)
+    logarithm = op.name == "log_softmax"
+    spec = SoftmaxSpec(tuple(lead), width, logarithm, anchor.epilogue, anchor.out_dtype)
+    return softmax("kernel", spec, anchor.cpu)
+
+
+def _norm(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    x, *affine = op.operands
+    if not _is_f32(op) or not _is_last(op) or any(result.is_used for result in op.results[1:]):
+        return None
+    if any(value.type.shape != x.type.shape[-1:] for value in affine):
+        return None
+    *lead, width = anchor.shape(x.type)
+    spec = NormSpec(
+        tuple(lead), width, op.float("epsilon"), op.name == "layer_normalization", True, len(affine) == 2,
+        anchor.epilogue, anchor.out_dtype,
+    )  # fmt: skip
+    return norm("kernel", spec, anchor.cpu)
+
+
+def _matmul(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    a, b = op.operands[0].type, op.operands[1].type
+    if not _is_f32(op) or a.rank != b.rank or a.rank < 2:
+        return None
+    if any(op.attrs.get(name) for name in ("transBatchA", "transBatchB")) or op.attrs.get("alpha", 1.0) != 1.0:
+        return None
+    turned = bool(op.attrs.get("transA")), bool(op.attrs.get("transB"))
+    left, right = anchor.shape(a), anchor.shape(b)
+    rows, depth = left[-2:] if not turned[0] else left[:-3:-1]
+    columns = right[-2] if turned[1] else right[-1]
+    spec = BatchedMatmulSpec(
+        left[:-2], right[:-2], rows, depth, columns, *turned, anchor.epilogue, anchor.out_dtype
+    )
+    return batched_matmul("kernel", spec, anchor.cpu)
+
+
 def _window(op: Op) -> Window:
     pads = op.ints("pads") or (0, 0, 0, 0)
     return Window(
@@ -132,6 +186,12 @@ ANCHORS: Mapping[str, Emitter] = {
     "max_pool_blocked": _max_pool,
     "average_pool_blocked": _average_pool,
     "global_average_pool_blocked": _global_average_pool,
+    "softmax": _softmax,
+    "log_softmax": _softmax,
+    "layer_normalization": _norm,
+    "rms_normalization": _norm,
+    "matmul": _matmul,
+    "fused_matmul": _matmul,
     "pack_channels": _pack,
     "unpack_channels": _unpack,
 }

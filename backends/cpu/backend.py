@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget, required_features
-from leptonc.backends.tvm.cache import Cache
+from leptonc.backends.tvm.cache import Cache, code_digest
 from leptonc.backends.tvm.worker import build_in_child
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
-
-CODELESS = ("const", "dims", "return", "group")
 
 
 @dataclass(frozen=True)
@@ -44,16 +39,9 @@ class CpuBackend:
 
     def unsupported(self, op: Op) -> str:
         """Why this operation cannot be compiled; empty if it can."""
-        if op.name in CODELESS:
-            return ""
-        table = _abilities()
-        if op.name not in table["names"]:
-            return f"{op.name} has no kernel for this target"
-        for value in (*op.operands, *op.results):
-            if value.type.dtype not in table["dtypes"]:
-                return f"element type {value.type.dtype} has no kernels on this target"
-        reason = table["reasons"].get(op.name)
-        return reason(op) if reason is not None else ""
+        from leptonc.backends.tvm.support import unsupported  # imports the code generator: on demand
+
+        return unsupported(op)
 
     def passes(self, level: int) -> str:
         """The target's own passes, as pipeline text."""
@@ -75,26 +63,27 @@ class CpuBackend:
     ) -> LibraryReport:
         """Write the library of a prepared graph to `path`, from the cache where it has it."""
         text = print_graph(graph, blob_names=True)
-        cache = Cache(cache_folder, self.version)
+        cache = Cache(cache_folder, f"{self.version} {code_digest()}")
         key = json.dumps({"library": text, "cpu": repr(self.cpu), "tvm": _tvm_version()})
         found = cache.get(key)
         if found is not None:
             head, _, library = found.partition(b"\n")
             path.write_bytes(library)
             return LibraryReport(**{**json.loads(head), "compiled": 0})
-        report = self._build(text, graph, path, cache, progress)
+        report = self._build(graph, path, cache, progress)
         head = json.dumps({"kernels": report.kernels, "planned_bytes": report.planned_bytes})
         cache.put(key, head.encode() + b"\n" + path.read_bytes())
         cache.trim()
         return report
 
-    def _build(self, text: str, graph: Graph, path: Path, cache: Cache, progress: Progress) -> LibraryReport:
+    def _build(self, graph: Graph, path: Path, cache: Cache, progress: Progress) -> LibraryReport:
         if not self.isolated:
             from leptonc.backends.tvm.build import build_library
 
             return build_library(graph, self.cpu, path, cache=cache, progress=progress)
+        text = print_graph(graph, locations=True, blob_names=True)
         return build_in_child(
-            text, self.cpu, path, cache_folder=cache.folder, version=self.version,
+            text, self.cpu, path, cache_folder=cache.folder, version=cache.version,
             jobs=len(os.sched_getaffinity(0)), progress=progress,
         )  # fmt: skip
 
@@ -104,14 +93,3 @@ def _tvm_version() -> str:
     from importlib.metadata import version
 
     return f"{version('apache-tvm')} {version('apache-tvm-ffi')}"
-
-
-@functools.cache
-def _abilities() -> Mapping[str, Any]:
-    """What kernels exist for; importing the rules takes most of a second, so only on demand."""
-    from leptonc.backends.cpu.anchor_kernels import ANCHORS
-    from leptonc.backends.cpu.prepare import PACKINGS
-    from leptonc.backends.tvm.lowering import TVM_DTYPE, kernel_rules, reasons, rules
-
-    names = {*rules(), *kernel_rules(), *ANCHORS, *PACKINGS}
-    return {"names": names, "dtypes": frozenset(TVM_DTYPE), "reasons": reasons()}

@@ -24,6 +24,7 @@ from leptonc.backends.tvm.cache import Cache
 from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.module import Program, kernel_sources, relax_program
 from leptonc.backends.tvm.source import KernelSource
+from leptonc.backends.tvm.support import refuse_unsupported
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.ir.graph import Graph
 
@@ -53,6 +54,7 @@ def build_library(
     With `jobs` above 1 kernels are compiled in that many forked processes.
     """
     linker = find_linker()
+    refuse_unsupported(graph)
     target = tvm_target(cpu)
     program = relax_program(graph, kernel_sources(graph))
     with tempfile.TemporaryDirectory(prefix="leptonc-", dir=path.parent) as name:

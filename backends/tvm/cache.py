@@ -37,6 +37,17 @@ def default_cache_folder() -> Path | None:
     return None
 
 
+def code_digest() -> str:
+    """A digest of the code that decides what kernels look like: other code has other entries."""
+    package = Path(__file__).parents[2]
+    hasher = hashlib.sha256()
+    for folder in ("ir", "backends"):
+        for path in sorted((package / folder).rglob("*.py")):
+            hasher.update(str(path.relative_to(package)).encode())
+            hasher.update(path.read_bytes())
+    return hasher.hexdigest()[:32]
+
+
 @dataclass
 class Cache:
     """Entries in `folder`, good for one version of leptonc; None as folder keeps nothing."""

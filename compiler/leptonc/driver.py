@@ -88,7 +88,6 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
         options.progress("passes", 0, 1)
         report.context = optimize_graph(graph, options, backend)
     _dump(graph, options, "2-optimized")
-    refuse_unsupported(graph, backend)
     with report.stage("prepare"):
         backend.prepare(graph)
     report.nodes_after = sum(1 for _ in compute_ops(graph))
@@ -156,27 +155,6 @@ def run_passes(
 def compute_ops(graph: Graph) -> Iterator[Op]:
     """The operations that compute something, those inside groups instead of the groups."""
     return (op for op in graph.walk() if op.name not in ("const", "dims", "return", "group"))
-
-
-def refuse_unsupported(graph: Graph, backend: Backend) -> None:
-    """Raise E802 with every operation that the target has no kernel for."""
-    reasons: dict[str, list[str]] = {}
-    for op in compute_ops(graph):
-        reason = backend.unsupported(op)
-        if reason:
-            where = ", ".join(map(shown, op.location.nodes)) or "a node without a name"
-            reasons.setdefault(reason, []).append(where)
-    if reasons:
-        notes = [f"{reason}: {', '.join(where[:5])}{_more(len(where) - 5)}" for reason, where in reasons.items()]
-        count = sum(map(len, reasons.values()))
-        plural = "s" if count > 1 else ""
-        raise LeptonError(
-            f"{count} operation{plural} of the model cannot be compiled for target {backend.name}", notes=notes, code="E802"
-        )
-
-
-def _more(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""
 
 
 def _check_precision(precision: str) -> None:

@@ -1,0 +1,61 @@
+# pyright: standard
+"""What the code generator has kernels for. Importing the rules takes most of a second: only on demand."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from leptonc.backends.cpu.anchor_kernels import ANCHORS
+from leptonc.backends.cpu.prepare import PACKINGS
+from leptonc.backends.tvm.lowering import TVM_DTYPE, Reason, kernel_rules, reasons, rules
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.graph import Graph, Op
+
+CODELESS = ("const", "dims", "return", "group")
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    return frozenset({*rules(), *kernel_rules(), *ANCHORS, *PACKINGS})
+
+
+@functools.cache
+def _reasons() -> Mapping[str, Reason]:
+    return reasons()
+
+
+def unsupported(op: Op) -> str:
+    """Why this operation cannot be compiled; empty if it can."""
+    if op.name in CODELESS:
+        return ""
+    if op.name not in _names():
+        return f"{op.name} has no kernel for this target"
+    for value in (*op.operands, *op.results):
+        if value.type.dtype not in TVM_DTYPE:
+            return f"element type {value.type.dtype} has no kernels on this target"
+    reason = _reasons().get(op.name)
+    return reason(op) if reason is not None else ""
+
+
+def refuse_unsupported(graph: Graph) -> None:
+    """Raise E802 with every operation that has no kernel, grouped by the reason."""
+    found: dict[str, list[str]] = {}
+    for op in graph.walk():
+        reason = unsupported(op)
+        if reason:
+            where = ", ".join(map(shown, op.location.nodes)) or "a node without a name"
+            found.setdefault(reason, []).append(where)
+    if not found:
+        return
+    notes = [f"{reason}: {', '.join(where[:5])}{_more(len(where) - 5)}" for reason, where in found.items()]
+    count = sum(map(len, found.values()))
+    raise LeptonError(
+        f"{count} operation{'s' if count > 1 else ''} of the model cannot be compiled for this target",
+        notes=notes,
+        code="E802",
+    )
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
