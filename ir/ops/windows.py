@@ -80,7 +80,7 @@ def per_axis(
 
 def auto_pad_of(call: Arguments[Any]) -> str:
     """How padding is chosen; raises E108 for an unknown way."""
-    mode = call.str("auto_pad") or "NOTSET"
+    mode = call.str("auto_pad") if call.attrs.get("auto_pad") else "NOTSET"
     if mode not in AUTO_PADS:
         raise LeptonError(
             f"{call.definition.name}.auto_pad is {mode!r}, should be one of {', '.join(AUTO_PADS)}",
