@@ -32,7 +32,10 @@ def lower_kernel(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc:
 
 def _with_scalars(function: tirx.PrimFunc, source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
     """A function of inputs and outputs that takes the scalars in between, whether it reads them or not."""
-    scalars = [dims.variables.get(name) or tirx.Var(name, "int64") for name in source.scalars]
+    scalars = [
+        dims.variables[name] if name in dims.variables else tirx.Var(name, "int64")
+        for name in source.scalars
+    ]
     count = len(source.inputs)
     parameters = [*function.params[:count], *scalars, *function.params[count:]]
     return tirx.PrimFunc(parameters, function.body, function.ret_type, function.attrs)
