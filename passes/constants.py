@@ -31,7 +31,11 @@ def uniform(value: Value) -> float | None:
 def is_exactly(value: Value, number: float) -> bool:
     """True for a constant that is `number` everywhere, of the same sign where it is zero."""
     found = uniform(value)
-    return found == number and math.copysign(1, found) == math.copysign(1, number)
+    return (
+        found is not None
+        and math.copysign(1, found) == math.copysign(1, number)
+        and found == number
+    )
 
 
 def array_of(value: Value) -> Array | None:

@@ -10,7 +10,7 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Value
 from leptonc.ir.types import DType
-from leptonc.passes.constants import uniform
+from leptonc.passes.constants import is_exactly, uniform
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 
@@ -44,10 +44,9 @@ def drop_dropout(m: Match, build: Builder) -> list[Value]:
 @rule(pat.add(x, c))
 def add_zero(m: Match, build: Builder) -> Value:
     """What -0.0, or an integer 0, is added to stays what it is."""
-    number = uniform(m[c])
-    m.fits(number == 0)
+    m.fits(uniform(m[c]) == 0)
     _require_same_type(m)
-    exact = not m[x].type.dtype.is_float or math.copysign(1, number or 0) < 0
+    exact = not m[x].type.dtype.is_float or is_exactly(m[c], -0.0)
     producer = m[x].producer
     known = producer is not None and producer.name in NEVER_MINUS_ZERO
     m.require(exact or known, "adding 0.0 to -0.0 gives 0.0")
@@ -57,11 +56,10 @@ def add_zero(m: Match, build: Builder) -> Value:
 @rule(pat.sub(x, c))
 def subtract_zero(m: Match, build: Builder) -> Value:
     """What 0 is subtracted from stays what it is."""
-    number = uniform(m[c])
-    m.fits(number == 0)
+    m.fits(uniform(m[c]) == 0)
     _require_same_type(m)
-    positive = math.copysign(1, number or 0) > 0
-    m.require(positive or not m[x].type.dtype.is_float, "subtracting -0.0 from -0.0 gives 0.0")
+    exact = not m[x].type.dtype.is_float or is_exactly(m[c], 0.0)
+    m.require(exact, "subtracting -0.0 from -0.0 gives 0.0")
     return m[x]
 
 
