@@ -42,7 +42,7 @@ class Pool:
             lane = self._grow()
         if self._closed:
             self.give(lane)
-            raise _closed()
+            self.check_open()
         return lane
 
     def give(self, lane: Lane) -> None:
@@ -55,9 +55,9 @@ class Pool:
 
     def _grow(self) -> Lane:
         try:
+            self.check_open()  # before the lock, which is held while the last calls end
             with self._growth:
-                if self._closed:
-                    raise _closed()
+                self.check_open()
                 lane = self._make()
                 self.lanes.append(lane)
                 return lane
@@ -65,6 +65,13 @@ class Pool:
             if self._permits is not None:
                 self._permits.release()
             raise
+
+    def check_open(self) -> None:
+        """Raise where the session is closed."""
+        if self._closed:
+            raise LeptonError(
+                "the session is closed", notes=["load the artefact again"], code="E702"
+            )
 
     def close(self) -> None:
         """Let go of every machine, once the calls in flight have come back; later ones fail."""
@@ -115,6 +122,3 @@ class Pool:
         self._free = deque(self.lanes)
         self._new_locks()
 
-
-def _closed() -> LeptonError:
-    return LeptonError("the session is closed", notes=["load the artefact again"], code="E702")

@@ -72,9 +72,12 @@ class Session:
         self._artifact = artifact
         self._path = os.path.abspath(artifact.path)
         self._gate = Gate(manifest.inputs, manifest.dims)
-        kinds = self._gate.kinds
-        names = [spec.name for spec in manifest.inputs]
-        self._slots = list(zip(names, kinds, [kind.dtype for kind in kinds], strict=True))
+        self._slots = [
+            (slot, spec.name, kind, kind.dtype)
+            for slot, (spec, kind) in enumerate(
+                zip(manifest.inputs, self._gate.kinds, strict=True)
+            )
+        ]
         self._results = [(spec.name, ElementType(spec.dtype)) for spec in manifest.outputs]
         self._shapes: set[tuple[tuple[int, ...], ...]] = set()
         self._parameters, self._weights = _parameters(artifact)
@@ -135,19 +138,17 @@ class Session:
         """The arguments, where every input is an array of its type; else None: look closer."""
         if type(inputs) is not dict or len(inputs) != len(self._slots):
             return None
-        arrays = []
-        for name, _, dtype in self._slots:
+        shapes, arguments = [], []
+        for slot, name, kind, dtype in self._slots:
             array = inputs.get(name)
             if type(array) is not np.ndarray or array.dtype != dtype:
                 return None
-            arrays.append(array)
-        shapes = tuple([array.shape for array in arrays])
-        if shapes not in self._shapes:
-            self._remember(shapes)
-        return [
-            lane.place(slot, array, kind)
-            for slot, (array, (_, kind, _)) in enumerate(zip(arrays, self._slots, strict=True))
-        ]
+            shapes.append(array.shape)
+            arguments.append(lane.place(slot, array, kind))
+        key = tuple(shapes)
+        if key not in self._shapes:
+            self._remember(key)
+        return arguments
 
     def _remember(self, shapes: tuple[tuple[int, ...], ...]) -> None:
         problems = self._gate.misfits(shapes)
@@ -171,6 +172,7 @@ class Session:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artefact this session runs to another place."""
+        self._pool.check_open()
         self._artifact.save(path)
 
     def close(self) -> None:
@@ -207,12 +209,13 @@ def _reload(path: str, digest: str, threads: int | None) -> Session:
 
 
 def _pool(artifact: Artifact, threads: int) -> Pool:
-    code = artifact.library
-    library = load_library(code, artifact.path)
-    if is_parallel(code) and threads > 1:
+    with artifact.library as code:
+        library = load_library(code, artifact.path)
+        parallel = is_parallel(code)
+    if parallel and threads > 1:
         at_once = max(1, available_threads() // threads)
         return Pool(lambda: ParallelLane(library, threads), at_once)
-    return Pool(lambda: Lane(library, serial=is_parallel(code)))
+    return Pool(lambda: Lane(library, serial=parallel))
 
 
 def _parameters(artifact: Artifact) -> tuple[Any, tuple[int, int]]:
@@ -231,12 +234,12 @@ def _as_it_is(kind: ElementType, tensor: Any) -> Any:
 
 
 def _failure(error: Exception, manifest: Manifest) -> LeptonError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or "bad_alloc" in str(error):
         peak = manifest.plan.get("peak")
         need = f"; a run takes {peak} bytes" if peak else ""
         return LeptonError(f"there is not enough memory for this run{need}", code="E704")
-    return LeptonError(f"the compiled program failed: {shown(lines[-1])}", code="E704")
+    return LeptonError(f"the compiled program failed: {shown(reason)}", code="E704")
 
 
 def _thread_count(threads: int) -> int:

@@ -57,11 +57,19 @@ class ElementType:
     def tensor_of(self, array: Array) -> Any:
         """A tensor that shares the memory of an array in C order; it may be read-only."""
         runtime = native()
+        if not array.size:
+            return self._empty(array.shape)
         if self.direct:
             return runtime.from_dlpack(array.__dlpack__(max_version=_VERSION))
         bits = array.view(self._bits)
         tensor = runtime.from_dlpack(bits.__dlpack__(max_version=_VERSION))
         return runtime.view(tensor, runtime.shape(array.shape), self._there, 0)
+
+    def _empty(self, shape: tuple[int, ...]) -> Any:
+        """A tensor without elements: numpy's strides of one are not what kernels insist on."""
+        runtime = native()
+        memory = runtime.from_dlpack(aligned((1,), np.dtype(np.uint64)))
+        return runtime.view(memory, runtime.shape(shape), runtime.dtype(self.there), 0)
 
     def array_of(self, tensor: Any) -> Array:
         """An array that shares the memory of a tensor and keeps it alive."""

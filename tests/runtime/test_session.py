@@ -1,0 +1,308 @@
+# pyright: standard
+"""A session runs its artefact, gives outputs that are the caller's, and lets go of everything."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import threading
+import weakref
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import leptonc
+from leptonc.artifact import Artifact
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.runtime import Session, load
+from leptonc.runtime.values import aligned
+from tests.runtime.conftest import Artifacts
+
+WEIGHT = np.array([1, 2, 3, 4], "f4")
+DTYPES = (
+    "bool i8 i16 i32 i64 u8 u16 u32 u64 f16 f32 f64 bf16 f8e4m3fn f8e4m3fnuz f8e5m2 f8e5m2fnuz "
+    "f8e8m0"
+).split()
+
+
+def mapped(path: Path) -> bool:
+    """Whether this process has the file in its memory."""
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 64])
+def test_one_artefact_runs_at_every_size(artifacts: Artifacts, rows: int) -> None:
+    x = np.random.default_rng(rows).random((rows, 4), np.float32)
+    with load(artifacts("affine")) as session:
+        y = session.run({"x": x})["y"]
+    assert y.shape == (rows, 4)
+    np.testing.assert_array_equal(y, x + WEIGHT)
+
+
+def test_an_artefact_runs_after_others_were_loaded_and_closed(artifacts: Artifacts) -> None:
+    # The loader must not take a new library for an old one whose descriptor had the same number.
+    x = np.ones((2, 4), "f4")
+    for _ in range(3):
+        with load(artifacts("affine")) as first:
+            np.testing.assert_array_equal(first.run({"x": x})["y"], x + WEIGHT)
+            with load(artifacts("handed_on")) as second:
+                np.testing.assert_array_equal(second.run({"x": x})["once"], x + np.arange(4))
+            np.testing.assert_array_equal(first.run({"x": x})["y"], x + WEIGHT)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_element_type_passes_bit_for_bit(artifacts: Artifacts, dtype: str) -> None:
+    with load(artifacts("copies", dtype)) as session:
+        expected = session._gate.kinds[0].dtype
+        bits = np.random.default_rng(1).integers(0, 256, (5, 3, expected.itemsize), np.uint8)
+        x = (bits & 1 if dtype == "bool" else bits).view(expected).reshape(5, 3)
+        y = session.run({"x": x})["y"]
+        assert y.dtype == expected
+        assert y.tobytes() == x.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_a_scalar_passes(artifacts: Artifacts, dtype: str) -> None:
+    with load(artifacts("scalar", dtype)) as session:
+        x = np.array(2.5, session._gate.kinds[0].dtype)
+        y = session.run({"x": x})["y"]
+        assert y.shape == ()
+        assert y == x
+
+
+def test_nothing_that_is_handed_on_is_shared(artifacts: Artifacts) -> None:
+    x = aligned((2, 4), np.dtype("f4"))
+    x[...] = 1
+    session = load(artifacts("handed_on"))
+    outputs = session.run({"x": x})
+    for array in outputs.values():
+        array += 100  # would reach the input, the weights or each other
+    np.testing.assert_array_equal(x, 1)
+    again = session.run({"x": x})
+    np.testing.assert_array_equal(again["same"], x)
+    np.testing.assert_array_equal(again["weight"], np.arange(4))
+    np.testing.assert_array_equal(again["twice"], x + np.arange(4))
+    np.testing.assert_array_equal(outputs["once"], x + np.arange(4) + 100)
+    session.close()
+
+
+@pytest.mark.parametrize("start", [0, 4])
+def test_an_input_that_is_handed_on_outlives_later_calls(artifacts: Artifacts, start: int) -> None:
+    memory = aligned((80,), np.dtype("u1"))
+    x = memory[start : start + 32].view("f4").reshape(2, 4)
+    with load(artifacts("handed_on")) as session:
+        x[...] = 1
+        first = session.run({"x": x})["same"]
+        x[...] = 2
+        session.run({"x": x})
+    np.testing.assert_array_equal(first, 1)
+
+
+def test_outputs_outlive_the_session(artifacts: Artifacts) -> None:
+    session = load(artifacts("affine"))
+    y = session.run({"x": np.zeros((1000, 4), "f4")})["y"]
+    session.close()
+    del session
+    gc.collect()
+    np.testing.assert_array_equal(y, np.broadcast_to(WEIGHT, (1000, 4)))
+    y[...] = 7
+    assert y.sum() == 28000
+
+
+def test_aligned_inputs_are_not_copied(artifacts: Artifacts) -> None:
+    x = aligned((3, 4), np.dtype("f4"))
+    x[...] = 1
+    with load(artifacts("affine")) as session:
+        for _ in range(3):
+            session.run({"x": x})
+        assert (session.report.calls, session.report.copies) == (3, 0)
+        read_only = x.view()
+        read_only.flags.writeable = False
+        session.run({"x": read_only})
+        assert session.report.copies == 0
+
+
+def layouts() -> dict[str, np.ndarray]:
+    """The same numbers in every layout that is not the plain one."""
+    x = np.arange(12, dtype="f4").reshape(3, 4)
+    memory = aligned((100,), np.dtype("u1"))[4:52].view("f4").reshape(3, 4)
+    memory[...] = x
+    wide = np.zeros((3, 8), "f4")
+    wide[:, ::2] = x
+    return {
+        "misaligned": memory,
+        "odd": np.frombuffer(b"\0" + x.tobytes(), "f4", 12, 1).reshape(3, 4),
+        "fortran": np.asfortranarray(x),
+        "strided": wide[:, ::2],
+        "negative": x[::-1].copy()[::-1],
+        "big-endian": x.astype(">f4"),
+        "repeated": np.broadcast_to(x[:1], (3, 4)),
+    }
+
+
+@pytest.mark.parametrize("layout", list(layouts()))
+def test_every_layout_gives_the_right_answer_and_counts_its_copy(
+    artifacts: Artifacts, layout: str
+) -> None:
+    x = layouts()[layout]
+    with load(artifacts("affine")) as session:
+        y = session.run({"x": x})["y"]
+        report = session.report
+    np.testing.assert_array_equal(y, np.asarray(x, "f4") + WEIGHT)
+    assert (report.copies, report.copied_bytes) == (1, 48)
+
+
+def test_dlpack_goes_in_and_out(artifacts: Artifacts) -> None:
+    x = aligned((2, 4), np.dtype("f4"))
+    x[...] = 3
+    with load(artifacts("affine")) as session:
+        first = session.run_dlpack({"x": x})["y"]
+        second = session.run_dlpack({"x": first})["y"]
+        third = session.run({"x": second})["y"]
+        assert session.report.copies == 0
+    np.testing.assert_array_equal(np.from_dlpack(first), x + WEIGHT)
+    np.testing.assert_array_equal(np.from_dlpack(second), x + 2 * WEIGHT)
+    np.testing.assert_array_equal(third, x + 3 * WEIGHT)
+
+
+def test_dlpack_passes_narrow_types(artifacts: Artifacts) -> None:
+    x = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16)
+    with load(artifacts("copies", "bf16")) as session:
+        tensor = session.run_dlpack({"x": x})["y"]
+        np.testing.assert_array_equal(session.run({"x": tensor})["y"], x)
+
+
+def test_a_session_is_freed_without_the_collector(artifacts: Artifacts, tmp_path: Path) -> None:
+    path = tmp_path / "own.lepton"
+    load(artifacts("affine")).save(path)
+    gc.disable()
+    try:
+        session = load(path)
+        session.run({"x": np.ones((2, 4), "f4")})
+        assert mapped(path)
+        gone = weakref.ref(session)
+        del session
+        assert gone() is None
+        assert not mapped(path)
+    finally:
+        gc.enable()
+
+
+def test_a_closed_session_holds_no_memory(artifacts: Artifacts, tmp_path: Path) -> None:
+    path = tmp_path / "own.lepton"
+    load(artifacts("affine")).save(path)
+    session = load(path)
+    session.run({"x": np.ones((2, 4), "f4")})
+    session.close()
+    session.close()
+    assert not mapped(path)
+    assert session.report.calls == 1
+    with pytest.raises(LeptonError, match=r"E702.*session is closed"):
+        session.run({"x": np.ones((2, 4), "f4")})
+    with pytest.raises(LeptonError, match="E702"):
+        session.save(tmp_path / "other.lepton")
+
+
+def test_memory_does_not_grow_with_the_sizes_seen(artifacts: Artifacts) -> None:
+    session = load(artifacts("affine"))
+
+    def resident() -> int:
+        fields = Path("/proc/self/statm").read_text().split()
+        return int(fields[1]) * 4096
+
+    x = np.ones((400_000, 4), "f4")
+    session.run({"x": x[:100]})
+    before = resident()
+    for rows in range(100_000, 100_400):  # 1.6 MB each, 640 MB if all of it were kept
+        session.run({"x": x[:rows]})
+    assert resident() - before < 300e6
+    session.close()
+    assert resident() - before < 20e6
+
+
+def test_close_waits_for_the_calls_in_flight(artifacts: Artifacts) -> None:
+    session = load(artifacts("affine"))
+    x = np.ones((2, 4), "f4")
+    lane = session._pool.take()  # stands for a call in flight
+    closer = threading.Thread(target=session.close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    with pytest.raises(LeptonError, match="E702"):
+        session.run({"x": x})
+    session._pool.give(lane)
+    closer.join(10)
+    assert not closer.is_alive()
+
+
+def test_a_pickled_session_is_its_file_and_digest(artifacts: Artifacts, tmp_path: Path) -> None:
+    path = tmp_path / "own.lepton"
+    load(artifacts("affine")).save(path)
+    text = pickle.dumps(load(path, threads=1))
+    assert len(text) < 1000
+    x = np.ones((2, 4), "f4")
+    np.testing.assert_array_equal(pickle.loads(text).run({"x": x})["y"], x + WEIGHT)
+    load(artifacts("handed_on")).save(path)
+    with pytest.raises(LeptonError, match="not the artefact that was pickled"):
+        pickle.loads(text)
+    path.unlink()
+    with pytest.raises(LeptonError, match="E601"):
+        pickle.loads(text)
+
+
+def test_what_is_saved_is_the_same_file(artifacts: Artifacts, tmp_path: Path) -> None:
+    path = artifacts("affine")
+    with load(path) as session:
+        session.save(tmp_path / "copy.lepton")
+    assert (tmp_path / "copy.lepton").read_bytes() == path.read_bytes()
+
+
+def test_weights_are_views_of_the_file(artifacts: Artifacts) -> None:
+    with Artifact.open(artifacts("affine")) as artifact:
+        weight = artifact.weight(0)
+        np.testing.assert_array_equal(weight, WEIGHT)
+        assert not weight.flags.writeable
+        assert weight.ctypes.data % 64 == 0
+        del weight
+
+
+def test_a_failing_program_says_so_and_the_session_goes_on(artifacts: Artifacts) -> None:
+    x = np.ones((2, 4), "f4")
+    with load(artifacts("affine")) as session:
+        session.run({"x": x})
+        session._shapes.add(((2, 5),))  # past the gate, to see the program itself fail
+        with pytest.raises(LeptonError, match=r"E704.*the compiled program failed"):
+            session.run({"x": np.ones((2, 5), "f4")})
+        np.testing.assert_array_equal(session.run({"x": x})["y"], x + WEIGHT)
+
+
+def test_an_interrupted_call_leaves_the_session_usable(artifacts: Artifacts) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    x = np.ones((2, 4), "f4")
+    for name, threads in (("affine", 1), ("parallel", 2)):
+        session = load(artifacts(name), threads)
+        session.run({"x": x})
+        session._pool.lanes[0].call = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            session.run({"x": x})
+        np.testing.assert_array_equal(session.run({"x": x})["y"], x + WEIGHT)
+        session.close()
+
+
+@pytest.mark.parametrize("threads", [-1, 1025, True, 1.5, "2"])
+def test_unusable_numbers_of_threads_are_refused(artifacts: Artifacts, threads: object) -> None:
+    with pytest.raises(LeptonError, match=r"E705.*threads is"):
+        load(artifacts("affine"), threads)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_public_names_are_the_runtime_s() -> None:
+    assert leptonc.load is load
+    assert leptonc.Session is Session
+    assert leptonc.LeptonError is LeptonError
+    assert {"load", "compile", "__version__"} <= set(dir(leptonc))
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        leptonc.nothing_like_it  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
