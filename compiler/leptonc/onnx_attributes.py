@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import onnx
 from onnx import AttributeProto
 
-from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Attribute
 from leptonc.ir.table import OpDef
@@ -22,7 +21,7 @@ Bindings: TypeAlias = Mapping[str, AttributeProto]
 Decoded: TypeAlias = Any
 """int, float, str, Blob, GraphProto, TypeProto, or a tuple of one of these."""
 
-_READ = MappingProxyType({
+_READ: Mapping[int, tuple[str, str]] = MappingProxyType({
     AttributeProto.INT: ("int", "i"), AttributeProto.FLOAT: ("float", "f"),
     AttributeProto.STRING: ("str", "s"), AttributeProto.TENSOR: ("blob", "t"),
     AttributeProto.GRAPH: ("graph", "g"), AttributeProto.INTS: ("ints", "ints"),
@@ -33,7 +32,8 @@ _READ = MappingProxyType({
 })  # fmt: skip
 """The kind of each type of attribute and the field its value stands in."""
 
-_SINGULAR = tuple((number, name) for number, (_, name) in _READ.items())
+_MESSAGES = frozenset({"i", "f", "s", "t", "g", "sparse_tensor", "tp"})
+"""The fields that hold one value."""
 
 _KIND_NEEDED = MappingProxyType({
     "int": "int", "float": "float", "str": "str", "ints": "ints", "floats": "floats",
@@ -68,13 +68,8 @@ def kind_of(attribute: AttributeProto) -> int:
     """The type an attribute declares, or that of the one field that is filled."""
     if attribute.type:
         return attribute.type
-    for number, name in _SINGULAR:
-        filled = getattr(attribute, name)
-        if (
-            len(filled)
-            if number > AttributeProto.GRAPH and name != "tp" and name != "sparse_tensor"
-            else attribute.HasField(name)
-        ):
+    for number, (_, name) in _READ.items():
+        if attribute.HasField(name) if name in _MESSAGES else len(getattr(attribute, name)):
             return number
     return AttributeProto.UNDEFINED
 
@@ -146,19 +141,8 @@ def _as_kind(kind: str, value: Decoded, what: str) -> Attribute:
 
 
 def plain(
-    values: Mapping[str, int | float | str | tuple[Any, ...] | Blob],
+    values: Mapping[str, int | float | str | tuple[int, ...]],
 ) -> dict[str, tuple[str, Decoded]]:
     """Kind and value of attributes that an upgrade makes."""
-    return {name: (_kind_of_plain(value), value) for name, value in values.items()}
-
-
-def _kind_of_plain(value: Decoded) -> str:
-    if isinstance(value, Blob):
-        return "blob"
-    if isinstance(value, tuple):
-        return "ints" if _all(value, int) else "floats" if _all(value, float) else "strs"
-    return {int: "int", float: "float", str: "str"}[type(value)]
-
-
-def _all(values: Iterable[Any], type: type) -> bool:
-    return all(isinstance(value, type) for value in values)
+    kinds = {int: "int", float: "float", str: "str", tuple: "ints"}
+    return {name: (kinds[type(value)], value) for name, value in values.items()}

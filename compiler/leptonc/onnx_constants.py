@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.onnx_scope import Call
 
-_DTYPES = {
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
-    "value_ints": np.int64,
-}
+_KINDS = MappingProxyType({
+    "value": "blob", "sparse_value": "sparse", "value_string": "str", "value_strings": "strs",
+    "value_float": "float", "value_floats": "floats", "value_int": "int", "value_ints": "ints",
+})  # fmt: skip
+"""The attributes that may hold the data, and of which kind each is."""
 
 
 def constant_of(call: Call) -> Blob:
@@ -24,14 +25,12 @@ def constant_of(call: Call) -> Blob:
             f"a Constant has {len(call.attributes)} values ({given}), should have one", code="E015"
         )
     ((name, (kind, value)),) = call.attributes.items()
-    expected = {"value": "blob", "sparse_value": "sparse", "value_float": "float", "value_int": "int",
-                "value_floats": "floats", "value_ints": "ints", "value_string": "str", "value_strings": "strs"}  # fmt: skip
-    if expected.get(name) != kind:
+    if _KINDS.get(name) != kind:
         raise LeptonError(f"a Constant cannot have its value in {name} as {kind}", code="E015")
     if isinstance(value, Blob):
         return value
-    if name in _DTYPES:
-        return Blob.of(np.array(value, _DTYPES[name]))
+    if kind in ("float", "floats", "int", "ints"):
+        return Blob.of(np.array(value, np.float32 if kind.startswith("float") else np.int64))
     array = np.empty(() if kind == "str" else len(value), object)
     array[...] = value
     return Blob.of(array)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.graph import Value
+from leptonc.ir.graph import Attribute, Value
 from leptonc.ir.table import op_named
 from leptonc.onnx_attributes import fit
 from leptonc.onnx_scope import Call
@@ -99,7 +99,7 @@ def _activated(call: Call, value: Value) -> Value:
         row = "leaky_relu" if name == "LeakyRelu" else "elu"
         return build.op(row, [value], {"alpha": numbers[0]} if numbers else {}).result
     if name == "HardSigmoid":
-        attrs = dict(zip(("alpha", "beta"), numbers, strict=False))
+        attrs: dict[str, Attribute] = dict(zip(("alpha", "beta"), numbers, strict=False))
         return build.op("hard_sigmoid", [value], attrs).result
     if name == "Clip" and len(numbers) == 2:
         low, high = (build.const(np.array(n, value.type.dtype.numpy)) for n in numbers)
@@ -110,27 +110,23 @@ def _activated(call: Call, value: Value) -> Value:
 def _fused_conv(call: Call) -> Results:
     addend = call.operand(3)
     del call.operands[3:]
-    hold = {
-        name: call.attributes.pop(name)
-        for name in list(call.attributes)
-        if name.startswith("activation")
-    }
-    (result,) = _as_row("conv")(call)
-    assert result is not None
-    call.attributes = hold
+    result = _without_activation(call, "conv")
     return [_activated(call, result if addend is None else call.build.add(result, addend))]
 
 
 def _fused_gemm(call: Call) -> Results:
-    hold = {
-        name: call.attributes.pop(name)
-        for name in list(call.attributes)
-        if name.startswith("activation")
-    }
-    (result,) = _as_row("gemm")(call)
+    return [_activated(call, _without_activation(call, "gemm"))]
+
+
+def _without_activation(call: Call, row: str) -> Value:
+    """The result of `row`; of the attributes only those of the activation are left."""
+    rest = {k: v for k, v in call.attributes.items() if k.startswith("activation")}
+    for name in rest:
+        del call.attributes[name]
+    (result,) = _as_row(row)(call)
     assert result is not None
-    call.attributes = hold
-    return [_activated(call, result)]
+    call.attributes = rest
+    return result
 
 
 def _real(call: Call, index: int) -> Value:

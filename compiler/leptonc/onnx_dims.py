@@ -1,4 +1,4 @@
-"""The extents of a model's inputs: names made identifiers, sizes substituted, unknown ones named."""
+"""The extents of a model's inputs: names made identifiers, sizes put in, unknown ones named."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Exporter:
                     self.sources.add(value, self.names[value])
 
     def _region(self, proto: GraphProto, region: Region, output_names: Sequence[str]) -> None:
-        """Fill in a graph; what it gives back gets the names asked for, through Identity if need be."""
+        """Fill in a graph; its outputs get the names asked for, by Identity if need be."""
         own = {value for op in region if op.name not in ("const", "group") for value in op.results}
         identities: list[tuple[Value, str]] = []
         for value, name in zip(region.outputs, output_names, strict=True):

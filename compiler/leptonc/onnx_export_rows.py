@@ -10,6 +10,7 @@ import numpy as np
 from onnx import GraphProto
 
 from leptonc.ir.blob import Blob
+from leptonc.ir.build import infer_content
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Call, Dim, Expr, Symbol, symbols
 from leptonc.ir.graph import Op, Value
@@ -93,9 +94,6 @@ class _Extents:
 def _dims(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     content = op.results[0].content
     if content is None:
-        assert op.definition.content is not None
-        from leptonc.ir.build import infer_content
-
         content = infer_content(op)
     assert content is not None
     extents = _Extents(exporter, proto, op)

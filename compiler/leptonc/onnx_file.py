@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -158,7 +158,7 @@ def _versions(model: onnx.ModelProto) -> dict[str, int]:
     return opsets
 
 
-def opset_versions(imports: list[onnx.OperatorSetIdProto]) -> dict[str, int]:
+def opset_versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     """Versions by domain; ONNX's own domain is the empty name."""
     opsets: dict[str, int] = {}
     for item in imports:

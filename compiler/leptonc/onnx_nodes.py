@@ -104,7 +104,7 @@ class NodeImporter:
         self.findings.nodes += 1
         if self.findings.nodes > self.limits.nodes:
             raise LeptonError(
-                f"the model has more than {self.limits.nodes} nodes once it is expanded",
+                f"the model has more than {self.limits.nodes} nodes once expanded",
                 code="E018",
             )
         name = f"{scope.prefix}{label}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import heapq
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import onnx
 
@@ -13,21 +14,17 @@ from leptonc.ir.diagnostics import LeptonError, shown
 
 def node_label(node: onnx.NodeProto, index: int) -> str:
     """The node's name; nodes without one are told apart by type and place."""
-    return _text(node.name) or f"{_text(node.op_type)}_{index}"
-
-
-def _text(name: str | bytes) -> str:
-    return name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+    return node.name or f"{node.op_type}_{index}"
 
 
 def check_names(nodes: Sequence[onnx.NodeProto]) -> None:
     """Raise E014 for a name that is not UTF-8 text."""
     for index, node in enumerate(nodes):
-        names = (node.name, node.op_type, node.domain, *node.input, *node.output)
+        names: list[Any] = [node.name, node.op_type, node.domain, *node.input, *node.output]
         for name in names:
-            if not isinstance(name, str):  # protobuf hands out bytes it cannot decode
+            if not isinstance(name, str):  # protobuf hands out the bytes it cannot decode
                 raise LeptonError(
-                    f"node {index} has a name that is not UTF-8 text: {shown(_text(name))}",
+                    f"node {index} has a name that is not UTF-8 text: {shown(name)}",
                     code="E014",
                 )
 

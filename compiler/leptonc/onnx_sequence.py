@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Value
 from leptonc.onnx_scope import Call, Meaning
 
@@ -37,13 +38,10 @@ def _position(call: Call, value: Value | None, length: int, default: int) -> int
     """A place in a sequence, counted from its start; it has to be known."""
     if value is None:
         return default
-    known = value.blob.array if value.blob is not None else value.content
-    index = None if known is None or known.size != 1 else known.reshape(-1)[0]
-    if not isinstance(index, int | np.integer):
-        raise LeptonError(
-            f"{call.op_type} needs to know its position at compile time", code="E109"
-        )
-    index = int(index)
+    known = value.content if value.blob is None else value.blob.array.astype(object)
+    index: Dim | None = None if known is None or known.size != 1 else known.reshape(-1)[0]
+    if not isinstance(index, int):
+        raise LeptonError(f"{call.op_type} needs to know its position at compile time", code="E109")
     if not -length <= index < max(length, 1):
         raise LeptonError(
             f"{call.op_type}: position {index} is not in a sequence of {length}", code="E110"
@@ -85,10 +83,10 @@ def _length(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
 def _split(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
     x, split = _tensor(operands, 0), _tensor(operands, 1)
     assert x is not None
-    axis = call.take("axis", "int", 0)
+    axis: int = call.take("axis", "int", 0)
     if not -x.type.rank <= axis < x.type.rank:
         raise LeptonError(f"axis {axis} does not exist in {x.type}", code="E107")
-    extent = x.type.shape[axis]
+    extent: Dim = x.type.shape[axis]
     known = None if split is None else split.content
     if split is not None and split.blob is not None:
         known = split.blob.array.astype(object)

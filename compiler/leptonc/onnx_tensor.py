@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.types import DType, TensorType
 from leptonc.onnx_file import OnnxFile
 
-DTYPE_OF_ONNX = MappingProxyType({
+DTYPE_OF_ONNX: Mapping[int, DType] = MappingProxyType({
     TensorProto.FLOAT: DType.F32, TensorProto.FLOAT16: DType.F16, TensorProto.BFLOAT16: DType.BF16,
     TensorProto.DOUBLE: DType.F64, TensorProto.INT8: DType.I8, TensorProto.INT16: DType.I16,
     TensorProto.INT32: DType.I32, TensorProto.INT64: DType.I64, TensorProto.UINT8: DType.U8,

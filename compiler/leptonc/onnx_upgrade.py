@@ -219,9 +219,9 @@ def _roi_align(call: Call) -> None:
 
 
 def _grid_sample(call: Call) -> None:
-    mode = call.take("mode", "str", "bilinear")
-    renamed = {"bilinear": "linear", "bicubic": "cubic"}
-    call.attributes.update(plain({"mode": renamed.get(mode, mode)}))
+    mode: str = call.take("mode", "str", "bilinear")
+    newer = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    call.attributes.update(plain({"mode": newer}))
 
 
 def _dft(call: Call) -> None:

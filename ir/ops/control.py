@@ -65,7 +65,8 @@ def _if_infer(call: Inference) -> Sequence[TensorType]:
     unknown = _Unknown(call)
     types: list[TensorType] = []
     for index, (a, b) in enumerate(zip(taken, other, strict=True)):
-        _check_same_kind(f"result {index} of if", a.type, b.type, "from one branch and from the other")
+        where = "from one branch and from the other"
+        _check_same_kind(f"result {index} of if", a.type, b.type, where)
         types.append(unknown.joined(a.type, b.type))
     return types
 
@@ -85,14 +86,13 @@ define(
 
 
 def _carried(
-    unknown: _Unknown, name: str, starts: Sequence[Value], region: Region, first_in: int, first_out: int
+    unknown: _Unknown, starts: Sequence[Value], takes: Sequence[Value], gives: Sequence[Value]
 ) -> list[TensorType]:
     """The types of carried values once a loop ends, each checked at start and end of a turn."""
     types: list[TensorType] = []
     for index, start in enumerate(starts):
-        taken = region.inputs[first_in + index].type
-        given = region.outputs[first_out + index].type
-        what = f"carried value {index} of {name}"
+        taken, given = takes[index].type, gives[index].type
+        what = f"carried value {index} of {unknown.call.definition.name}"
         _check_same_kind(what, start.type, taken, "at the start and inside the region")
         _check_same_kind(what, taken, given, "at the start of a turn and at its end")
         types.append(unknown.joined(start.type, taken, given))
@@ -118,7 +118,7 @@ def _loop_infer(call: Inference) -> Sequence[TensorType]:
             raise LeptonError(f"{name} of loop is {value.type}, should be one element", code="E103")
     _condition(call, region.outputs[0])
     unknown = _Unknown(call)
-    types = _carried(unknown, "loop", starts, region, 2, 1)
+    types = _carried(unknown, starts, region.inputs[2:], region.outputs[1:])
     turns = _turns(call, region)
     if turns is None:
         turns = unknown.extent()
@@ -165,8 +165,8 @@ def _loop_evaluate(call: Evaluation) -> list[Array]:
         for items, item in zip(scanned, given[len(carried) :], strict=True):
             items.append(item)
         turn += 1
-    values = region.outputs[1 + len(carried) :]
-    return [*carried, *(_stacked(items, value.type, 0) for items, value in zip(scanned, values, strict=True))]
+    pairs = zip(scanned, region.outputs[1 + len(carried) :], strict=True)
+    return [*carried, *(_stacked(items, value.type, 0) for items, value in pairs)]
 
 
 def _stacked(items: Sequence[Array], type: TensorType, axis: int) -> Array:
@@ -193,7 +193,9 @@ def _axes(call: Inference | Evaluation, name: str, count: int) -> tuple[int, ...
     if axes is None:
         return (0,) * count
     if len(axes) != count:
-        raise LeptonError(f"{name} of scan has {len(axes)} entries, should have {count}", code="E104")
+        raise LeptonError(
+            f"{name} of scan has {len(axes)} entries, should have {count}", code="E104"
+        )
     return axes
 
 
@@ -202,28 +204,39 @@ def _scan_infer(call: Inference) -> Sequence[TensorType]:
     count = call.int("num_scan_inputs")
     states = len(call) - count
     if count < 1 or states < 0:
-        raise LeptonError(f"num_scan_inputs of scan is {count}, with {len(call)} inputs", code="E108")
+        raise LeptonError(
+            f"num_scan_inputs of scan is {count}, with {len(call)} inputs", code="E108"
+        )
     _counts(call, region, len(call), states)
     unknown = _Unknown(call)
-    types = _carried(unknown, "scan", call.items[:states], region, 0, 0)
-    length: Dim | None = None
-    for value, axis in zip(call.items[states:], _axes(call, "scan_input_axes", count), strict=True):
-        if not -value.type.rank <= axis < value.type.rank:
-            raise LeptonError(f"scan: axis {axis} does not exist in {value.type}", code="E107")
-        extent = value.type.shape[axis]
-        if length is not None and isinstance(length, int) and isinstance(extent, int) and length != extent:
-            raise LeptonError(f"scan takes sequences of {length} and {extent} elements", code="E103")
-        length = extent if length is None or isinstance(extent, int) else length
-    assert length is not None
+    types = _carried(unknown, call.items[:states], region.inputs, region.outputs)
+    length = _scan_length(call.items[states:], _axes(call, "scan_input_axes", count))
     rest = region.outputs[states:]
     for value, axis in zip(rest, _axes(call, "scan_output_axes", len(rest)), strict=True):
         rank = value.type.rank + 1
         if not -rank <= axis < rank:
-            raise LeptonError(f"scan: output axis {axis} does not exist in {rank} dimensions", code="E107")
+            raise LeptonError(
+                f"scan: output axis {axis} does not exist in {rank} dimensions", code="E107"
+            )
         shape = [dim if _steady(call, dim) else unknown.extent() for dim in value.type.shape]
         shape.insert(axis % rank, length)
         types.append(value.type.with_shape(*shape))
     return types
+
+
+def _scan_length(sequences: Sequence[Value], axes: Sequence[int]) -> Dim:
+    """How many slices the scanned operands have, a known number where one of them says it."""
+    lengths: list[Dim] = []
+    for value, axis in zip(sequences, axes, strict=True):
+        if not -value.type.rank <= axis < value.type.rank:
+            raise LeptonError(f"scan: axis {axis} does not exist in {value.type}", code="E107")
+        lengths.append(value.type.shape[axis])
+    known = [extent for extent in lengths if isinstance(extent, int)]
+    if len(set(known)) > 1:
+        raise LeptonError(
+            f"scan takes sequences of {known[0]} and {known[1]} elements", code="E103"
+        )
+    return known[0] if known else lengths[0]
 
 
 def _scan_evaluate(call: Evaluation) -> list[Array]:
@@ -233,7 +246,10 @@ def _scan_evaluate(call: Evaluation) -> list[Array]:
     outputs = region.outputs[len(states) :]
     axes = _axes(call, "scan_input_axes", count)
     back = _axes(call, "scan_input_directions", count)
-    slices = [np.moveaxis(array, axis, 0)[:: -1 if d else 1] for array, axis, d in zip(sequences, axes, back, strict=True)]
+    slices = [
+        np.moveaxis(array, axis, 0)[:: -1 if reverse else 1]
+        for array, axis, reverse in zip(sequences, axes, back, strict=True)
+    ]
     scanned: list[list[Array]] = [[] for _ in outputs]
     for turn in range(len(slices[0])):
         given = call.run_region(region, [*states, *(items[turn] for items in slices)])
@@ -243,8 +259,8 @@ def _scan_evaluate(call: Evaluation) -> list[Array]:
     out_axes = _axes(call, "scan_output_axes", len(outputs))
     out_back = _axes(call, "scan_output_directions", len(outputs))
     stacks = [
-        _stacked(items[::-1] if d else items, value.type, axis)
-        for items, value, axis, d in zip(scanned, outputs, out_axes, out_back, strict=True)
+        _stacked(items[::-1] if reverse else items, value.type, axis)
+        for items, value, axis, reverse in zip(scanned, outputs, out_axes, out_back, strict=True)
     ]
     return [*states, *stacks]
 

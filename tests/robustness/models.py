@@ -47,7 +47,9 @@ def untyped(name: str) -> onnx.ValueInfoProto:
     return onnx.ValueInfoProto(name=name)
 
 
-def node(op: str, inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",), **attributes: Any) -> NodeProto:
+def node(
+    op: str, inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",), **attributes: Any
+) -> NodeProto:
     return h.make_node(op, inputs, outputs, **attributes)
 
 
@@ -67,7 +69,7 @@ def tensor(dims: Sequence[int], dtype: int = F32, name: str = "w", **fields: Any
 
 
 def with_weight(weight: TensorProto) -> ModelProto:
-    """x + w."""
+    """X + w."""
     return model([node("Add", ("x", "w"))], initializers=[weight])
 
 
