@@ -29,7 +29,7 @@ CROP = COORDINATES[-1]
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a result index reads along one axis: the element below, and how far above it (0 to 1)."""
+    """Where a result index reads along one axis: the element below, and how far above it."""
 
     low: Any
     rest: Any
