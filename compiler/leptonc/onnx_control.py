@@ -181,15 +181,21 @@ def _own(importer: Importer, dim: object) -> bool:
 def _scan(
     importer: Importer, scope: Scope, attributes: Attributes, operands: Sequence[Value | None]
 ) -> Sequence[Meaning]:
-    graph = _subgraph(attributes, "body")
     if scope.opsets.get("", 0) < 9:
-        raise LeptonError(
-            "Scan of opset 8, with a batch axis of its own, is not supported",
-            notes=["export the model for opset 9 or newer"],
-            code="E013",
-        )
-    count = attributes.get("num_scan_inputs", ("int", 0))[1]
+        return _batched_scan(importer, scope, attributes, operands)
     values = [value for value in operands if value is not None]
+    return _plain_scan(importer, scope, scope.build, attributes, values)
+
+
+def _plain_scan(
+    importer: Importer,
+    scope: Scope,
+    build: Builder,
+    attributes: Attributes,
+    values: Sequence[Value],
+) -> Sequence[Meaning]:
+    graph = _subgraph(attributes, "body")
+    count = attributes.get("num_scan_inputs", ("int", 0))[1]
     if not 0 < count <= len(values):
         raise LeptonError(f"num_scan_inputs is {count}, should be 1 to {len(values)}", code="E015")
     states, scanned = values[: len(values) - count], values[len(values) - count :]
@@ -201,7 +207,26 @@ def _scan(
     if region is None:
         return [FAILED] * len(graph.output)
     attrs = {name: value for name, (_, value) in attributes.items() if name != "body"}
-    return scope.build.op("scan", values, attrs, regions=[region]).results
+    return build.op("scan", values, attrs, regions=[region]).results
+
+
+def _batched_scan(
+    importer: Importer, scope: Scope, attributes: Attributes, operands: Sequence[Value | None]
+) -> Sequence[Meaning]:
+    """Scan of opset 8 had a batch axis first: a scan over it, with the real one inside."""
+    if operands and operands[0] is not None:
+        raise LeptonError("Scan with sequence lengths is not supported", code="E013")
+    values = [value for value in operands[1:] if value is not None]
+    outer = Region([Value(_without_axis(value.type, 0)) for value in values])
+    build = Builder(outer, location=scope.build.location, graph=importer.graph)
+    newer = {"directions": "scan_input_directions"}
+    inner = {newer.get(name, name): value for name, value in attributes.items()}
+    results = _values(_plain_scan(importer, scope, build, inner, outer.inputs))
+    if results is None:
+        return [FAILED] * len(_subgraph(attributes, "body").output)
+    build.return_(*results)
+    attrs = {"num_scan_inputs": len(values)}
+    return scope.build.op("scan", values, attrs, regions=[outer]).results
 
 
 def _without_axis(type: TensorType, axis: int) -> TensorType:

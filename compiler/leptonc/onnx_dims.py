@@ -47,9 +47,7 @@ class InputDims:
         kind = item.type.WhichOneof("value")
         if kind != "tensor_type":
             name = (kind or "nothing").removesuffix("_type")
-            raise LeptonError(
-                f"{what} is a {name}, only tensors can be given to a model", code="E013"
-            )
+            raise LeptonError(f"{what} is of type {name}, a model takes tensors only", code="E013")
         declared = item.type.tensor_type
         if not declared.HasField("shape"):
             raise LeptonError(

@@ -34,15 +34,18 @@ def _tensor(operands: Sequence[Meaning], index: int) -> Value | None:
     return value if isinstance(value, Value) else None
 
 
-def _position(call: Call, value: Value | None, length: int, default: int) -> int:
+def _position(
+    call: Call, value: Value | None, length: int, default: int, *, last: int | None = None
+) -> int:
     """A place in a sequence, counted from its start; it has to be known."""
+    last = length - 1 if last is None else last
     if value is None:
         return default
     known = value.content if value.blob is None else value.blob.array.astype(object)
     index: Dim | None = None if known is None or known.size != 1 else known.reshape(-1)[0]
     if not isinstance(index, int):
         raise LeptonError(f"{call.op_type} needs to know its position at compile time", code="E109")
-    if not -length <= index < max(length, 1):
+    if not -length <= index <= last:
         raise LeptonError(
             f"{call.op_type}: position {index} is not in a sequence of {length}", code="E110"
         )
@@ -66,7 +69,7 @@ def _insert(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
     items, item = _sequence(operands), _tensor(operands, 1)
     if item is None:
         raise LeptonError("SequenceInsert lacks its tensor", code="E014")
-    place = _position(call, _tensor(operands, 2), len(items) + 1, len(items))
+    place = _position(call, _tensor(operands, 2), len(items), len(items), last=len(items))
     return [(*items[:place], item, *items[place:])]
 
 
