@@ -10,7 +10,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, bounds, minimum
 from leptonc.ir.ops.broadcasting import broadcast_shapes, check_same_dtype
-from leptonc.ir.ops.contents import content_of, moved, required_integers
+from leptonc.ir.ops.contents import content_of, known_integers, moved, required_integers
 from leptonc.ir.ops.shape import normalized_axes
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
@@ -94,6 +94,8 @@ define(
 def pad_widths(call: Inference) -> list[tuple[Dim, Dim]] | None:
     """What a `pad` adds before and after each axis, less than 0 to remove; None where unknown."""
     rank, content = call[0].type.rank, content_of(call[1])
+    if call.get("axes") is not None and known_integers(call, "axes") is None:
+        return None
     axes: Sequence[int] = range(rank)
     if call.get("axes") is not None:
         axes = normalized_axes(call, required_integers(call, "axes"), rank)

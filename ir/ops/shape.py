@@ -12,7 +12,7 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, bounds, floordiv, maximum, product
 from leptonc.ir.graph import Content
 from leptonc.ir.ops.broadcasting import normalized_axis, shown_shape
-from leptonc.ir.ops.contents import content_of, moved, required_integers
+from leptonc.ir.ops.contents import content_of, known_integers, moved, required_integers
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
 
@@ -190,7 +190,23 @@ def squeezed_axes(call: Inference) -> tuple[int, ...]:
     return axes
 
 
+def _without_axes(call: Inference, sign: int) -> TensorType | None:
+    """The type for axes that are not known before run time; None where they are known."""
+    type = call.type("axes")
+    if type is None or known_integers(call, "axes") is not None:
+        return None
+    count = type.shape[0] if type.rank == 1 else 1
+    if not isinstance(count, int):
+        raise LeptonError(f"{call.definition.name}: the number of axes is not known", code="E109")
+    return call[0].type.with_shape(
+        *(call.unknown(i) for i in range(call[0].type.rank + sign * count))
+    )
+
+
 def _squeeze_infer(call: Inference) -> TensorType:
+    unknown = _without_axes(call, -1)
+    if unknown is not None:
+        return unknown
     axes = squeezed_axes(call)
     kept = [dim for axis, dim in enumerate(call[0].type.shape) if axis not in axes]
     return call[0].type.with_shape(*kept)
@@ -215,6 +231,9 @@ def unsqueezed_axes(call: Inference) -> tuple[int, ...]:
 
 
 def _unsqueeze_infer(call: Inference) -> TensorType:
+    unknown = _without_axes(call, 1)
+    if unknown is not None:
+        return unknown
     shape = list(call[0].type.shape)
     for axis in sorted(unsqueezed_axes(call)):
         shape.insert(axis, 1)

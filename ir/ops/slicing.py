@@ -9,15 +9,15 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim, bounds, ceildiv, floordiv, maximum, minimum
+from leptonc.ir.dims import LARGEST_EXTENT, Dim, bounds, ceildiv, floordiv, maximum, minimum
 from leptonc.ir.ops.broadcasting import check_same_dtype, normalized_axis, shown_shape
 from leptonc.ir.ops.contents import content_of, known_integers, moved, required_integers
 from leptonc.ir.ops.shape import differ, normalized_axes
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
 
-FAR = 2**31 - 1
-"""Slice bounds from here on mean "to the end"; no extent is that large."""
+FAR = LARGEST_EXTENT + 1
+"""Slice bounds from here on mean "to the end"; exporters write this one among others."""
 
 
 def _concat_infer(call: Inference) -> TensorType:
@@ -158,6 +158,11 @@ def cuts_of(call: Inference) -> dict[int, Cut] | None:
     return cuts
 
 
+def axes_are_known(call: Inference) -> bool:
+    """False where an operand names the axes that an operation is about at run time only."""
+    return call.get("axes") is None or known_integers(call, "axes") is not None
+
+
 def sliced_axes(call: Inference) -> tuple[int, ...]:
     """The axes that a `slice` cuts."""
     type = call[0].type
@@ -228,11 +233,14 @@ def _most(items: Sequence[Dim]) -> Dim:
 
 
 def _slice_infer(call: Inference) -> TensorType:
-    shape = list(call[0].type.shape)
+    type = call[0].type
+    if not axes_are_known(call):
+        return type.with_shape(*(call.unknown(axis) for axis in range(type.rank)))
+    shape = list(type.shape)
     cuts = cuts_of(call)
     for axis in sliced_axes(call):
         shape[axis] = cuts[axis].extent if cuts is not None else call.unknown(axis)
-    return call[0].type.with_shape(*shape)
+    return type.with_shape(*shape)
 
 
 def _slice_evaluate(call: Evaluation) -> Array:

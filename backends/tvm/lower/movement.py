@@ -268,9 +268,9 @@ RULES: dict[str, Rule] = {
 }
 REASONS: dict[str, Reason] = {
     "split": _reason("split"),
-    "slice": _reason("starts", "ends", "steps"),
+    "slice": _reason("starts", "ends", "axes", "steps"),
     "tile": _reason("repeats"),
     "expand": _reason("shape"),
-    "pad": _reason("pads"),
+    "pad": _reason("pads", "axes"),
     "center_crop_pad": _reason("shape"),
 }

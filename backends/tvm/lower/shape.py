@@ -75,4 +75,6 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 REASONS: dict[str, Reason] = {
     "reshape": _known("shape", "its result's shape is known"),
+    "squeeze": _known("axes", "its axes are known"),
+    "unsqueeze": _known("axes", "its axes are known"),
 }

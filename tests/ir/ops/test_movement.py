@@ -71,6 +71,7 @@ def test_padding_of_everything_removed() -> None:
         ("tile", ["f32[n,3]", ints(2, 2)], {}, "f32[2*n,6]"),
         ("pad", ["f32[n,3]", ints(1, 0, 1, 0)], {}, "f32[n+2,3]"),
         ("pad", ["f32[n,3]", "i64[4]"], {}, "f32[u1_,u2_]"),
+        ("pad", ["f32[n,3]", ints(1, 1), None, "i64[1]"], {}, "f32[u1_,u2_]"),
         ("space_to_depth", ["f32[n,3,h,8]"], {"blocksize": 4}, "f32[n,48,floordiv(h,4),2]"),
         ("depth_to_space", ["f32[n,16,h,8]"], {"blocksize": 4}, "f32[n,1,4*h,32]"),
     ],

@@ -72,6 +72,7 @@ def test_a_start_before_the_front_is_clamped_for_negative_steps() -> None:
             ["f32[floordiv(n+1,2),8]"],
         ),
         ("slice", ["f32[n,8]", "i64[1]", "i64[1]", ints(0)], {}, ["f32[u1_,8]"]),
+        ("slice", ["f32[n,8]", ints(0), ints(1), "i64[1]"], {}, ["f32[u1_,u2_]"]),
         ("split", ["f32[n,8]"], {"axis": 1, "num_outputs": 2}, ["f32[n,4]"] * 2),
         ("split", ["f32[3*n,8]"], {"num_outputs": 3}, ["f32[n,8]"] * 3),
         ("split", ["f32[n,8]", "i64[2]"], {"axis": 1}, ["f32[n,u1_]", "f32[n,u2_]"]),
@@ -118,3 +119,8 @@ def test_errors(
         result_types(name, operands, attrs)
     assert raised.value.code == code
     assert text in raised.value.message
+
+
+def test_an_end_beyond_every_extent_is_the_end() -> None:
+    assert result_types("slice", ["f32[n]", ints(0), ints(10**9)]) == ["f32[n]"]
+    assert result_types("slice", ["f32[n]", ints(0), ints(10**9 - 1)]) == ["f32[min(999999999,n)]"]
