@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
+LARGEST_EXTENT = 10**9 - 1
+"""No extent of a tensor is larger; what a call gives is held to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
@@ -291,6 +294,12 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
                 term = term * _FUNCTIONS[atom.function](*(substitute(a, values) for a in atom.args))
         total = total + term
     return total
+
+
+def is_linear(dim: Expr) -> bool:
+    """True where `dim` is ``factor*symbol+offset``."""
+    rest = [monomial for monomial, _ in dim.terms if monomial]
+    return len(rest) == 1 and len(rest[0]) == 1 and isinstance(rest[0][0], Symbol)
 
 
 def solve_linear(dim: Dim, extent: int) -> tuple[str, int] | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
-from leptonc.ir.dims import Dim, solve_linear, substitute
+from leptonc.ir.dims import Dim, is_linear, solve_linear, substitute
 from leptonc.ir.graph import Graph, Op, Region, Value
 from leptonc.ir.table import Evaluation
 from leptonc.ir.types import DType
@@ -94,11 +94,14 @@ class _Interpreter:
     def _unify(self, dim: Dim, extent: int) -> bool:
         """Compare, after binding the only symbol of `dim` that has no size yet."""
         dim = substitute(dim, self.sizes)
+        if isinstance(dim, int):
+            return dim == extent
+        if not is_linear(dim):
+            return True
         solution = solve_linear(dim, extent)
         if solution is not None:
             self.sizes.update([solution])
-            return True
-        return dim == extent if isinstance(dim, int) else True
+        return solution is not None
 
     def _misfit(self, value: Value, array: Array, op: Op | None) -> LeptonError:
         got = f"{array.dtype}{list(array.shape)}"

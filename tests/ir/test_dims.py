@@ -1,0 +1,124 @@
+"""Extents: arithmetic on expressions is arithmetic on the numbers they stand for."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leptonc.ir.dims import (
+    Dim,
+    bounds,
+    ceildiv,
+    floordiv,
+    maximum,
+    minimum,
+    parse_dim,
+    solve_linear,
+    substitute,
+    symbol,
+    symbols,
+)
+
+NAMES = ("batch", "seq", "h")
+OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul,
+}  # fmt: skip
+
+Node = tuple[str, "Node", "Node"] | str | int
+
+
+@st.composite
+def nodes(draw: st.DrawFn, depth: int = 3) -> Node:
+    """A random expression as a tree."""
+    if depth == 0 or draw(st.integers(0, 3)) == 0:
+        return draw(st.one_of(st.sampled_from(NAMES), st.integers(-4, 9)))
+    function = draw(st.sampled_from([*OPERATORS, "floordiv", "ceildiv", "min", "max", "mod"]))
+    left = draw(nodes(depth - 1))
+    right = draw(st.integers(1, 6)) if function in ("floordiv", "ceildiv", "mod") else draw(nodes(depth - 1))
+    return (function, left, right)
+
+
+def as_dim(node: Node) -> Dim:
+    """The tree as an extent."""
+    if isinstance(node, tuple):
+        function, left, right = node[0], as_dim(node[1]), as_dim(node[2])
+        table: dict[str, Callable[[Dim, Dim], Dim]] = {
+            "+": operator.add, "-": operator.sub, "*": operator.mul, "mod": operator.mod,
+            "floordiv": floordiv, "ceildiv": ceildiv, "min": minimum, "max": maximum,
+        }  # fmt: skip
+        return table[function](left, right)
+    return symbol(node) if isinstance(node, str) else node
+
+
+def as_number(node: Node, sizes: dict[str, int]) -> int:
+    """The tree's value by Python's own integers."""
+    if isinstance(node, tuple):
+        left, right = as_number(node[1], sizes), as_number(node[2], sizes)
+        table: dict[str, Callable[[int, int], int]] = {
+            **OPERATORS, "mod": operator.mod, "floordiv": operator.floordiv,
+            "ceildiv": lambda a, b: -(-a // b), "min": min, "max": max,
+        }  # fmt: skip
+        return table[node[0]](left, right)
+    return sizes[node] if isinstance(node, str) else node
+
+
+SIZES = st.fixed_dictionaries({name: st.integers(0, 40) for name in NAMES})
+
+
+@settings(max_examples=400, deadline=None)
+@given(nodes(), SIZES)
+def test_an_expression_has_the_value_of_its_numbers(node: Node, sizes: dict[str, int]) -> None:
+    """Simplification never changes what an expression is worth, and bounds hold."""
+    dim, want = as_dim(node), as_number(node, sizes)
+    assert substitute(dim, sizes) == want
+    low, high = bounds(dim)
+    assert low <= want <= high
+
+
+@settings(max_examples=300, deadline=None)
+@given(nodes())
+def test_text_round_trips(node: Node) -> None:
+    """Reading what was printed gives an equal expression."""
+    dim = as_dim(node)
+    assert parse_dim(str(dim)) == dim
+
+
+@settings(max_examples=200, deadline=None)
+@given(nodes(2), st.sampled_from(NAMES), st.integers(1, 9), SIZES)
+def test_a_product_divides_exactly(node: Node, name: str, factor: int, sizes: dict[str, int]) -> None:
+    """`q * d // d` is `q`: what `reshape` with -1 relies on."""
+    quotient, divisor = as_dim(node), symbol(name) * factor
+    found = floordiv(quotient * divisor, divisor)
+    assert found == quotient
+    assert substitute(found, sizes) == as_number(node, sizes)
+
+
+def test_known_forms() -> None:
+    """The forms that shape arithmetic of real models needs come out simplified."""
+    batch, seq = symbol("batch"), symbol("seq")
+    assert floordiv(batch * seq * 768, batch * seq * 64) == 12
+    assert str(2 * seq + 1) == "2*seq+1"
+    assert floordiv(floordiv(seq, 2), 3) == floordiv(seq, 6)
+    assert minimum(seq, seq + 3) == seq
+    assert maximum(seq, 0) == seq
+    assert (batch + seq) * (batch - seq) == batch * batch - seq * seq
+    assert symbols(floordiv(batch + 1, 2) * seq) == {"batch", "seq"}
+    assert solve_linear(2 * seq + 1, 9) == ("seq", 4)
+    assert solve_linear(2 * seq + 1, 8) is None
+
+
+def test_division_by_zero_is_an_error() -> None:
+    """A constant zero is no extent to divide by."""
+    with pytest.raises(ZeroDivisionError):
+        floordiv(4, 0)
+
+
+@pytest.mark.parametrize("text", ["", "2*", "a b", "f(1,2)", "(seq", "1..2", "seq]"])
+def test_nonsense_is_refused(text: str) -> None:
+    """What is no expression raises ValueError."""
+    with pytest.raises(ValueError, match="cannot read"):
+        parse_dim(text)

@@ -1,0 +1,55 @@
+"""The interpreter holds data against declared types and knows the symbols' sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.interpret import interpret
+from leptonc.ir.text import parse_graph
+
+GRAPH = """graph @m(%x: f32[n,2*m+1]) -> (y: f32[n,2*m+1], s: i64[2]) {
+  %y = group(%x) (%a: f32[n,2*m+1]) {
+    %r = exp(%a) : f32[n,2*m+1]
+    return %r
+  } : f32[n,2*m+1]
+  %s = dims() {value = [n, m*n], shape = [2]} : i64[2]
+  return %y, %s
+}"""
+
+
+def test_symbols_get_the_sizes_of_the_inputs() -> None:
+    """Extents as data are computed from the shapes that came in."""
+    x = np.linspace(-1, 1, 15, dtype=np.float32).reshape(3, 5)
+    found = interpret(parse_graph(GRAPH), {"x": x})
+    np.testing.assert_allclose(found["y"], np.exp(x), rtol=1e-6)
+    assert found["s"].tolist() == [3, 6]
+
+
+def test_widened_runs_compute_in_double_precision() -> None:
+    """The reference run rounds nowhere to f32."""
+    x = np.full((1, 3), 0.1, np.float32)
+    found = interpret(parse_graph(GRAPH), {"x": x}, widen=True)["y"]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=1e-15)
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 4), np.float32), np.zeros((3, 5)), np.zeros(3, np.float32)])
+def test_inputs_that_do_not_fit_are_refused(x: np.ndarray) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+    """Wrong extents, element type or rank name the input and both types."""
+    with pytest.raises(LeptonError, match=r"input 'x' is f32\[n,2\*m\+1\], got"):
+        interpret(parse_graph(GRAPH), {"x": x})
+
+
+def test_a_missing_input_is_named() -> None:
+    """Nothing runs without all of its data."""
+    with pytest.raises(LeptonError, match="no data for input 'x'"):
+        interpret(parse_graph(GRAPH), {})
+
+
+def test_a_wrong_declaration_is_a_bug() -> None:
+    """Data that does not fit the declared type is told as a broken invariant."""
+    wrong = "graph @m(%x: f32[2]) -> (y: f32[3]) {\n  %y = relu(%x) : f32[3]\n  return %y\n}"
+    with pytest.raises(LeptonBug, match=r"relu is declared f32\[3\] but its meaning gives float32\[2\]"):
+        interpret(parse_graph(wrong), {"x": np.zeros(2, np.float32)})
