@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.dims import Dim, parse_dim, substitute, symbols
+from leptonc.ir.dims import LARGEST_EXTENT, Dim, parse_dim, substitute, symbols
 from leptonc.ir.types import DType
 from leptonc.manifest import TensorSpec
 from leptonc.runtime.values import ElementType, array_from_dlpack
@@ -85,6 +85,8 @@ class Gate:
         first, where = sizes.setdefault(symbol, (size, place))
         if first != size:
             return [f"{symbol} has two sizes: {first} in {where}, {size} in {place}"]
+        if size > LARGEST_EXTENT:
+            return [f"{symbol} is {size} in {place}, at most {LARGEST_EXTENT} is possible"]
         limit = self._limits.get(symbol)
         if limit is not None and size > limit and where == place:
             return [f"{symbol} is {size} in {place}, at most {limit} was compiled for"]
