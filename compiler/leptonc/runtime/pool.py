@@ -21,9 +21,10 @@ class Pool:
         """How many calls may be in flight; more of them wait. 0 is any number."""
         self.lanes: list[Lane] = []
         self._free: deque[Lane] = deque()
-        self._paused: list[Lane] = []
+        self._held: deque[Lane] = deque()
+        """Lanes kept from calls: by a fork until it is done, for ever once all is over."""
         self._lost: list[Lane] = []
-        self._closed = self._draining = False
+        self._closed = self._draining = self._ending = self._locked = False
         self._new_locks()
         forks.watch(self)
 
@@ -37,25 +38,25 @@ class Pool:
         if self._permits is not None:
             self._permits.acquire()
         try:
-            lane = self._free.pop()
+            return self._free.pop()
         except IndexError:
-            lane = self._grow()
-        if self._closed:
-            self.give(lane)
-            self.check_open()
-        return lane
+            return self._grow()
 
     def give(self, lane: Lane) -> None:
         """Take a lane back."""
-        self._free.append(lane)
         if self._draining:
+            self._held.append(lane)
             self._returned.set()
+        else:
+            self._free.append(lane)
         if self._permits is not None:
             self._permits.release()
 
     def _grow(self) -> Lane:
         try:
             self.check_open()  # before the lock, which is held while the last calls end
+            if self._ending and threading.current_thread().daemon:
+                _wait_for_the_end()
             with self._growth:
                 self.check_open()
                 lane = self._make()
@@ -79,33 +80,36 @@ class Pool:
             if self._closed:
                 return
             self._closed = True
-            for lane in self._drain(None):
+            self._drain(None)
+            for lane in self.lanes:
                 lane.close()
+            del self._make
 
-    def _drain(self, deadline: float | None) -> list[Lane]:
-        """Collect every lane, or those that are back by the deadline."""
-        held: list[Lane] = []
+    def _drain(self, deadline: float | None) -> None:
+        """Hold every lane, or those that are back by the deadline; from now on none is free."""
         self._draining = True
-        while len(held) < len(self.lanes):
+        while True:
             self._returned.clear()
-            try:
-                held.append(self._free.pop())
-            except IndexError:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not self._returned.wait(left):
-                    break
-        self._draining = False
-        return held
+            while self._free:
+                self._held.append(self._free.pop())
+            if len(self._held) >= len(self.lanes):
+                return
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            self._returned.wait(left)
 
     def pause(self, deadline: float) -> None:
         """No call is in flight after, unless the deadline passed; calls wait that want to start."""
         self._locked = self._growth.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        self._paused = [] if self._closed else self._drain(deadline)
+        if not self._closed:
+            self._drain(deadline)
 
     def resume(self) -> None:
         """Let calls start again."""
-        self._free.extend(self._paused)
-        self._paused = []
+        self._draining = self._closed
+        while not self._closed and self._held:
+            self._free.append(self._held.pop())
         if self._locked:
             self._growth.release()
 
@@ -114,11 +118,27 @@ class Pool:
 
         A machine that was running at the fork is half-way through for ever; it is kept as it is.
         """
-        self._lost += [lane for lane in self.lanes if lane not in self._paused]
-        self.lanes = self._paused
-        self._paused = []
+        self._lost += [lane for lane in self.lanes if lane not in self._held]
+        self.lanes = list(self._held)
         for lane in self.lanes:
             lane.restart()
-        self._free = deque(self.lanes)
         self._new_locks()
+        self._locked = False
+        self.resume()
 
+    def end(self, deadline: float) -> None:
+        """The process is about to end: no daemon thread is in native code after, nor gets there.
+
+        The interpreter kills such a thread when it comes back, in the middle of C++ that cannot be
+        unwound, and the process with it.
+        """
+        self._ending = True
+        self.pause(deadline)
+        if self._locked:
+            self._growth.release()
+
+
+def _wait_for_the_end() -> None:
+    lock = threading.Lock()
+    with lock, lock:  # nobody opens it
+        pass
