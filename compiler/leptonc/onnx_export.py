@@ -18,7 +18,7 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Expr
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.types import DType, TensorType
-from leptonc.onnx_export_rows import EXPORT, REGION_NAMES, SymbolSources
+from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC, SymbolSources
 from leptonc.onnx_opsets import BASE_OPSET, needed_opset
 from leptonc.onnx_tensor import ONNX_OF_DTYPE
 from leptonc.onnx_write import INLINE_LIMIT, byte_size, fill, tensor_of, write_model
@@ -184,12 +184,14 @@ class Exporter:
         attributes = {
             name: value
             for name, value in op.attrs.items()
-            if value is not None and value != op.definition.attrs[name].default
+            if value is not None
+            and (value != op.definition.attrs[name].default or op.name in EXPLICIT)
         }
         operands = operand_slots(op)
         if form.domain == "":
             self._need(op, attributes, operands)
-        outputs = [self.names[value] if value.is_used else "" for value in op.results]
+        every = op.name in VARIADIC
+        outputs = [self.names[v] if v.is_used or every else "" for v in op.results]
         while len(outputs) > 1 and not outputs[-1]:
             outputs.pop()
         outputs[0] = self.names[op.results[0]]

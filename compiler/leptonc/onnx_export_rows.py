@@ -23,6 +23,12 @@ REGION_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 })  # fmt: skip
 """The attributes that regions become."""
 
+EXPLICIT = frozenset({"mean_variance_normalization"})
+"""Operations written with all their attributes: ONNX's checker forgets the default of one."""
+
+VARIADIC = frozenset({"split", "if", "loop", "scan"})
+"""Operations whose results all have to be named, read or not."""
+
 
 class SymbolSources:
     """Where the size of each symbol can be read: a value and one of its axes."""

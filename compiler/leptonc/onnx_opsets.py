@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cache
+from types import MappingProxyType
 
 import onnx
 from onnx import TensorProto
@@ -14,6 +15,11 @@ from leptonc.onnx_tensor import ONNX_OF_DTYPE
 
 BASE_OPSET = 21
 """Nothing is exported for an older opset: the table's forms are newer than that."""
+
+CHANGED = MappingProxyType({
+    ("AveragePool", "ceil_mode"): 22, ("MaxPool", "ceil_mode"): 22, ("LpPool", "ceil_mode"): 22,
+})  # fmt: skip
+"""Attributes whose meaning ONNX changed, with the opset since which they mean what the table says."""
 
 _NAMES = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
@@ -35,7 +41,8 @@ def _needed(
     operands: tuple[DType | None, ...],
     results: tuple[DType, ...],
 ) -> int | None:
-    for opset in range(BASE_OPSET, onnx.defs.onnx_opset_version() + 1):
+    first = max(CHANGED.get((op_type, name), BASE_OPSET) for name in ("", *attributes))
+    for opset in range(first, onnx.defs.onnx_opset_version() + 1):
         schema = schema_of(op_type, "", opset)
         if schema is None or schema.deprecated:
             continue
