@@ -116,7 +116,7 @@ class Op:
         self.regions = tuple(regions)
         for region in self.regions:
             region.parent = self
-        self.operands = tuple(operands)
+        self.operands: tuple[Value, ...] = tuple(operands)
         for slot, value in enumerate(self.operands):
             value._uses[Use(self, slot)] = None  # pyright: ignore[reportPrivateUsage]
         self.results = tuple(Value(type, producer=self) for type in result_types)

@@ -98,7 +98,7 @@ def _configured(kind: type[Pass], options: list[str]) -> Pass:
 
 
 def _read(kind: type[Pass], field: dataclasses.Field[Any], text: str) -> Any:
-    sort = type(field.default)
+    sort: Any = type(field.default)
     try:
         return {"true": True, "false": False}[text] if sort is bool else sort(text)
     except (ValueError, KeyError):

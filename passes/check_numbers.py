@@ -25,7 +25,7 @@ SPECIAL = (*map(float, ("nan", "inf", "-inf")), -0.0, 0.0, 1e-45, -1e-39, 3.4e38
 def random_feeds(
     graph: Graph, seed: int = 0, *, sizes: Mapping[str, int] | None = None, special: bool = False
 ) -> dict[str, Array]:
-    """Data for each input of `graph`; with `special`, every fourth number is a NaN, infinity, ...
+    """Data for each input of `graph`; with `special`, half of the numbers are a NaN, infinity, ...
 
     Extents that `sizes` does not name become 2, 3, 4, 2, ...
     """
@@ -51,7 +51,7 @@ def _random(
         return generator.integers(low, 4 if dtype.bits > 4 else 2, shape).astype(dtype.numpy)
     data = np.asarray(generator.standard_normal(shape))
     if special:
-        chosen = generator.random(shape) < 0.25
+        chosen = generator.random(shape) < 0.5
         data = np.where(chosen, generator.choice(np.array(SPECIAL), shape), data)
     with np.errstate(all="ignore"):
         return np.asarray(data.astype(dtype.numpy))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,8 @@ def _epsilon(array: Array) -> float:
         return float(np.finfo(array.dtype).eps)
     import ml_dtypes  # only narrow floats come here
 
-    return float(ml_dtypes.finfo(array.dtype).eps)
+    finfo: Any = ml_dtypes.finfo
+    return float(finfo(array.dtype).eps)
 
 
 def _same_bits(got: Array, want: Array) -> bool:

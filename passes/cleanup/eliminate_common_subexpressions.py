@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from leptonc.ir.blob import Array, Blob
+from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Attribute, Graph, Op, Region
 from leptonc.ir.table import CONST, GROUP, RETURN, Trait
 from leptonc.passes.base import Pass
@@ -76,7 +77,7 @@ def _may_swap(op: Op) -> bool:
     return swappable and len(op.operands) >= 2
 
 
-def _spelled(value: Attribute) -> Hashable:
+def _spelled(value: Attribute | Dim) -> Hashable:
     """Equal for equal attributes only: 0.0, -0.0, 0 and False differ."""
     if isinstance(value, Blob):
         return id(value)
@@ -106,5 +107,5 @@ def _same_data(a: Array, b: Array) -> bool:
         return True
     if a.dtype == object:
         return bool(np.array_equal(a, b))
-    rows = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (a, b))
-    return bool(np.array_equal(*rows))
+    left, right = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (a, b))
+    return bool(np.array_equal(left, right))

@@ -65,12 +65,12 @@ def _bias(m: Match, op: Op) -> Value | Array | None:
     factor = op.float("beta")
     if value is None or factor == 0:
         return None
-    columns = op.result.type.shape[1]
+    columns = m[weight].type.extents[0 if op.int("transB") else 1]
     if factor == 1 and value.type.shape == (columns,):
         return value
     data = m.blob(addend).array
     m.require(data.ndim < 2 or data.shape[0] == 1, "the bias is not one row")
-    row = np.broadcast_to(data.astype(np.float64).reshape(-1), op.result.type.shape[1:])
+    row = np.broadcast_to(data.astype(np.float64).reshape(-1), (columns,))
     return (row * factor).astype(data.dtype)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -119,14 +119,15 @@ class Planner:
                     paths.add_edge(reader if reader in self.kinds else outside, op)
             if not any(value.is_used for value in op.results):
                 paths.add_edge(outside, op)
-        found = nx.immediate_dominators(paths, outside)
+        dominators = cast(Callable[..., Mapping[object, object]], nx.immediate_dominators)  # pyright: ignore[reportUnknownMemberType]
+        found = dominators(paths, outside)
         return {op: None if found[op] is outside else cast(Op, found[op]) for op in self.kinds}
 
     # ------------------------------------------------------------ behind products and reductions
 
     def _take_epilogue(self, anchor: Op) -> None:
         """Take the elementwise operations on the result, as far as all ways meet again."""
-        if len(anchor.results) > 1 and any(value.is_used for value in anchor.results[1:]):
+        if any(value.is_used for value in anchor.results[1:]):
             return
         group = self.groups[anchor]
         if group.ops != [anchor]:

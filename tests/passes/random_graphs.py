@@ -106,7 +106,7 @@ class Sketch:
         if name == "pow":
             pair = [
                 self.build.abs(first),
-                self.build.const(np.float32(self.draw(st.integers(1, 3)))),
+                self.build.const(np.full((), self.draw(st.integers(1, 3)), np.float32)),
             ]
         return self.build.op(name, pair).result
 
