@@ -201,7 +201,7 @@ GLOBAL_LP_POOL = define(
 )  # fmt: skip
 
 
-def _unpooled_extents(call: Arguments[Any], spatial: Sequence[Dim]) -> list[Dim]:
+def unpooled_extents(call: Arguments[Any], spatial: Sequence[Dim]) -> list[Dim]:
     """The extents of the operand of the pooling to undo, if no element of it was left over."""
     count = len(spatial)
     kernel, pads = pool_kernel(call, count), per_axis(call, "pads", 2 * count, 0, 0)
@@ -226,12 +226,12 @@ def _unpool_infer(call: Inference) -> TensorType:
         return x.with_shape(*shape.tolist())
     if call.type("output_shape") is not None:
         return x.with_shape(*(call.unknown(axis) for axis in range(x.rank)))
-    return x.with_shape(*x.shape[:2], *_unpooled_extents(call, spatial))
+    return x.with_shape(*x.shape[:2], *unpooled_extents(call, spatial))
 
 
 def _unpool_evaluate(call: Evaluation) -> Array:
     x, indices, stated = call[0], call[1], call.get("output_shape")
-    natural_shape = [*x.shape[:2], *ints_of(_unpooled_extents(call, x.shape[2:]))]
+    natural_shape = [*x.shape[:2], *ints_of(unpooled_extents(call, x.shape[2:]))]
     y = np.zeros(int(np.prod(natural_shape)), x.dtype)
     y[indices.reshape(-1)] = x.reshape(-1)
     y = y.reshape(natural_shape)

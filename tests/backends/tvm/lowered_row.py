@@ -21,7 +21,7 @@ from leptonc.ir.table import Evaluation, op_named
 from leptonc.ir.types import DType
 from tests.ir.ops.against_onnx import TOLERANCE, build_op
 
-FAMILIES = ("nn", "pool", "normalize", "linear", "quantized_linear")
+FAMILIES = ("nn", "pool", "normalize", "linear", "quantized_linear", "deform_conv", "sequential")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
