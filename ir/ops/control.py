@@ -132,12 +132,19 @@ def _loop_infer(call: Inference) -> Sequence[TensorType]:
 def _turns(call: Inference, region: Region) -> Dim | None:
     """How often a loop turns, where nothing but its limit ends it."""
     limit = call.content("max_trip")
-    start, again = call.get("cond"), region.outputs[0]
+    start, again = call.get("cond"), _origin(region.outputs[0])
     endless = (start is None or _is_true(start)) and (again is region.inputs[1] or _is_true(again))
     if limit is None or not endless:
         return None
     count = limit.reshape(-1)[0]
     return max(count, 0) if isinstance(count, int) else count
+
+
+def _origin(value: Value) -> Value:
+    """The value that `value` is a mere copy of."""
+    while value.producer is not None and value.producer.name == "identity":
+        value = value.producer.operands[0]
+    return value
 
 
 def _is_true(value: Value) -> bool:
