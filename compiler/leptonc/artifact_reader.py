@@ -129,22 +129,25 @@ def _check(path: str, data: mmap.mmap, view: memoryview) -> Checked:
 def _comment(path: str, data: mmap.mmap, view: memoryview) -> bytes:
     ours = data[:4] == LOCAL_SIGNATURE and data[30 : 30 + len(LIBRARY)] == LIBRARY.encode()
     try:
-        return read_comment(view)
+        comment = read_comment(view)
     except ContainerError:
-        end = data.rfind(COMMENT)
-        after = len(data) - end - COMMENT_LENGTH
-        if ours and end >= 0 and after > 0:
-            trouble = f"has {after} bytes after its end"
-        elif ours:
-            trouble = f"is truncated or damaged at its end, at byte {len(data)}"
-        elif end >= 0 and after == 0:
-            trouble = "has bytes in front of its start"
-        else:
-            raise LeptonError(
-                f"{shown(path)} is no artefact of leptonc: it looks like {_looks_like(data)}",
-                code="E603",
-            ) from None
-        raise LeptonError(f"{shown(path)} {trouble}", notes=[_REMEDY], code="E604") from None
+        comment = b""
+    if comment and data[:4] == LOCAL_SIGNATURE:
+        return comment
+    end = data.rfind(COMMENT)
+    after = len(data) - end - COMMENT_LENGTH
+    if comment:
+        trouble = "has bytes in front of its start"
+    elif not ours:
+        raise LeptonError(
+            f"{shown(path)} is no artefact of leptonc: it looks like {_looks_like(data)}",
+            code="E603",
+        )
+    elif end >= 0 and after > 0:
+        trouble = f"has {after} bytes after its end"
+    else:
+        trouble = f"is truncated or damaged at its end, at byte {len(data)}"
+    raise LeptonError(f"{shown(path)} {trouble}", notes=[_REMEDY], code="E604")
 
 
 def _looks_like(data: mmap.mmap) -> str:

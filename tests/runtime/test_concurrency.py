@@ -62,17 +62,22 @@ def test_sessions_of_different_threads_live_side_by_side(artifacts: Artifacts) -
 
 
 def test_one_thread_starts_no_other(artifacts: Artifacts, run_python: Run) -> None:
-    code = PRELUDE + """
+    code = (
+        PRELUDE
+        + """
 session = load(sys.argv[1], 1)
 before = len(os.listdir("/proc/self/task"))
 check(session)
 assert len(os.listdir("/proc/self/task")) == before
 """
+    )
     run_python(code, artifacts("parallel"))
 
 
 def test_runs_leave_the_affinity_of_the_caller_alone(artifacts: Artifacts, run_python: Run) -> None:
-    code = PRELUDE + """
+    code = (
+        PRELUDE
+        + """
 allowed = {max(os.sched_getaffinity(0))}
 os.sched_setaffinity(0, allowed)
 before = set(os.listdir("/proc/self/task")) - {str(os.getpid())}  # numpy's own
@@ -83,6 +88,7 @@ assert len(tasks) >= 5, tasks  # this one, the one that runs, and three workers
 for task in tasks:
     assert os.sched_getaffinity(int(task)) == allowed
 """
+    )
     run_python(code, artifacts("parallel"))
 
 
@@ -104,7 +110,9 @@ def test_a_session_runs_in_a_forked_child(
     artifacts: Artifacts, run_python: Run, threads: int, ending: str
 ) -> None:
     # After half a second the native workers sleep, which is when a child would hang.
-    code = PRELUDE + f"""
+    code = (
+        PRELUDE
+        + f"""
 session = load(sys.argv[1], {threads})
 check(session)
 for turn in range(4):
@@ -126,6 +134,7 @@ for turn in range(4):
     wait(child)
     check(session)
 """
+    )
     run_python(code, artifacts("parallel"))
 
 
@@ -133,7 +142,9 @@ for turn in range(4):
 def test_forks_in_the_middle_of_other_calls_are_safe(
     artifacts: Artifacts, run_python: Run, threads: int
 ) -> None:
-    code = PRELUDE + f"""
+    code = (
+        PRELUDE
+        + f"""
 session = load(sys.argv[1], {threads})
 stop = threading.Event()
 
@@ -153,11 +164,14 @@ stop.set()
 [other.join() for other in others]
 session.close()
 """
+    )
     run_python(code, artifacts("parallel"))
 
 
 def test_multiprocessing_by_fork_works(artifacts: Artifacts, run_python: Run) -> None:
-    code = PRELUDE + """
+    code = (
+        PRELUDE
+        + """
 import multiprocessing
 session = load(sys.argv[1], 2)
 check(session)
@@ -168,11 +182,14 @@ def work(value):
 with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map(work, range(20)) == [4.0 * v + 10 for v in range(20)]
 """
+    )
     run_python(code, artifacts("parallel"))
 
 
 def test_sessions_pass_to_spawned_processes(artifacts: Artifacts, run_python: Run) -> None:
-    code = PRELUDE + """
+    code = (
+        PRELUDE
+        + """
 from concurrent.futures import ProcessPoolExecutor
 import multiprocessing
 session = load(sys.argv[1], 2)
@@ -180,6 +197,7 @@ x = np.ones((2, 4), "f4")
 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
     assert (pool.submit(session.run, {"x": x}).result()["y"] == x + W).all()
 """
+    )
     run_python(code, artifacts("parallel"))
 
 

@@ -54,7 +54,10 @@ def zeros(*shape: int, dtype: str = "f4") -> np.ndarray:
         (None, "x: expected f32[N,4], got None"),
         ({}, "x: expected f32[N,4], got dict"),
         ("text", "x: expected f32[N,4], got str"),
-        (np.zeros(2, [("a", "f4")]), "x: expected f32[N,4], got an array of [('a', '<f4')] elements"),
+        (
+            np.zeros(2, [("a", "f4")]),
+            "x: expected f32[N,4], got an array of [('a', '<f4')] elements",
+        ),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused(array: object, message: str) -> None:
@@ -64,8 +67,7 @@ def test_an_array_that_does_not_fit_is_refused(array: object, message: str) -> N
 def test_narrow_types_name_the_cast_of_ml_dtypes() -> None:
     error = refused(TensorSpec("x", "bf16", (2,)), given={"x": zeros(2)})
     assert error.message == (
-        "x: expected bf16[2], got f32[2]; "
-        "pass x.astype(ml_dtypes.bfloat16) or run(..., cast=True)"
+        "x: expected bf16[2], got f32[2]; pass x.astype(ml_dtypes.bfloat16) or run(..., cast=True)"
     )
 
 
@@ -170,7 +172,12 @@ def test_lists_that_lose_something_are_refused(dtype: str, value: object, messag
 
 @pytest.mark.parametrize(
     ("dtype", "value"),
-    [("f32", np.arange(4.0)), ("f32", np.arange(4)), ("i8", np.arange(4.0)), ("bf16", np.arange(4))],
+    [
+        ("f32", np.arange(4.0)),
+        ("f32", np.arange(4)),
+        ("i8", np.arange(4.0)),
+        ("bf16", np.arange(4)),
+    ],
 )
 def test_a_cast_converts(dtype: str, value: np.ndarray) -> None:
     gate = Gate([TensorSpec("x", dtype, (4,))], {})
@@ -218,7 +225,7 @@ def test_a_session_casts_when_asked(artifacts: Artifacts) -> None:
         x = np.ones((2, 4))
         with pytest.raises(LeptonError, match=r"E701.*cast=True"):
             session.run({"x": x})
-        np.testing.assert_array_equal(session.run({"x": x}, cast=True)["y"], x + [1, 2, 3, 4])
+        np.testing.assert_array_equal(session.run({"x": x}, cast=True)["y"], x + np.arange(1, 5))
 
 
 def test_an_extent_larger_than_any_tensor_has_is_refused() -> None:

@@ -21,10 +21,10 @@ from leptonc.runtime.values import aligned
 from tests.runtime.conftest import Artifacts
 
 WEIGHT = np.array([1, 2, 3, 4], "f4")
-DTYPES = (
-    "bool i8 i16 i32 i64 u8 u16 u32 u64 f16 f32 f64 bf16 f8e4m3fn f8e4m3fnuz f8e5m2 f8e5m2fnuz "
-    "f8e8m0"
-).split()
+DTYPES = [
+    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "f32", "f64", "bf16",
+    "f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0",
+]  # fmt: skip
 
 
 def mapped(path: Path) -> bool:

@@ -74,9 +74,7 @@ class Session:
         self._gate = Gate(manifest.inputs, manifest.dims)
         self._slots = [
             (slot, spec.name, kind, kind.dtype)
-            for slot, (spec, kind) in enumerate(
-                zip(manifest.inputs, self._gate.kinds, strict=True)
-            )
+            for slot, (spec, kind) in enumerate(zip(manifest.inputs, self._gate.kinds, strict=True))
         ]
         self._results = [(spec.name, ElementType(spec.dtype)) for spec in manifest.outputs]
         self._shapes: set[tuple[tuple[int, ...], ...]] = set()
