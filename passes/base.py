@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Graph
@@ -98,7 +98,7 @@ def _configured(kind: type[Pass], options: list[str]) -> Pass:
 
 
 def _read(kind: type[Pass], field: dataclasses.Field[Any], text: str) -> Any:
-    sort: Any = type(field.default)
+    sort = cast(Any, type(field.default))
     try:
         return {"true": True, "false": False}[text] if sort is bool else sort(text)
     except (ValueError, KeyError):
