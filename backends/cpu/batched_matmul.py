@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
@@ -18,6 +16,7 @@ from leptonc.backends.cpu.product import Product
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import matmul_tile, tile_rows
 from leptonc.backends.cpu.transpose import transposed
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # Rows of B closer together than this, or fewer than so many, are read where they are.
 NEAR_COLUMNS, FEW_DEPTH, FEW_ROWS = 256, 128, 8

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
@@ -22,6 +20,7 @@ from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, conv_weight
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
 from leptonc.backends.cpu.window import Window
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # Below this many operations, waking the threads costs more than they save.
 PARALLEL_OPERATIONS = 1_000_000

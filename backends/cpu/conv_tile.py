@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 
 if TYPE_CHECKING:
     from leptonc.backends.cpu.conv import Emitter, Source
@@ -50,8 +49,8 @@ class Tile:
         blocks = self.spec.weight.channels // self.spec.weight.groups // inner
         begin = self.source.start + self.group * blocks * self.source.plane
         if window.strides == (1, 1) and is_same(self.source.row, emit.product((columns, inner))):
-            base = emit.let(begin + start * inner)
-            return [base + pixel * inner for pixel in range(count)]
+            first = emit.let(begin + start * inner)
+            return [first + pixel * inner for pixel in range(count)]
         down, right = window.strides
 
         def base(pixel: PrimExpr) -> PrimExpr:
@@ -91,16 +90,13 @@ class Tile:
             first = (block * height + row) * width * inner + column * channels
             if channels < inner:
                 first = (block * height * width * inner) + (row * width + column) * channels
-            for channel in range(channels):
+            with emit.serial(channels) as channel:
                 self.step(sums, [base + offset + channel for base in bases], first + channel)
 
         with emit.serial(height) as row:
-            if inner == 1 and width <= UNROLLED_COLUMNS:
-                for column in range(width):
-                    taps(row, column)
-            else:
-                with emit.serial(width) as column:
-                    taps(row, column)
+            loop = emit.unrolled if inner == 1 and width <= UNROLLED_COLUMNS else emit.serial
+            with loop(width) as column:
+                taps(row, column)
 
     def step(
         self, sums: list[list[Register]], places: Sequence[PrimExpr], product: PrimExpr

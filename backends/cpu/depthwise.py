@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
@@ -15,6 +14,7 @@ from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
+from leptonc.backends.tvm.binding import Buffer, PrimExpr
 
 # Below this many elements, waking the threads costs more than they save.
 PARALLEL_ELEMENTS = 50_000

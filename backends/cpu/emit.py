@@ -10,12 +10,14 @@ from functools import reduce
 from typing import Any
 
 import tvm_ffi
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
+from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx import Buffer, PrimFunc
-from tvm.tirx.script import builder as T  # noqa: N812
+from tvm.tirx import PrimFunc
+from tvm.tirx.script import builder
 
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
+
+T: Any = builder  # annotated with less than it takes
 Extent = int | PrimExpr
 Shape = tuple[Extent, ...]
 Apply = Callable[[PrimExpr, Sequence[PrimExpr], Sequence[Buffer]], PrimExpr]
@@ -55,7 +57,7 @@ class Epilogue:
         index = [tirx.Var(f"i{axis}", "int64") for axis in range(rank)]
         nodes: list[PrimExpr] = []
         value = self.apply(tirx.Var("value", "float32"), index, buffers)
-        tvm_ffi.structural_walk(value, (PrimExpr, lambda node: nodes.append(node)))
+        tvm_ffi.structural_walk(value, (Expr, lambda node: nodes.append(node)))
         return len(nodes) > UNROLLED_OPERATIONS
 
 
@@ -94,6 +96,11 @@ def serial(extent: Extent, start: Extent = 0) -> Any:
 def outer_loop(extent: Extent, *, parallel: bool) -> Any:
     """A loop from zero whose steps the threads share, if parallel."""
     return (T.parallel if parallel else T.serial)(integer(0), integer(extent))
+
+
+def unrolled(extent: int) -> Any:
+    """A loop that is unrolled before code is generated; until then it is one step."""
+    return T.unroll(integer(0), integer(extent))
 
 
 def vectorized(extent: int) -> Any:
@@ -221,7 +228,7 @@ def function(
     body: Callable[..., None],
 ) -> PrimFunc:
     """A kernel whose body gets one buffer a parameter."""
-    with IRBuilder() as builder, T.prim_func():
+    with IRBuilder() as made, T.prim_func():
         T.func_name(name)
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         buffers = [
@@ -229,4 +236,5 @@ def function(
             for label, shape, dtype in parameters
         ]
         body(*buffers)
-    return builder.get()
+    function: Any = made.get()
+    return function

@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
@@ -17,6 +15,7 @@ from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.transpose import transposed
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 
 @dataclass(frozen=True)

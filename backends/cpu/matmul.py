@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
@@ -16,6 +15,7 @@ from leptonc.backends.cpu.packing import matmul_weight_shape
 from leptonc.backends.cpu.product import Product
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows
+from leptonc.backends.tvm.binding import Buffer, PrimExpr
 
 # Below this many operations, waking the threads costs more than they save.
 PARALLEL_OPERATIONS = 1_000_000

@@ -6,9 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
@@ -18,6 +16,7 @@ from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 PIXELS = 8
 

@@ -6,14 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import Tile, split_depth, split_rows
+from leptonc.backends.cpu.tiles import SYMBOLIC_ROWS, Tile, split_depth, split_rows
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 
 Sums = list[list[Register]]
 
@@ -38,13 +37,17 @@ class Product:
 
     def rows(self, rows: Extent, tile_rows: int) -> None:
         """Emits all rows: tiles of two heights, or whole tiles and one exact rest."""
-        if isinstance(rows, int):
-            start = 0
-            for height, count in split_rows(rows, tile_rows):
-                with emit.serial(count) as step:
-                    self.tile(step * height + start, height)
-                start += height * count
+        if not isinstance(rows, int):
+            self.symbolic_rows(rows, min(tile_rows, SYMBOLIC_ROWS))
             return
+        start = 0
+        for height, count in split_rows(rows, tile_rows):
+            with emit.serial(count) as step:
+                self.tile(step * height + start, height)
+            start += height * count
+
+    def symbolic_rows(self, rows: PrimExpr, tile_rows: int) -> None:
+        """Whole tiles, and a tile of each other height for what may remain."""
         full = emit.let(tirx.floordiv(emit.integer(rows), tile_rows))
         with emit.serial(full) as step:
             self.tile(step * tile_rows, tile_rows)

@@ -7,9 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
@@ -17,6 +15,7 @@ from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.sweep import Fold, sweep
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm import vector_math
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # Below this many elements, waking the threads costs more than they save.
 PARALLEL_ELEMENTS = 20_000

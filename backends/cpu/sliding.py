@@ -11,14 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer
-
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.tiles import split_rows
 from leptonc.backends.cpu.window import Window
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Sliding:
         return tuple(0 <= begin + tap * self.window.dilations[1] < width for tap in taps)
 
     def symbolic_row(self, place: Place, rows: tuple[PrimExpr, PrimExpr]) -> None:
-        """A row of symbolic width: whole tiles inside, single pixels at the edges and at the end."""
+        """A row of symbolic width: tiles inside, single pixels at the edges and at the end."""
         window, columns = self.window, emit.integer(self.outputs[1])
         stride, left = window.strides[1], window.pads[1]
         begin = tirx.min(emit.integer(-(-left // stride)), columns)

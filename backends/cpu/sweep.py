@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 
 # Vectors in flight in one pass.
 CHAINS = 4

@@ -1,3 +1,4 @@
+# pyright: standard
 """What the kernels and the code generator need to know about a CPU."""
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def cache_bytes(root: Path, number: int) -> int:
 
 
 def available_threads(root: Path = Path("/")) -> int:
-    """The processors this process may use: its affinity, capped by the quota of its control group."""
+    """The processors this process may use: its affinity, capped by its control groups' quotas."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return max(1, min([processors, *(int(quota) for quota in quotas(root))]))
 

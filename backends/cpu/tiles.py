@@ -8,6 +8,8 @@ from leptonc.backends.cpu.target import CpuTarget
 
 # Independent multiply-adds that keep two units of four cycles' latency busy.
 CHAINS = 8
+# Symbolic rows are tiled by at most so many, since each height that may remain is code of its own.
+SYMBOLIC_ROWS = 8
 # The row count that a product with symbolic rows is laid out for.
 TYPICAL_ROWS = 128
 
@@ -27,10 +29,11 @@ def matmul_tile(rows: int | None, columns: int, depth: int, cpu: CpuTarget) -> T
     latency does not bound them, because a tile of few accumulators splits its reduction.
     """
     count = TYPICAL_ROWS if rows is None else rows
+    most = SYMBOLIC_ROWS if rows is None else rows
     best: tuple[tuple[float, int], Tile] | None = None
     for vectors in (2, 3, 4, 1):
         for height in range(1, cpu.registers):
-            if height * vectors + vectors + 1 > cpu.registers or height > count:
+            if height * vectors + vectors + 1 > cpu.registers or height > most:
                 break
             cost = matmul_cost(count, columns, Tile(height, vectors), cpu)
             key = (round(cost, 6), -height * vectors)

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from tvm import tirx
-
 from leptonc.backends.cpu.emit import Register
+from leptonc.backends.tvm.binding import tirx
 
 
 def transposed(rows: list[Register]) -> list[Register]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import math
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-
+from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 from leptonc.backends.tvm.vector_math import (
     absolute,
     at_least,
@@ -17,7 +15,6 @@ from leptonc.backends.tvm.vector_math import (
     f32,
     fma,
     horner,
-    let,
     log1p,
     vectorised,
     with_sign,

@@ -16,12 +16,7 @@ import math
 from collections.abc import Callable
 from functools import wraps
 
-import tvm
-from tvm import tirx
-from tvm.ir import Call, Op
-from tvm.ir import Expr as PrimExpr
-from tvm.ir.op import register_op_attr
-from tvm.tirx.op import register_intrin_lowering
+from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 
 Function = Callable[..., PrimExpr]
 LOG2_E = 1.44269504088896341
@@ -29,10 +24,6 @@ LOG2_E = 1.44269504088896341
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
 LARGEST = 3.4028234663852886e38
 SMALLEST_NORMAL = 1.17549435e-38
-# The kind of effect of an expression that loads: `tvm.tirx.CallEffectKind` has it as ReadState.
-READS_STATE = 2
-# The float types of the same size.
-FLOATS = {"float32": "float32", "float64": "float64", "int32": "float32", "int64": "float64"}
 
 
 def f32(value: float) -> PrimExpr:
@@ -43,45 +34,6 @@ def f32(value: float) -> PrimExpr:
 def i32(value: int) -> PrimExpr:
     """A constant."""
     return tirx.const(value, "int32")
-
-
-def let(value: PrimExpr, body: Callable[[PrimExpr], PrimExpr], name: str = "v") -> PrimExpr:
-    """`body` of the value, which is computed once however often `body` uses it."""
-    variable = tirx.Var(name, str(value.ty))
-    return tirx.Let(variable, opaque(value), body(variable))
-
-
-def opaque(value: PrimExpr) -> PrimExpr:
-    """The value, as an expression that TVM's analysers take for one with effects.
-
-    They substitute the values of pure bindings into each other: the time to compile a chain of
-    them is exponential in its length.
-    """
-    dtype = str(value.ty)
-    if isinstance(value, tirx.Var) or dtype not in FLOATS:
-        return value
-    number = value if FLOATS[dtype] == dtype else tirx.reinterpret(FLOATS[dtype], value)
-    fenced = tirx.call_intrin(FLOATS[dtype], FENCE, number)
-    return fenced if FLOATS[dtype] == dtype else tirx.reinterpret(dtype, fenced)
-
-
-def lower_fence(call: Call) -> PrimExpr:
-    """The fence as LLVM's, which is no instruction."""
-    return tirx.call_llvm_intrin(str(call.ty), "llvm.arithmetic.fence", call.args[0])
-
-
-def fence_operator() -> Op:
-    """An operator that vectorises, reads something as far as TVM knows, and gives its argument."""
-    name = "leptonc.fence"
-    tvm.get_global_func("ir.RegisterOp")(name, "its argument")
-    register_op_attr(name, "TCallEffectKind", READS_STATE)
-    register_op_attr(name, "TVectorizable", True)
-    register_op_attr(name, "TScriptPrinterName", "leptonc_fence")
-    register_intrin_lowering(name, target="default", f=lower_fence)
-    return Op.get(name)
-
-
-FENCE = fence_operator()
 
 
 def is_nan(x: PrimExpr) -> PrimExpr:

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import math
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-
+from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 from leptonc.backends.tvm.vector_math import (
     SMALLEST_NORMAL,
     absolute,
@@ -18,7 +16,6 @@ from leptonc.backends.tvm.vector_math import (
     horner,
     i32,
     is_nan,
-    let,
     nearest,
     scaled,
     vectorised,

@@ -6,9 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-
+from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 from leptonc.backends.tvm.vector_math import (
     absolute,
     clamp,
@@ -19,7 +17,6 @@ from leptonc.backends.tvm.vector_math import (
     fma,
     horner,
     i32,
-    let,
     log,
     log1p,
     nearest,

@@ -1,0 +1,117 @@
+# pyright: standard
+"""Convolution over blocks of channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from tvm import tirx
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.conv import ConvSpec, conv
+from leptonc.backends.cpu.emit import Epilogue
+from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, pack_channels, pack_conv_weight
+from leptonc.backends.cpu.target import CpuTarget, with_threads
+from leptonc.backends.cpu.tiles import conv_panel
+from leptonc.backends.cpu.window import Window
+from tests.backends.cpu.kernels import AVX512, NATIVE, Kernel, assembly, block, convolution, unblock
+
+# Sums of some hundred products of standard normals.
+TOLERANCE = 5e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution."""
+
+    channels: int
+    filters: int
+    size: tuple[int, int]
+    window: Window
+    groups: int = 1
+    plain: bool = False
+    batch: int = 1
+
+
+LANES = NATIVE.lanes
+CASES = {
+    "pointwise": Case(LANES, 2 * LANES, (5, 7), Window((1, 1))),
+    "pointwise, strided": Case(LANES, 3 * LANES, (7, 7), Window((1, 1), (2, 2))),
+    "padded": Case(LANES, 2 * LANES, (5, 7), Window((3, 3), pads=(1, 1, 1, 1)), batch=2),
+    "uneven pads, ragged channels": Case(
+        20, 13, (6, 7), Window((3, 2), (1, 2), (2, 1), (1, 0, 2, 3))
+    ),
+    "pads that no window reaches": Case(
+        3 * LANES, LANES, (9, 9), Window((3, 3), (2, 2), (1, 1), (0, 1, 2, 1))
+    ),
+    "first layer": Case(
+        3, 17, (15, 17), Window((7, 7), (2, 2), pads=(3, 3, 3, 3)), plain=True, batch=2
+    ),
+    "groups": Case(4 * LANES, 6 * LANES, (7, 7), Window((3, 3), pads=(1, 1, 1, 1)), groups=2),
+    "one axis": Case(2 * LANES, 16, (1, 33), Window((1, 9), pads=(0, 4, 0, 4)), batch=2),
+    "one pixel": Case(16, 16, (1, 1), Window((1, 1)), batch=3),
+    "several bands": Case(16, 8, (150, 131), Window((3, 3), pads=(1, 1, 1, 1))),
+}
+
+
+def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
+    rng = np.random.default_rng(len(symbols))
+    height, width = case.size
+    free = {name: tirx.Var(name, "int64") for name in symbols}
+    extents = [free.get("n", case.batch), free.get("h", height), free.get("w", width)]
+    outputs = [case.window.outputs(axis, extent) for axis, extent in enumerate(extents[1:])]
+    known = [case.window.outputs(axis, extent) for axis, extent in enumerate(case.size)]
+    blocks = channel_blocks(case.filters, LANES)
+    residual = Epilogue(
+        (((extents[0], blocks, *outputs, LANES), "float32"),),
+        lambda value, index, buffers: tirx.max(value + buffers[0][tuple(index)], emit.const(0.0)),
+    )
+    sizes = ConvWeight(
+        case.channels, case.filters, case.window.kernel, case.groups, plain=case.plain
+    )
+    panel = conv_panel(case.filters // case.groups, known[0] * known[1], cpu)
+    n, h, w = extents
+    spec = ConvSpec(n, h, w, sizes, case.window, panel, epilogue=residual)
+    x = rng.standard_normal((case.batch, case.channels, height, width)).astype(np.float32)
+    shape = (case.filters, case.channels // case.groups, *case.window.kernel)
+    weight = rng.standard_normal(shape).astype(np.float32)
+    bias = rng.standard_normal(case.filters).astype(np.float32)
+    other = rng.standard_normal((case.batch, case.filters, *known)).astype(np.float32)
+    inputs = [
+        x if case.plain else block(x),
+        pack_conv_weight(weight, sizes, panel, LANES),
+        pack_channels(bias, LANES),
+        block(other),
+    ]
+    got = Kernel(conv("main", spec, cpu), cpu)(inputs, (case.batch, blocks, *known, LANES))
+    want = np.maximum(convolution(x, weight, bias, case.window, case.groups) + other, 0)
+    np.testing.assert_allclose(unblock(got, case.filters), want, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_known_sizes(name: str) -> None:
+    check(CASES[name], "")
+
+
+@pytest.mark.parametrize(
+    ("name", "symbols"),
+    [("padded", "n"), ("several bands", "n"), ("uneven pads, ragged channels", "hw"),
+     ("first layer", "nhw"), ("one pixel", "nhw"), ("pointwise", "w"), ("groups", "h")],
+)  # fmt: skip
+def test_symbolic_sizes(name: str, symbols: str) -> None:
+    check(CASES[name], symbols)
+
+
+def test_threads_share_bands() -> None:
+    check(CASES["several bands"], "", with_threads(NATIVE, 2))
+
+
+def test_avx512_keeps_its_accumulators_in_registers() -> None:
+    window = Window((3, 3), pads=(1, 1, 1, 1))
+    spec = ConvSpec(1, 14, 14, ConvWeight(64, 64, (3, 3)), window, conv_panel(64, 196, AVX512))
+    text = assembly(conv("main", spec, AVX512), AVX512)
+    lines = [line for line in text.splitlines() if "vfmadd" in line]
+    assert lines
+    assert all("zmm" in line for line in lines)

@@ -1,0 +1,106 @@
+# pyright: standard
+"""What leptonc finds out about a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from leptonc.backends.cpu.target import (
+    AVX2,
+    AVX512,
+    NAMES,
+    available_threads,
+    by_name,
+    detect,
+    missing_features,
+    required_features,
+    tvm_target,
+)
+from leptonc.ir.diagnostics import LeptonError
+
+
+def machine(root: Path, flags: tuple[str, ...]) -> Path:
+    """The system files of a machine with these flags and a second-level cache of 2 MB."""
+    cache = root / "sys/devices/system/cpu/cpu0/cache/index2"
+    cache.mkdir(parents=True)
+    for name, text in (("level", "2"), ("type", "Unified"), ("size", "2048K")):
+        (cache / name).write_text(text + "\n")
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {' '.join(flags)}\n\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "lanes", "registers"),
+    [
+        (AVX512, "avx512", 16, 32),
+        (AVX2, "avx2", 8, 16),
+        (tuple(flag for flag in AVX2 if flag != "fma"), "sse", 4, 16),
+        ((), "generic", 4, 16),
+    ],
+)
+def test_level_follows_the_flags(
+    tmp_path: Path, flags: tuple[str, ...], name: str, lanes: int, registers: int
+) -> None:
+    cpu = detect(machine(tmp_path, flags))
+    assert (cpu.name, cpu.lanes, cpu.registers) == (name, lanes, registers)
+    assert cpu.l2_bytes == 2 * 1024 * 1024
+
+
+def test_missing_features_are_named(tmp_path: Path) -> None:
+    root = machine(tmp_path, AVX2)
+    assert missing_features(by_name("avx2"), root) == ()
+    assert missing_features(by_name("avx512"), root) == AVX512[len(AVX2) :]
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(LeptonError, match="unknown cpu target 'avx1024'") as caught:
+        by_name("avx1024")
+    assert all(name in caught.value.notes[0] for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "most"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000"}, 1),
+        (
+            "4:cpu,cpuacct:/a\n",
+            {"cpu/a/cpu.cfs_quota_us": "100000", "cpu/a/cpu.cfs_period_us": "100000"},
+            1,
+        ),
+        ("0::/\n", {"cpu.max": "max 100000"}, 10**6),
+    ],
+)
+def test_quota_caps_the_threads(
+    tmp_path: Path, group: str, files: dict[str, str], most: int
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(group)
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert available_threads(tmp_path) == min(most, available_threads(Path("/")))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "generic"])
+def test_llvm_knows_the_level_and_its_features(name: str) -> None:
+    from tvm.target import codegen
+
+    cpu = by_name(name)
+    target = tvm_target(cpu)
+    assert codegen.llvm_is_valid_cpu(cpu.mcpu, "x86_64-unknown-linux-gnu")
+    spelling = {
+        "abm": "lzcnt",
+        "pni": "sse3",
+        "sse4_1": "sse4.1",
+        "sse4_2": "sse4.2",
+        "bmi1": "bmi",
+    }
+    features = [spelling.get(flag, flag) for flag in required_features(cpu)]
+    assert codegen.llvm_cpu_has_features(features, target)
+    assert not codegen.llvm_cpu_has_features("amx-tile", target)
+    if name != "avx512":
+        assert not codegen.llvm_cpu_has_features("avx512f", target)
