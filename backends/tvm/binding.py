@@ -10,6 +10,7 @@ import tvm
 from tvm import tirx as typed_tirx
 from tvm.ir import Call, Op
 from tvm.ir.op import register_op_attr
+from tvm.te.tensor import TensorSlice
 from tvm.tirx.op import register_intrin_lowering
 
 # TVM's expressions, buffers and builders: their members and operators are added at run time, and
@@ -28,6 +29,11 @@ def let(value: PrimExpr, body: Callable[[PrimExpr], PrimExpr], name: str = "v") 
     """`body` of the value, which is computed once however often `body` uses it."""
     variable = tirx.Var(name, str(value.ty))
     return tirx.Let(variable, opaque(value), body(variable))
+
+
+def expression(value: Any) -> PrimExpr:
+    """The value as an expression, where it is the element of a tensor."""
+    return value.asobject() if isinstance(value, TensorSlice) else value
 
 
 def opaque(value: PrimExpr) -> PrimExpr:

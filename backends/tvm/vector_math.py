@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from functools import wraps
 
-from leptonc.backends.tvm.binding import PrimExpr, let, tirx
+from leptonc.backends.tvm.binding import PrimExpr, expression, let, tirx
 
 Function = Callable[..., PrimExpr]
 LOG2_E = 1.44269504088896341
@@ -91,7 +91,8 @@ def vectorised(libm: Function) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         @wraps(function)
-        def any_float(*args: PrimExpr) -> PrimExpr:
+        def any_float(*values: PrimExpr) -> PrimExpr:
+            args = [expression(value) for value in values]
             dtype = str(args[0].ty)
             if dtype == "float32":
                 return function(*args)

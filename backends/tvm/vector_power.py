@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from leptonc.backends.tvm.binding import PrimExpr, let, tirx
+from leptonc.backends.tvm.binding import PrimExpr, expression, let, tirx
 from leptonc.backends.tvm.vector_math import (
     SMALLEST_NORMAL,
     absolute,
@@ -32,6 +32,7 @@ def sqrt(x: PrimExpr) -> PrimExpr:
 
 def rsqrt(x: PrimExpr) -> PrimExpr:
     """The reciprocal of the square root."""
+    x = expression(x)
     return tirx.const(1.0, str(x.ty)) / tirx.sqrt(x)
 
 
@@ -97,6 +98,7 @@ def general_power(x: PrimExpr, y: PrimExpr) -> PrimExpr:
 
 def pow(x: PrimExpr, y: PrimExpr) -> PrimExpr:
     """`x ** y` of one type; small constant exponents become products."""
+    x = expression(x)
     exponent = float(y.value) if isinstance(y, tirx.FloatImm) else None
     one = tirx.const(1.0, str(x.ty))
     if exponent == 0.5:
