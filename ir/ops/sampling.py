@@ -76,7 +76,7 @@ def _grid_evaluate(call: Evaluation) -> Array:
         low, high = (0.0, extent - 1.0) if aligned else (-0.5, extent - 0.5)
         taps.append(_grid_taps(at, extent, low, high, mode, padding))
     source = np.moveaxis(x, 1, -1).astype(exact)
-    batch = np.expand_dims(np.arange(x.shape[0]), tuple(range(1, grid.ndim - 1)))
+    batch: Array = np.array(range(x.shape[0])).reshape([-1] + [1] * (grid.ndim - 2))
     total = np.zeros((*grid.shape[:-1], x.shape[1]), exact)
     for combination in all_of(*taps):
         factor = np.ones((), exact)

@@ -90,7 +90,8 @@ def kernel(call: LowerCall, cpu: Any, body: Callable[[Kernel], None]) -> PrimFun
         for at in used or range(len(call.op.results)):
             job.outputs[at] = _parameter(call, f"y{at}", call.op.results[at])
         body(job)
-    return builder.get()
+    made: Any = builder.get()
+    return made
 
 
 def _is_data(call: LowerCall, slot: int) -> bool:

@@ -179,7 +179,7 @@ def _taps(job: _Resize, axis: ResizedAxis, place: _Place) -> list[tuple[Any, Any
         (at, tirx.Select(tirx.all(at >= 0, at < size), w, tirx.const(0, job.wide)))
         for at, w in taps
     ]
-    total = sum((w for _, w in kept[1:]), kept[0][1])
+    total: Any = sum((w for _, w in kept[1:]), kept[0][1])
     total = tirx.Select(total == 0, tirx.const(1, job.wide), total)
     return [(at, w / total) for at, w in kept]
 
@@ -212,7 +212,8 @@ def _in_stages(job: _Resize) -> te.Tensor:
 
 
 def _along(job: _Resize, tensor: te.Tensor, at: int, axis: ResizedAxis) -> te.Tensor:
-    call, shape = job.call, list(tensor.shape)
+    read_from: Any = tensor
+    call, shape = job.call, list(read_from.shape)
     shape[axis.axis] = call.dim(axis.target)
     before, count = reach(axis, job.kind.support, antialias=True)
 

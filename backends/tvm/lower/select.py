@@ -32,7 +32,7 @@ class _Heap:
 
     def __init__(self, line: Callable[[Any], Any], places: Buffer, *, largest: bool) -> None:
         self.line, self.places, self.largest = line, places, largest
-        self.state = T.alloc_buffer((1,), "int64", scope="global")
+        self.state = emit.workspace((1,), "int64")
 
     def worse(self, a: Any, b: Any) -> Any:
         """True where the element at place `a` of the line ranks behind that at `b`."""
@@ -79,7 +79,8 @@ def _top_k(call: LowerCall, cpu: Any) -> PrimFunc:
         extent, count = call.dim(shape[axis]), call.shape()[axis]
         with job.shared(others, shape) as line:
             head = emit.unflatten(line, tuple(call.dim(dim) for dim in others)) if others else []
-            places = T.alloc_buffer((tirx.max(count, call.index(1)),), "int64", scope="global")
+            room: Any = tirx.max(count, call.index(1))
+            places = emit.workspace((room,), "int64")
             heap = _Heap(
                 lambda at: job.read(0, [*head[:axis], at, *head[axis:]]), places, largest=largest
             )
