@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import tvm_ffi
 from tvm import tirx
 from tvm.ir import Expr as PrimExpr
+from tvm.ir import Var
 
 from leptonc.backends.cpu.anchor_kernels import ANCHORS, PLAIN, Anchor
 from leptonc.backends.cpu.emit import Epilogue
@@ -124,6 +126,8 @@ def _in_input_order(
             replaced[parameter] = first[value]
         else:
             first[value] = parameter
-    body = tirx.stmt_functor.substitute(function.body, replaced) if replaced else function.body
+    body = function.body
+    if replaced:
+        body = tvm_ffi.structural_map(body, (Var, lambda variable: replaced.get(variable, variable)))
     parameters = [first[value] for value in source.graph.inputs]
     return tirx.PrimFunc([*parameters, out], body, function.ret_type, function.attrs)

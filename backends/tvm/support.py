@@ -11,6 +11,7 @@ from leptonc.backends.cpu.prepare import PACKINGS
 from leptonc.backends.tvm.lowering import TVM_DTYPE, Reason, kernel_rules, reasons, rules
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op
+from leptonc.ir.types import DType
 
 CODELESS = ("const", "dims", "return", "group")
 
@@ -33,14 +34,21 @@ def unsupported(op: Op) -> str:
         return f"{op.name} has no kernel for this target"
     for value in (*op.operands, *op.results):
         if value.type.dtype not in TVM_DTYPE:
-            return f"element type {value.type.dtype} has no kernels on this target"
+            return _no_type(value.type.dtype)
     reason = _reasons().get(op.name)
     return reason(op) if reason is not None else ""
+
+
+def _no_type(dtype: DType) -> str:
+    return f"element type {dtype} has no kernels on this target"
 
 
 def refuse_unsupported(graph: Graph) -> None:
     """Raise E802 with every operation that has no kernel, grouped by the reason."""
     found: dict[str, list[str]] = {}
+    for value in graph.inputs:
+        if value.type.dtype not in TVM_DTYPE:
+            found.setdefault(_no_type(value.type.dtype), []).append(f"input {shown(value.name)}")
     for op in graph.walk():
         reason = unsupported(op)
         if reason:
@@ -51,7 +59,7 @@ def refuse_unsupported(graph: Graph) -> None:
     notes = [f"{reason}: {', '.join(where[:5])}{_more(len(where) - 5)}" for reason, where in found.items()]
     count = sum(map(len, found.values()))
     raise LeptonError(
-        f"{count} operation{'s' if count > 1 else ''} of the model cannot be compiled for this target",
+        f"{count} part{'s' if count > 1 else ''} of the model cannot be compiled for this target",
         notes=notes,
         code="E802",
     )

@@ -61,7 +61,8 @@ def modulo(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     def shifted(r: PrimExpr, b: PrimExpr) -> PrimExpr:
         zero = constant(0, r)
         if not is_float(r):
-            differs = tirx.And(tirx.NE(r, zero), tirx.NE(r < zero, b < zero))
+            # written out: LLVM's code for the inequality of two booleans is broken in TVM
+            differs = tirx.Or(tirx.And(r < zero, b > zero), tirx.And(r > zero, b < zero))
             return tirx.Select(differs, r + b, r)
         differs = tirx.Or(tirx.And(r < zero, b > zero), tirx.And(r > zero, b < zero))
         signed = tirx.call_llvm_pure_intrin(dtype_of(r), "llvm.copysign", zero, b)
