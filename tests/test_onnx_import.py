@@ -80,7 +80,9 @@ def test_large_constants_of_a_file_are_views_of_the_mapped_file(tmp_path: Path) 
         node("Add", ("s", "c")),
     ]
     source = model(
-        nodes, inputs=[value("x", (100_000,))], initializers=[onnx.numpy_helper.from_array(data, "w")]
+        nodes,
+        inputs=[value("x", (100_000,))],
+        initializers=[onnx.numpy_helper.from_array(data, "w")],
     )
     path = tmp_path / "m.onnx"
     path.write_bytes(source.SerializeToString())
@@ -111,8 +113,8 @@ def test_external_data_is_mapped_and_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "dtype",
     [
-        np.float32, np.float16, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16,
-        np.uint32, np.uint64, np.bool_, np.complex64, np.complex128, ml_dtypes.bfloat16,
+        np.float32, np.float16, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8,
+        np.uint16, np.uint32, np.uint64, np.bool_, np.complex64, np.complex128, ml_dtypes.bfloat16,
         ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2,
         ml_dtypes.float8_e5m2fnuz, ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2,
         ml_dtypes.float4_e2m1fn,
@@ -134,7 +136,8 @@ def test_tensors_of_every_type_and_form(dtype: Any, *, raw: bool) -> None:
 
 
 def test_text_tensors() -> None:
-    tensor = h.make_tensor("w", TensorProto.STRING, (2,), ["a", "ünï"])
+    texts = np.array(["a", "ünï"], object)
+    tensor = onnx.numpy_helper.from_array(texts, "w")
     (y,) = run(model([node("Identity", ("w",))], initializers=[tensor]), x=f32(0, 0))
     assert y.tolist() == ["a", "ünï"]
 
@@ -248,7 +251,7 @@ def test_operators_of_two_spellings_of_one_domain() -> None:
 
 
 def scaled() -> onnx.FunctionProto:
-    """b = alpha * a + bias, where bias is there; alpha is 2 unless given."""
+    """Give b = alpha * a + bias, where bias is there; alpha is 2 unless given."""
     made = h.make_function(
         "local",
         "Scaled",
@@ -268,8 +271,10 @@ def scaled() -> onnx.FunctionProto:
 
 
 @pytest.mark.parametrize(("given", "factor"), [({}, 2), ({"scale": 3.0}, 3)])
-def test_functions_take_attributes_and_absent_operands(given: dict[str, float], factor: int) -> None:
-    call = h.make_node("Scaled", ["x"], ["y"], domain="local", name="call", **given)
+def test_functions_take_attributes_and_absent_operands(
+    given: dict[str, float], factor: int
+) -> None:
+    call = node("Scaled", ("x",), ("y",), domain="local", name="call", **given)
     source = model([call], functions=[scaled()], domains=["local"])
     graph = imported(source)
     (y,) = interpret(graph, {"x": f32(1, 2)}).values()
@@ -297,13 +302,15 @@ def test_operators_without_a_row_are_expanded_as_onnx_says() -> None:
 
 
 def choice(condition: str = "c") -> onnx.NodeProto:
-    """x + 1 or -x, both of the x outside."""
+    """Give x + 1 or -x, both of the x outside."""
     one = node("Constant", (), ("one",), value_floats=[1.0])
     branches = {
-        "then_branch": h.make_graph([one, node("Add", ("x", "one"), ("t",))], "t", [], [untyped("t")]),
+        "then_branch": h.make_graph(
+            [one, node("Add", ("x", "one"), ("t",))], "t", [], [untyped("t")]
+        ),
         "else_branch": h.make_graph([node("Neg", ("x",), ("e",))], "e", [], [untyped("e")]),
     }
-    return h.make_node("If", [condition], ["y"], **branches)
+    return node("If", (condition,), ("y",), **branches)
 
 
 def test_a_choice_reads_the_values_around_it() -> None:
@@ -353,7 +360,7 @@ def test_a_loop_may_change_an_extent() -> None:
     body = h.make_graph(
         [node("Identity", ("go",), ("again",)), node("Concat", ("v", "x"), ("w",), axis=0)],
         "body",
-        [value("i", (), I64), value("go", (), BOOL), value("v", (None,))],  # pyright: ignore[reportArgumentType]
+        [value("i", (), I64), value("go", (), BOOL), value("v", (None,))],
         [untyped("again"), untyped("w")],
     )
     source = model(

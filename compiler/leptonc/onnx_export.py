@@ -135,7 +135,7 @@ class Exporter:
 
     def _region(self, proto: GraphProto, region: Region, output_names: Sequence[str]) -> None:
         """Fill in a graph; its outputs get the names asked for, by Identity if need be."""
-        own = {value for op in region if op.name not in ("const", "group") for value in op.results}
+        own = {value for op in region if op.name != "const" for value in op.results}
         identities: list[tuple[Value, str]] = []
         for value, name in zip(region.outputs, output_names, strict=True):
             if value in own and value not in self.names:
@@ -153,14 +153,7 @@ class Exporter:
             self.names[op.result] = self.constant(proto, blob, op.result.name or "constant")
             return
         if op.name == "group":
-            for inner, outer in zip(op.regions[0].inputs, op.operands, strict=True):
-                self.names[inner] = self.names[outer]
-            self.body(proto, op.regions[0])
-            for inner, outer in zip(op.regions[0].outputs, op.results, strict=True):
-                self.names.setdefault(outer, self.names[inner])
-                if self.names[outer] != self.names[inner]:
-                    name = self.names[outer]
-                    self.emit(proto, "Identity", [self.names[inner]], [name], f"Identity_{name}")
+            self._group(proto, op)
             return
         for value in op.results:
             if value not in self.names:
@@ -177,6 +170,21 @@ class Exporter:
             )
         else:
             self._row(proto, op)
+
+    def _group(self, proto: GraphProto, op: Op) -> None:
+        """Add what stands in a group; its results are named as the group's are."""
+        region = op.regions[0]
+        for inner, outer in zip(region.inputs, op.operands, strict=True):
+            self.names[inner] = self.names[outer]
+        for inner, outer in zip(region.outputs, op.results, strict=True):
+            if inner not in self.names:
+                known = self.names.get(outer)
+                self.names[inner] = known or self.fresh_name(outer.name or inner.name or "group")
+        self.body(proto, region)
+        for inner, outer in zip(region.outputs, op.results, strict=True):
+            name = self.names.setdefault(outer, self.names[inner])
+            if name != self.names[inner]:
+                self.emit(proto, "Identity", [self.names[inner]], [name], f"Identity_{name}")
 
     def _row(self, proto: GraphProto, op: Op) -> None:
         form = op.definition.onnx

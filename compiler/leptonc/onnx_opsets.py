@@ -19,7 +19,7 @@ BASE_OPSET = 21
 CHANGED = MappingProxyType({
     ("AveragePool", "ceil_mode"): 22, ("MaxPool", "ceil_mode"): 22, ("LpPool", "ceil_mode"): 22,
 })  # fmt: skip
-"""Attributes whose meaning ONNX changed, with the opset since which they mean what the table says."""
+"""Attributes whose meaning ONNX changed, and the opset since which it is the table's."""
 
 _NAMES = {number: name.lower() for name, number in TensorProto.DataType.items()}
 

@@ -11,7 +11,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from onnx import helper as h
 
 F32, I64 = TensorProto.FLOAT, TensorProto.INT64
-Shape = Sequence["int | str"]
+Shape = Sequence["int | str | None"]
 
 
 def value(name: str, shape: Shape = (2,), dtype: int = F32) -> onnx.ValueInfoProto:
