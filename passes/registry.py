@@ -19,12 +19,14 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "fold-batch-norm": "leptonc.passes.fusion.fold_batch_norm:FoldBatchNorm",
     "fold-pad": "leptonc.passes.fusion.fold_pad:FoldPad",
     "fold-scale": "leptonc.passes.fusion.fold_scale:FoldScale",
+    "fold-transpose": "leptonc.passes.fusion.fold_transpose:FoldTranspose",
     "form-linear": "leptonc.passes.fusion.form_linear:FormLinear",
     "group-operations": "leptonc.passes.fusion.group_operations:GroupOperations",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
+    "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
 })  # fmt: skip
 """Where each built-in pass is defined."""
 

@@ -19,11 +19,13 @@ OPTIMIZE: Mapping[int, str] = MappingProxyType({
 })  # fmt: skip
 """What makes a model smaller and faster on any target; a target's own passes come after."""
 
+_KERNELS = "split-to-slices,fold-transpose,simplify,eliminate-dead-code,group-operations"
+
 GROUP: Mapping[int, str] = MappingProxyType({
     0: "group-operations{fuse=false}",
-    1: "group-operations",
-    2: "group-operations",
-    3: "group-operations",
+    1: _KERNELS,
+    2: _KERNELS,
+    3: _KERNELS,
 })  # fmt: skip
 """What forms the kernels, last."""
 

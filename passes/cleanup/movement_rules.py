@@ -65,6 +65,24 @@ def reshape_of_reshape(m: Match, build: Builder) -> Value:
     return reshape_to(build, m[x], m.root.result.type.shape)
 
 
+outer_reshape = pat.reshape(pat.transpose(pat.reshape(x, Var("extents"))), Var("outer extents"))
+
+
+@rule(outer_reshape)
+def transpose_of_merged_axes(m: Match, build: Builder) -> Value:
+    """Leading axes that are merged before a transpose and split again after it stay apart."""
+    turned = m.root.operands[0].producer
+    assert turned is not None
+    merged, target = turned.operands[0].type.shape, m.root.result.type.shape
+    source, order = m[x].type.shape, permutation(turned)
+    extra = len(source) - len(merged)
+    m.fits(extra > 0 and order[0] == 0 and source[extra + 1 :] == merged[1:])
+    m.fits(len(target) == len(source))
+    moved = (*range(extra + 1), *(axis + extra for axis in order[1:]))
+    m.require(tuple(source[axis] for axis in moved) == target, "other axes are split after it")
+    return build.transpose(m[x], perm=moved)
+
+
 @rule(pat.expand(x, Var("extents")))
 def expand_to_same(m: Match, build: Builder) -> Value:
     """An expand to the shape it has is its operand."""
@@ -172,7 +190,7 @@ def _axis(op: Op) -> int:
 
 RULES = (
     transpose_nothing, transpose_of_transpose, transpose_of_ones, view_to_reshape, reshape_to_same,
-    reshape_of_reshape, expand_to_same, tile_once, slice_of_everything, concat_of_one,
-    concat_of_concat, concat_of_split, split_in_one, pad_nothing, blocks_of_one,
-    triangle_of_everything,
+    reshape_of_reshape, transpose_of_merged_axes, expand_to_same, tile_once,
+    slice_of_everything, concat_of_one, concat_of_concat, concat_of_split, split_in_one,
+    pad_nothing, blocks_of_one, triangle_of_everything,
 )  # fmt: skip

@@ -7,12 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
-from leptonc.ir.graph import Value
+from leptonc.ir.graph import Op, Value
 from leptonc.passes.base import RewritePass
-from leptonc.passes.constants import array_of
+from leptonc.passes.constants import array_of, uniform
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.fusion.weights import (
+    WEIGHTED,
     affine_after,
     bias,
     channel_axis,
@@ -73,6 +75,35 @@ def subtrahend_into_bias(m: Match, build: Builder) -> Value:
     return affine_after(m, build, op, None, -per_channel(m, m[c], op.result, channel_axis(op)))
 
 
+movement = pat.any_of("transpose", "reshape")(...)
+
+
+@rule(pat.mul(movement, c))
+def factor_before_movement(m: Match, build: Builder) -> Value:
+    """One factor is applied before its product's result is moved, where it joins the weight."""
+    m.fits(uniform(m[c]) is not None and m.root.result.type.dtype.is_float)
+    op = m[movement]
+    m.require(m.root.result.type == op.result.type, "the constant broadcasts the tensor")
+    m.require(_comes_from_product(op), "no product with a constant weight is before it")
+    number = np.full((), uniform(m[c]), op.result.type.dtype.numpy)
+    scaled = build.mul(op.operands[0], build.const(Blob.of(number)))
+    operands = [scaled, *op.operands[1:]]
+    return build.op(op.definition, operands, op.attrs, names=op.operand_names).result
+
+
+def _comes_from_product(op: Op) -> bool:
+    """True where only moves are between a product with a constant weight and `op`."""
+    while True:
+        source = op.operands[0].producer
+        if source is None or len(op.operands[0].uses) != 1:
+            return False
+        if source.name in WEIGHTED:
+            return all(value.blob is not None for value in source.operands[1:])
+        if source.name not in ("transpose", "reshape"):
+            return False
+        op = source
+
+
 scaled = pat.mul(x, c)
 
 
@@ -114,6 +145,6 @@ class FoldScale(RewritePass):
     name: ClassVar[str] = "fold-scale"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
-        factor_into_product, divisor_into_product, summand_into_bias, subtrahend_into_bias,
-        factor_before_product, summand_before_product,
+        factor_before_movement, factor_into_product, divisor_into_product, summand_into_bias,
+        subtrahend_into_bias, factor_before_product, summand_before_product,
     )  # fmt: skip
