@@ -117,7 +117,7 @@ Reason = Callable[[Op], str]
 """Why an operation of a known kind cannot be lowered (its element type, an attribute, an unknown content); empty if it can."""
 
 FAMILIES = (
-    "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select", "generate", "resize", "nn", "pool", "normalize", "linear",
+    "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
     "quantized_linear", "deform_conv", "sequential",
     "blocked",
 )  # fmt: skip
