@@ -20,7 +20,7 @@ from leptonc.backends.cpu.tiles import conv_panel, matmul_panel
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import product
-from leptonc.ir.graph import Attribute, Graph, Op, Value
+from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.types import DType, TensorType
 
 
@@ -44,10 +44,15 @@ def prepare(graph: Graph, cpu: CpuTarget) -> None:
         blobs = _constants_of(op, holder)
         packing = PACKINGS[op.name](op, blobs, cpu) if "w" in blobs else None
         if packing is not None:
-            _replace(graph, op, holder, packing, made)
-    for op in reversed(graph):
+            _replace(op, holder, packing, made)
+    for region in (*(op.regions[0] for op in graph if op.name == "group"), graph):
+        _erase_unread_constants(region)
+
+
+def _erase_unread_constants(region: Region) -> None:
+    for op in reversed(region):
         if op.name == "const" and not op.result.is_used:
-            graph.erase(op)
+            region.erase(op)
 
 
 def _products(graph: Graph) -> Iterator[tuple[Op, Op | None]]:
@@ -75,7 +80,7 @@ def _constants_of(op: Op, holder: Op | None) -> dict[str, Blob]:
     return found
 
 
-def _replace(graph: Graph, op: Op, holder: Op | None, packing: Packing, made: Made) -> None:
+def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> None:
     """Put the packed operation in place of `op`, its constants beside the original ones."""
     operands = list(op.operands)
     for slot, name in enumerate(op.operand_names):
@@ -84,9 +89,8 @@ def _replace(graph: Graph, op: Op, holder: Op | None, packing: Packing, made: Ma
         outer, blob = _outer(op.operands[slot], holder), packing.blobs[name]
         key = (outer, blob.type, op.attrs.get("transposed"))
         if key not in made:
-            made[key] = _constant_beside(graph, outer, blob)
-        inside = holder is not None and op.operands[slot].owner is holder.regions[0]
-        operands[slot] = _as_input(holder, op.operands[slot], made[key]) if inside else made[key]  # pyright: ignore[reportArgumentType]
+            made[key] = _constant_beside(outer, holder, blob)
+        operands[slot] = _as_input(holder, op.operands[slot], made[key]) if holder else made[key]
     region = op.region
     assert region is not None
     build = Builder(region, before=op, location=op.location)
@@ -99,10 +103,15 @@ def _replace(graph: Graph, op: Op, holder: Op | None, packing: Packing, made: Ma
     region.erase(op)
 
 
-def _constant_beside(graph: Graph, value: Value, blob: Blob) -> Value:
-    """A constant where that of `value` stands, so that every reader comes after it."""
-    assert value.producer is not None
-    build = Builder(graph, before=value.producer, location=value.producer.location)
+def _constant_beside(value: Value, holder: Op | None, blob: Blob) -> Value:
+    """A constant where that of `value` stands, or before the group that has it inside."""
+    producer = value.producer
+    assert producer is not None
+    inside = holder is not None and producer.region is holder.regions[0]
+    anchor = holder if holder is not None and inside else producer
+    region = anchor.region
+    assert region is not None
+    build = Builder(region, before=anchor, location=producer.location)
     constant = build.const(blob)
     constant.name = value.name
     return constant
@@ -111,7 +120,7 @@ def _constant_beside(graph: Graph, value: Value, blob: Blob) -> Value:
 def _as_input(holder: Op, inner: Value, outer: Value) -> Value:
     """The group's input for `outer`, in the slot of `inner` where only the packed operation reads that."""
     region = holder.regions[0]
-    if len(inner.uses) == 1:
+    if len(inner.uses) == 1 and inner in region.inputs:
         holder.set_operand(region.inputs.index(inner), outer)
         inner.type = outer.type
         return inner

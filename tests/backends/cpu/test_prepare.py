@@ -1,0 +1,31 @@
+"""Weights are packed wherever they stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from leptonc.backends.cpu.prepare import prepare
+from leptonc.backends.cpu.target import by_name
+from leptonc.ir.text import parse_graph
+from leptonc.ir.verify import verify
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_weight_is_packed_outside_of_the_group_that_reads_it(inside: bool) -> None:  # noqa: FBT001
+    constant = "    %w = const() {value = random(1)} : f32[8,8]\n"
+    before, within = ("", constant) if inside else (constant, "")
+    text = f"""graph @product(%x: f32[6,8]) -> (y: f32[6,8]) {{
+{before}  %y = group(%x{"" if inside else ", %w"}) (%a: f32[6,8]{"" if inside else ", %v: f32[8,8]"}) {{
+{within}    %m = linear(%a, {"%w" if inside else "%v"}) : f32[6,8]
+    return %m
+  }} : f32[6,8]
+  return %y
+}}
+"""
+    graph = parse_graph(text, "test")
+    prepare(graph, by_name("avx2"))
+    verify(graph)
+    assert [op.name for op in graph] == ["const", "group", "return"]
+    group = list(graph)[1]
+    assert [op.name for op in group.regions[0]] == ["packed_linear", "return"]
+    assert len(group.operands) == len(group.regions[0].inputs) == 2
