@@ -15,7 +15,6 @@ from google.protobuf.message import DecodeError
 
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.onnx_external import Folder
-from leptonc.onnx_limits import OLDEST_OPSET
 from leptonc.onnx_wire import MalformedError, check_top_level, cut_model
 
 Source: TypeAlias = "str | Path | bytes | onnx.ModelProto"
@@ -149,12 +148,8 @@ def _versions(model: onnx.ModelProto) -> dict[str, int]:
             notes=["install a newer onnx package, or export the model again for an older opset"],
             code="E012",
         )
-    if opset is not None and opset < OLDEST_OPSET:
-        raise LeptonError(
-            f"the model has opset {opset}, older than {OLDEST_OPSET}{writer}",
-            notes=["onnx.version_converter.convert_version(model, 13) may bring it up to date"],
-            code="E012",
-        )
+    if opset is not None and opset < 1:
+        raise LeptonError(f"the model has opset {opset}, the first one is 1{writer}", code="E012")
     return opsets
 
 

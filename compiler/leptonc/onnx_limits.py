@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 OLDEST_OPSET = 6
-"""The oldest opset of ONNX's own operators that is imported."""
+"""The oldest opset whose operators are upgraded; of older ones those that are the same in it."""
 
 
 @dataclass(frozen=True)

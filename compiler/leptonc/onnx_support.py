@@ -14,6 +14,7 @@ from leptonc.ir.table import OpDef, all_ops
 from leptonc.onnx_contrib import CONTRIB
 from leptonc.onnx_control import CONTROL
 from leptonc.onnx_functions import Key, has_body, schema_of
+from leptonc.onnx_limits import OLDEST_OPSET
 from leptonc.onnx_sequence import SEQUENCE
 from leptonc.onnx_upgrade import RENAMED
 
@@ -54,6 +55,11 @@ def rows_by_onnx_name() -> Mapping[tuple[str, str], OpDef]:
 def why_not(key: Key, opset: int) -> tuple[str, str] | None:
     """Why there is no way to import an operator, and what would help; None where there is one."""
     domain, op_type, _ = key
+    if not domain and opset < OLDEST_OPSET and _changed(op_type, opset):
+        return (
+            f"its form of opset {opset} is too old, those since opset {OLDEST_OPSET} are imported",
+            "onnx.version_converter.convert_version(model, 13) may bring the model up to date",
+        )
     name, rows = (domain, op_type), rows_by_onnx_name()
     if name in rows or name in CONTROL or name in CONTRIB or name in SEQUENCE:
         return None
@@ -79,3 +85,9 @@ def why_not(key: Key, opset: int) -> tuple[str, str] | None:
         f"operators of the domain {shown(domain)} are not known",
         "give the model a local function of this name, or export it without custom operators",
     )
+
+
+def _changed(op_type: str, opset: int) -> bool:
+    """True for an operator of ONNX's own that is another one in the oldest opset upgraded."""
+    old, new = schema_of(op_type, "", opset), schema_of(op_type, "", OLDEST_OPSET)
+    return old is not None and (new is None or old.since_version != new.since_version)

@@ -178,7 +178,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Any], str, str]] = {
         "E012",
         "IR version 9999, newer than .* 'a tool of tomorrow'",
     ),
-    "07 opset 3": (lambda: versions(opset=3), "E012", "opset 3, older than 6"),
+    "07 opset 3": (lambda: versions(opset=3), "E013", "its form of opset 3 is too old"),
     "08 not utf-8": (bad_utf8, "E014", "node 0 has a name that is not UTF-8"),
     # the graph
     "11 unknown op": (
@@ -442,6 +442,24 @@ def test_all_unsupported_nodes_are_listed_at_once() -> None:
     assert "3 nodes" in text
     assert "'Frobnicate' of opset 20, 2x (first at 'first')" in text
     assert "'com.evil.Evil' of opset 1, 1x (first at 'second')" in text
+
+
+def test_problems_of_different_kinds_are_told_together() -> None:
+    nodes = [node("Frobnicate", ("x",), ("a",)), node("Relu", ("b",), ("c",)), node("Neg")]
+    with pytest.raises(LeptonError) as caught:
+        import_model(model(nodes, outputs=[value("y", (3,))]))
+    assert caught.value.code == "E020"
+    assert "3 problems" in str(caught.value)
+    assert "'Frobnicate'" in str(caught.value)
+    assert "E014 at loc(\"Relu_1\"): nothing defines 'b'" in str(caught.value)
+    assert "E019: output 'y'" in str(caught.value)
+
+
+def test_operators_that_never_changed_are_imported_from_any_opset() -> None:
+    (y,) = run(model([node("Exp")], opset=6), x=np.zeros(2, np.float32))
+    assert y.tolist() == [1, 1]
+    source = model([node("Not")], inputs=[value("x", (2,), TensorProto.BOOL)], opset=1)
+    assert run(source, x=np.array([True, False]))[0].tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
