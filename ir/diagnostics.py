@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from leptonc.ir.location import UNKNOWN, Location, shown
+from leptonc.ir.location import UNKNOWN, Location, shown, shown_path
 
-__all__ = ["CODES", "LeptonBug", "LeptonError", "shown"]
+__all__ = ["CODES", "LeptonBug", "LeptonError", "shown", "shown_path"]
 
 CODES = MappingProxyType({
     "E000": "an error without a code of its own",

@@ -24,7 +24,7 @@ from leptonc.container import (
     read_comment,
     read_directory,
 )
-from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.diagnostics import LeptonError, shown, shown_path
 from leptonc.manifest import MANIFEST_LIMIT, Manifest, parse_manifest
 
 LIBRARY = "library.so"
@@ -73,7 +73,7 @@ def check(path: str) -> Checked:
             return _check(path, data, view)
     except ContainerError as error:
         raise LeptonError(
-            f"{shown(path)} is not laid out as leptonc lays it out: {error}",
+            f"{shown_path(path)} is not laid out as leptonc lays it out: {error}",
             notes=[_REMEDY],
             code="E609",
         ) from None
@@ -90,7 +90,7 @@ def map_file(path: str) -> mmap.mmap:
             if not stat.S_ISREG(status.st_mode):
                 raise _unreadable(path, "it is not a regular file")
             if status.st_size == 0:
-                raise LeptonError(f"{shown(path)} is empty", notes=[_REMEDY], code="E602")
+                raise LeptonError(f"{shown_path(path)} is empty", notes=[_REMEDY], code="E602")
             return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(descriptor)
@@ -101,7 +101,7 @@ def map_file(path: str) -> mmap.mmap:
 
 
 def _unreadable(path: str, reason: str) -> LeptonError:
-    return LeptonError(f"cannot read {shown(path)}: {reason.lower()}", code="E601")
+    return LeptonError(f"cannot read {shown_path(path)}: {reason.lower()}", code="E601")
 
 
 def _check(path: str, data: mmap.mmap, view: memoryview) -> Checked:
@@ -140,14 +140,14 @@ def _comment(path: str, data: mmap.mmap, view: memoryview) -> bytes:
         trouble = "has bytes in front of its start"
     elif not ours:
         raise LeptonError(
-            f"{shown(path)} is no artefact of leptonc: it looks like {_looks_like(data)}",
+            f"{shown_path(path)} is no artefact of leptonc: it looks like {_looks_like(data)}",
             code="E603",
         )
     elif end >= 0 and after > 0:
         trouble = f"has {after} bytes after its end"
     else:
         trouble = f"is truncated or damaged at its end, at byte {len(data)}"
-    raise LeptonError(f"{shown(path)} {trouble}", notes=[_REMEDY], code="E604")
+    raise LeptonError(f"{shown_path(path)} {trouble}", notes=[_REMEDY], code="E604")
 
 
 def _looks_like(data: mmap.mmap) -> str:
@@ -204,7 +204,7 @@ def _check_layout(view: memoryview, place: Layout) -> None:
     if place.size != len(view):
         raise ContainerError(f"it has {len(view)} bytes, should have {place.size}")
     for position, piece in place.pieces:
-        found = view[position : position + len(piece)]
+        found = bytes(view[position : position + len(piece)])
         if found != piece:
             pairs = enumerate(zip(found, piece, strict=True))
             at = next(index for index, (is_, should) in pairs if is_ != should)
@@ -215,7 +215,7 @@ def _check_layout(view: memoryview, place: Layout) -> None:
 
 def _corrupted(path: str, member: str) -> LeptonError:
     return LeptonError(
-        f"{shown(path)} is corrupted: the digest of {member} does not match",
+        f"{shown_path(path)} is corrupted: the digest of {member} does not match",
         notes=[_REMEDY],
         code="E605",
     )

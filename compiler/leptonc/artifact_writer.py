@@ -12,7 +12,7 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ import numpy as np
 from leptonc import __version__
 from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS
 from leptonc.container import ALIGNMENT, COMMENT, Member, layout
-from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown
+from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown, shown_path
 from leptonc.ir.types import DTYPE_OF_NAME
 from leptonc.manifest import MANIFEST_LIMIT, Manifest, Part, WeightSpec
 
@@ -133,7 +133,7 @@ def _bytes_of(weight: Weight, spec: WeightSpec) -> memoryview:
                 f"should be {dtype}{list(spec.shape)}"
             )
         flat = np.ascontiguousarray(weight, dtype).reshape(-1)
-        view = memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
+        view = flat.view(np.uint8).data if flat.size else memoryview(b"")
     else:
         view = memoryview(weight).cast("B")
     if len(view) != spec.size:
@@ -158,7 +158,7 @@ def _check_target(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
+def _temporary(folder: Path) -> Generator[tuple[IO[bytes], Path]]:
     """A locked new file in the folder, gone at the end unless it was renamed."""
     name = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -202,7 +202,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _unwritable(target: Path, need: int, error: OSError) -> LeptonError:
     reason = (error.strerror or str(error)).lower()
-    message = f"cannot write {shown(target)}: {reason}"
+    message = f"cannot write {shown_path(target)}: {reason}"
     notes = ["what was there before is unchanged"]
     if error.errno in _NO_SPACE:
         with contextlib.suppress(OSError):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm
+import tvm.relax._ffi_api
+import tvm.runtime._ffi_api
 from tvm import relax, te, tirx
 from tvm.relax import vm_build
 from tvm.relax.backend.cpu_generic import pipeline
@@ -18,6 +19,7 @@ from tvm.relax.backend.cpu_generic import pipeline
 from leptonc.artifact import Manifest, TensorSpec, WeightSpec, write_artifact
 from leptonc.ir.types import DTYPE_OF_NAME
 
+compiler: Any = tvm  # whose types pyright cannot see
 TARGET = tvm.target.Target({"kind": "llvm", "num-cores": 2})
 Shape = tuple[int | str, ...]
 
@@ -80,13 +82,11 @@ def link(module: Any) -> bytes:
         module.update_func(tvm.ir.GlobalVar("nothing"), nothing)
     builder = relax.ExecBuilder()
     left = vm_build._vmcodegen(builder, module, "bytecode")
-    library = tvm.tirx.build(vm_build._filter_tir(left), target=TARGET)
-    linked = vm_build._ffi_api.VMLink(builder, TARGET, library, [], {})
-    from tvm.runtime import _ffi_api
-
+    library = compiler.tirx.build(vm_build._filter_tir(left), target=TARGET)
+    linked = compiler.relax._ffi_api.VMLink(builder, TARGET, library, [], {})
     with tempfile.TemporaryDirectory() as folder:
         library.write_to_file(f"{folder}/kernels.o")
-        bytecode = _ffi_api.ModulePackImportsToLLVM(linked, False, str(TARGET), "")
+        bytecode = compiler.runtime._ffi_api.ModulePackImportsToLLVM(linked, False, str(TARGET), "")
         bytecode.write_to_file(f"{folder}/bytecode.o")
         objects = [f"{folder}/kernels.o", f"{folder}/bytecode.o"]
         options = ["-shared", "-s", "-z", "noexecstack", "-o", f"{folder}/library.so"]
@@ -108,9 +108,9 @@ def elementwise(
         lambda *at: function(*(t[at[len(at) - t.ndim :]] if t.ndim else t() for t in tensors)),
         name="result",
     )
-    kernel = te.create_prim_func([*tensors, result]).with_attr("tirx.noalias", True)
+    kernel = compiler.te.create_prim_func([*tensors, result]).with_attr("tirx.noalias", True)
     if parallel:
-        schedule = tvm.s_tir.Schedule(tvm.IRModule({"main": kernel}))
+        schedule = compiler.s_tir.Schedule(tvm.IRModule({"main": kernel}))
         schedule.parallel(schedule.get_loops("result")[0])
         kernel = schedule.mod["main"]
     return kernel

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.diagnostics import LeptonError, shown, shown_path
 from leptonc.manifest import Manifest
 
 KINDS = ("cpu",)
@@ -17,14 +17,14 @@ def check_host(path: str, manifest: Manifest) -> None:
     target = manifest.target
     if target.kind not in KINDS:
         raise LeptonError(
-            f"{shown(path)} was compiled for {shown(target.kind)}, this runtime runs "
+            f"{shown_path(path)} was compiled for {shown(target.kind)}, this runtime runs "
             f"{', '.join(KINDS)}",
             code="E607",
         )
     here = os.uname().machine
     if target.arch != here:
         raise LeptonError(
-            f"{shown(path)} was compiled for {shown(target.arch)}, this machine is {here}",
+            f"{shown_path(path)} was compiled for {shown(target.arch)}, this machine is {here}",
             notes=["compile the model again on a machine of this kind"],
             code="E607",
         )
@@ -32,7 +32,7 @@ def check_host(path: str, manifest: Manifest) -> None:
     missing = sorted(feature for feature in target.features if feature not in present)
     if missing:
         raise LeptonError(
-            f"this processor lacks {', '.join(map(shown, missing))}, which {shown(path)} uses",
+            f"this processor lacks {', '.join(map(shown, missing))}, which {shown_path(path)} uses",
             notes=["compile the model for this machine, or with --target cpu:generic"],
             code="E608",
         )
@@ -50,7 +50,7 @@ def _check_libc(path: str, needed: str) -> None:
     if name != "glibc" or here < tuple(map(int, needed.split("."))):
         found = f"{name} {version}" if name else "another C library"
         raise LeptonError(
-            f"{shown(path)} needs glibc {needed}, this machine has {found}",
+            f"{shown_path(path)} needs glibc {needed}, this machine has {found}",
             notes=["compile the model on a machine with an older C library"],
             code="E612",
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.diagnostics import LeptonError, shown_path
 
 _CPU = 1
 _POOLED = 2
@@ -101,7 +101,9 @@ def load_library(code: memoryview, path: str) -> Any:
                 return native().load_library(name, "so")
         except (OSError, RuntimeError) as error:
             failures.append(str(error).strip().splitlines()[-1])
-    raise LeptonError(f"the library in {shown(path)} does not load", notes=failures, code="E613")
+    raise LeptonError(
+        f"the library in {shown_path(path)} does not load", notes=failures, code="E613"
+    )
 
 
 _numbers = itertools.count()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from leptonc.artifact import Artifact, Manifest, TensorSpec
-from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.diagnostics import LeptonError, shown, shown_path
 from leptonc.runtime.gate import Gate, refusal
 from leptonc.runtime.host import available_threads, check_host
 from leptonc.runtime.lanes import Lane, ParallelLane
@@ -199,7 +199,7 @@ def _reload(path: str, digest: str, threads: int | None) -> Session:
     artifact = Artifact.open(path)
     if artifact.digest != digest:
         raise LeptonError(
-            f"{shown(path)} is not the artefact that was pickled",
+            f"{shown_path(path)} is not the artefact that was pickled",
             notes=["a pickled session is the path of its file and a digest, not the file"],
             code="E605",
         )
