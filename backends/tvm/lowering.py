@@ -140,8 +140,9 @@ def reasons() -> dict[str, Reason]:
     return merged
 
 
-KernelRule = Callable[[LowerCall, Any], tirx.PrimFunc]
-"""A whole operation as one function (operands, results, scalars), given the call and the CPU."""
+KernelRule = Callable[[LowerCall, Any], "tirx.PrimFunc | None"]
+"""A whole operation as one function (operands, scalars, results), given the call and the CPU; None where its
+tensor expressions are as good."""
 
 
 def kernel_rules() -> dict[str, KernelRule]:

@@ -59,11 +59,12 @@ def check_divisible(call: Inference, what: str, dim: Dim, group: int) -> None:
 
 
 def check_channel_vector(call: Inference, name: str, channels: Dim) -> None:
-    """Raise E103 unless the operand `name`, where there is one, holds one number for each channel."""
+    """Raise E103 unless the operand `name`, if any, holds one number for each channel."""
     type = call.type(name)
     if type is not None and (type.rank != 1 or differ(type.shape[0], channels)):
         raise LeptonError(
-            f"{call.definition.name}: {name} {type} should hold one number for each of {channels} channels",
+            f"{call.definition.name}: {name} {type} should hold one number for each of "
+            f"{channels} channels",
             code="E103",
         )
 
@@ -86,7 +87,7 @@ def conv_shape(call: Inference, x: TensorType, w: TensorType) -> tuple[Dim, ...]
 
 
 def convolve(x: Array, w: Array, window: Window, group: int) -> Array:
-    """The convolution, one matrix product for each element of the window; computed in `x`'s type."""
+    """The convolution in `x`'s type: one matrix product for each element of the window."""
     batch, channels = x.shape[:2]
     outputs, out = w.shape[0], ints_of(window.out)
     source = padded(x, window, 0)
@@ -136,7 +137,7 @@ CONV = define(
 def resolve_transposed(
     call: Arguments[Any], spatial: Sequence[Dim], kernel: Sequence[int]
 ) -> Window:
-    """The window of a transposed convolution: `out` are the result's extents, padding is what is cut off."""
+    """A transposed convolution's window: `out` is the result, padding is cut off it."""
     count = len(spatial)
     strides, dilations = (
         per_axis(call, "strides", count, 1, 1),
@@ -162,7 +163,8 @@ def resolve_transposed(
             low, high = (half, total - half) if mode == "SAME_UPPER" else (total - half, half)
         if isinstance(places, int) and places < 0:
             raise LeptonError(
-                f"{call.definition.name}: {full} elements on spatial axis {axis} are fewer than the "
+                f"{call.definition.name}: {full} elements on spatial axis {axis} are fewer than "
+                "the "
                 f"{low} and {high} to cut off",
                 code="E103",
             )

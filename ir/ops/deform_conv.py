@@ -10,11 +10,19 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.ops.broadcasting import FLOATS, check_dtype, check_same_dtype
 from leptonc.ir.ops.conv import (
-    add_bias, check_channel_vector, check_divisible, check_weight_rank, group_of,
+    add_bias,
+    check_channel_vector,
+    check_divisible,
+    check_weight_rank,
+    group_of,
 )  # fmt: skip
 from leptonc.ir.ops.extents import differ, natural
 from leptonc.ir.ops.windows import (
-    WINDOW_ATTRS, ints_of, kernel_of, resolve_window, spatial_shape,
+    WINDOW_ATTRS,
+    ints_of,
+    kernel_of,
+    resolve_window,
+    spatial_shape,
 )  # fmt: skip
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
@@ -35,7 +43,8 @@ def _infer(call: Inference) -> TensorType:
     group, parts = group_of(call), call.int("offset_group")
     if differ(w.shape[1] * group, x.shape[1]):
         raise LeptonError(
-            f"deform_conv weight expects {w.shape[1] * group} input channels, x {x} has {x.shape[1]}",
+            f"deform_conv weight expects {w.shape[1] * group} input channels, x {x} has "
+            f"{x.shape[1]}",
             code="E103",
         )
     check_divisible(call, "output channels", w.shape[0], group)
@@ -81,7 +90,7 @@ def _evaluate(call: Evaluation) -> Array:
 
 
 def bilinear(x: Array, places: Sequence[Array]) -> Array:
-    """`x[n, g, :, y, x]` between its elements, zero outside; `places` are two arrays of [n, g, ...]."""
+    """`x[n, g, :, y, x]` between its elements, zero outside; `places` are y and x."""
     floors = [np.floor(place) for place in places]
     total = np.zeros((*x.shape[:3], *places[0].shape[2:]), x.dtype)
     height, width = x.shape[3:]
@@ -101,7 +110,12 @@ def bilinear(x: Array, places: Sequence[Array]) -> Array:
 
 DEFORM_CONV = define(
     "deform_conv(x, w, offset, bias?, mask?)",
-    "Convolution whose window elements are moved by offsets, read bilinearly and weighed by a mask.",
-    infer=_infer, evaluate=_evaluate, attrs={k: v for k, v in ATTRS.items() if k != "auto_pad"},
-    traits=[Trait.PRODUCT], onnx="DeformConv", since=19,
-)  # fmt: skip
+    "Convolution whose window elements are moved by offsets, read bilinearly and weighed by a "
+    "mask.",
+    infer=_infer,
+    evaluate=_evaluate,
+    attrs={k: v for k, v in ATTRS.items() if k != "auto_pad"},
+    traits=[Trait.PRODUCT],
+    onnx="DeformConv",
+    since=19,
+)

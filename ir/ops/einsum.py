@@ -30,7 +30,7 @@ _TERM = re.compile(r"\.\.\.|[A-Za-z]")
 
 @dataclass(frozen=True)
 class Equation:
-    """The labels of each operand's axes and of the result's; axes under the ellipsis are numbered from the end."""
+    """The labels of all axes; those under the ellipsis are numbered from the end."""
 
     terms: tuple[tuple[str, ...], ...]
     output: tuple[str, ...]
@@ -57,7 +57,8 @@ def parse_equation(text: str, ranks: Sequence[int]) -> Equation:
         count = len(term) - (ELLIPSIS in term)
         if (count != rank) if ELLIPSIS not in term else (count > rank):
             raise LeptonError(
-                f"einsum {shown(text)}: a term names {count} axes, its operand has {rank}", code="E108"
+                f"einsum {shown(text)}: a term names {count} axes, its operand has {rank}",
+                code="E108",
             )
         hidden = max(hidden, rank - count) if ELLIPSIS in term else hidden
     terms = tuple(
@@ -91,7 +92,8 @@ def _output(
     unknown = [label for label in labels if label != ELLIPSIS and label not in everything]
     if unknown or len(set(labels)) != len(labels):
         raise LeptonError(
-            f"einsum {shown(text)}: the result should name axes of the operands, each once", code="E108"
+            f"einsum {shown(text)}: the result should name axes of the operands, each once",
+            code="E108",
         )
     return _expand(labels, hidden) if ELLIPSIS in labels else tuple(labels)
 
@@ -104,7 +106,8 @@ def label_extents(equation: Equation, shapes: Sequence[Sequence[Dim]]) -> dict[s
             joined = broadcast_dims(extents.get(label, 1), dim)
             if joined is None:
                 raise LeptonError(
-                    f"einsum of {' and '.join(map(shown_shape, shapes))}: axis {label!r} has {extents[label]} and "
+                    f"einsum of {' and '.join(map(shown_shape, shapes))}: axis {label!r} has "
+                    f"{extents[label]} and "
                     f"{dim} elements",
                     code="E103",
                 )

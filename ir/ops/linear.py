@@ -91,11 +91,20 @@ def _gemm_evaluate(call: Evaluation) -> Array:
 
 
 GEMM = define(
-    "gemm(a, b, bias?)", "alpha a b + beta bias, the matrices transposed where asked.",
-    infer=_gemm_infer, evaluate=_gemm_evaluate,
-    attrs={"alpha": Attr("float", 1.0), "beta": Attr("float", 1.0), "transA": Attr("int", 0), "transB": Attr("int", 0)},
-    traits=[Trait.PRODUCT], onnx="Gemm", since=7,
-)  # fmt: skip
+    "gemm(a, b, bias?)",
+    "alpha a b + beta bias, the matrices transposed where asked.",
+    infer=_gemm_infer,
+    evaluate=_gemm_evaluate,
+    attrs={
+        "alpha": Attr("float", 1.0),
+        "beta": Attr("float", 1.0),
+        "transA": Attr("int", 0),
+        "transB": Attr("int", 0),
+    },
+    traits=[Trait.PRODUCT],
+    onnx="Gemm",
+    since=7,
+)
 
 
 def _linear_infer(call: Inference) -> TensorType:
@@ -119,10 +128,13 @@ def _linear_evaluate(call: Evaluation) -> Array:
 
 
 LINEAR = define(
-    "linear(x, w, bias?)", "Rows times one weight matrix, plus one bias row; `transposed` weights are outputs x inputs.",
-    infer=_linear_infer, evaluate=_linear_evaluate, attrs={"transposed": Attr("bool", False)},
+    "linear(x, w, bias?)",
+    "Rows times one weight matrix, plus one bias row; `transposed` weights are outputs x inputs.",
+    infer=_linear_infer,
+    evaluate=_linear_evaluate,
+    attrs={"transposed": Attr("bool", False)},
     traits=[Trait.PRODUCT],
-)  # fmt: skip
+)
 
 
 def _fused_infer(call: Inference) -> TensorType:

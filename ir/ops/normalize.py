@@ -32,7 +32,7 @@ def per_channel(vector: Array, like: Array) -> Array:
 
 
 def standardized(x: Array, axes: Sequence[int], epsilon: float) -> tuple[Array, Array, Array]:
-    """`x` with mean 0 and variance 1 over `axes`, the mean, and the inverse deviation; in two passes."""
+    """`x` with mean 0 and variance 1 over `axes`, its mean and its inverse deviation."""
     axes = tuple(axes)
     count = x.dtype.type(np.prod([x.shape[axis] for axis in axes]))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -81,11 +81,18 @@ def _batch_evaluate(call: Evaluation) -> list[Array]:
 
 BATCH_NORMALIZATION = define(
     "batch_normalization(x, scale, bias, mean, var)",
-    "Each channel standardised by given statistics; in training by its own, which then update the given ones.",
-    infer=_batch_infer, evaluate=_batch_evaluate,
-    attrs={"epsilon": Attr("float", EPSILON), "momentum": Attr("float", float(np.float32(0.9))), "training_mode": Attr("int", 0)},
-    onnx="BatchNormalization", since=14,
-)  # fmt: skip
+    "Each channel standardised by given statistics; in training by its own, which then update "
+    "the given ones.",
+    infer=_batch_infer,
+    evaluate=_batch_evaluate,
+    attrs={
+        "epsilon": Attr("float", EPSILON),
+        "momentum": Attr("float", float(np.float32(0.9))),
+        "training_mode": Attr("int", 0),
+    },
+    onnx="BatchNormalization",
+    since=14,
+)
 
 
 def _channelwise_infer(call: Inference) -> TensorType:
@@ -104,10 +111,15 @@ def _instance_evaluate(call: Evaluation) -> Array:
 
 
 INSTANCE_NORMALIZATION = define(
-    "instance_normalization(x, scale, bias)", "Each channel of each example standardised over space.",
-    infer=_channelwise_infer, evaluate=_instance_evaluate, attrs={"epsilon": Attr("float", EPSILON)},
-    traits=[Trait.REDUCTION], onnx="InstanceNormalization", since=6,
-)  # fmt: skip
+    "instance_normalization(x, scale, bias)",
+    "Each channel of each example standardised over space.",
+    infer=_channelwise_infer,
+    evaluate=_instance_evaluate,
+    attrs={"epsilon": Attr("float", EPSILON)},
+    traits=[Trait.REDUCTION],
+    onnx="InstanceNormalization",
+    since=6,
+)
 
 
 def _group_infer(call: Inference) -> TensorType:
@@ -133,28 +145,38 @@ def _group_evaluate(call: Evaluation) -> Array:
 
 
 GROUP_NORMALIZATION = define(
-    "group_normalization(x, scale, bias)", "Each group of channels of each example standardised.",
-    infer=_group_infer, evaluate=_group_evaluate,
-    attrs={"epsilon": Attr("float", EPSILON), "num_groups": Attr("int", required=True), "stash_type": Attr("int", 1)},
-    traits=[Trait.REDUCTION], onnx="GroupNormalization", since=21,
-)  # fmt: skip
+    "group_normalization(x, scale, bias)",
+    "Each group of channels of each example standardised.",
+    infer=_group_infer,
+    evaluate=_group_evaluate,
+    attrs={
+        "epsilon": Attr("float", EPSILON),
+        "num_groups": Attr("int", required=True),
+        "stash_type": Attr("int", 1),
+    },
+    traits=[Trait.REDUCTION],
+    onnx="GroupNormalization",
+    since=21,
+)
 
 
 def trailing_axes(call: Inference, names: Sequence[str]) -> tuple[int, TensorType]:
-    """The first normalised axis, and the type of the statistics; raises E103 where a scale does not broadcast."""
+    """The first normalised axis and the statistics' type; E103 where a scale does not fit."""
     x = call.types[0]
     axis = normalized_axis(call, call.int("axis"), x.rank)
     for name in names:
         type = call.type(name)
         if type is not None and not broadcasts_to(type.shape, x.shape):
             raise LeptonError(
-                f"{call.definition.name}: {name} {type} does not broadcast to {shown_shape(x.shape)}",
+                f"{call.definition.name}: {name} {type} does not broadcast to "
+                f"{shown_shape(x.shape)}",
                 code="E103",
             )
     stash = call.int("stash_type")
     if stash not in STASH_DTYPES:
         raise LeptonError(
-            f"{call.definition.name}.stash_type is {stash}, should be one of {', '.join(map(str, STASH_DTYPES))}",
+            f"{call.definition.name}.stash_type is {stash}, should be one of "
+            f"{', '.join(map(str, STASH_DTYPES))}",
             code="E108",
         )
     return axis, TensorType(STASH_DTYPES[stash], (*x.shape[:axis], *(1,) * (x.rank - axis)))
@@ -179,11 +201,18 @@ def _layer_evaluate(call: Evaluation) -> list[Array]:
 
 LAYER_NORMALIZATION = define(
     "layer_normalization(x, scale, bias?)",
-    "The axes from `axis` on standardised, scaled and shifted; also the mean and the inverse deviation.",
-    infer=_layer_infer, evaluate=_layer_evaluate,
-    attrs={"axis": Attr("int", -1), "epsilon": Attr("float", EPSILON), "stash_type": Attr("int", 1)},
-    traits=[Trait.REDUCTION], onnx="LayerNormalization",
-)  # fmt: skip
+    "The axes from `axis` on standardised, scaled and shifted; also the mean and the inverse "
+    "deviation.",
+    infer=_layer_infer,
+    evaluate=_layer_evaluate,
+    attrs={
+        "axis": Attr("int", -1),
+        "epsilon": Attr("float", EPSILON),
+        "stash_type": Attr("int", 1),
+    },
+    traits=[Trait.REDUCTION],
+    onnx="LayerNormalization",
+)
 
 
 def _rms_infer(call: Inference) -> TensorType:
@@ -209,8 +238,16 @@ def _rms_evaluate(call: Evaluation) -> Array:
 
 
 RMS_NORMALIZATION = define(
-    "rms_normalization(x, scale)", "The axes from `axis` on divided by the root of their mean square, and scaled.",
-    infer=_rms_infer, evaluate=_rms_evaluate,
-    attrs={"axis": Attr("int", -1), "epsilon": Attr("float", EPSILON), "stash_type": Attr("int", 1)},
-    traits=[Trait.REDUCTION], onnx="RMSNormalization", since=23,
-)  # fmt: skip
+    "rms_normalization(x, scale)",
+    "The axes from `axis` on divided by the root of their mean square, and scaled.",
+    infer=_rms_infer,
+    evaluate=_rms_evaluate,
+    attrs={
+        "axis": Attr("int", -1),
+        "epsilon": Attr("float", EPSILON),
+        "stash_type": Attr("int", 1),
+    },
+    traits=[Trait.REDUCTION],
+    onnx="RMSNormalization",
+    since=23,
+)

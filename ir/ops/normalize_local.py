@@ -1,4 +1,4 @@
-"""Normalisations without parameters: over neighbouring channels, by a norm, by mean and variance."""
+"""Normalisations without weights: over nearby channels, by a norm, by mean and variance."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def _lp_evaluate(call: Evaluation) -> Array:
     norm = size.sum(axis=axis, keepdims=True)
     norm = norm if call.int("p") == 1 else np.sqrt(norm)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(norm == 0, x.dtype.type(0), x / norm).astype(call[0].dtype)
+        quotient: Array = np.where(norm == 0, 0, x / norm)
+    return quotient.astype(call[0].dtype)
 
 
 LP_NORMALIZATION = define(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,15 +79,16 @@ def _max_evaluate(call: Evaluation) -> list[Array]:
         better = (part > best) | ((part != part) & (best == best))
         place = np.where(inside & (better | (place < 0)), position, place)
         best = np.maximum(best, part)
-    images = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *(1,) * len(window.out))
-    place = np.where(place < 0, -1, place + images * int(np.prod(x.shape[2:])))
+    images: Array = np.arange(x.shape[0] * x.shape[1], dtype=np.int64)
+    images = images.reshape((*x.shape[:2], *(1,) * len(window.out)))
+    place = np.where(place < 0, -1, place + images * math.prod(x.shape[2:]))
     return [best.astype(x.dtype), place]
 
 
 def _positions(
     window: Window, tap: Sequence[int], spatial: Sequence[int], *, column_major: bool
 ) -> tuple[Array, Array]:
-    """Where one element of the window lies: whether inside the operand, and at which flat spatial index."""
+    """Whether one element of the window lies inside, and at which flat spatial index."""
     inside = np.ones((1,) * len(spatial), bool)
     flat = np.zeros((1,) * len(spatial), np.int64)
     for axis, k in enumerate(tap):
@@ -188,13 +190,21 @@ def _global_lp(call: Evaluation) -> Array:
 
 
 GLOBAL_AVERAGE_POOL = define(
-    "global_average_pool(x)", "The mean over all of space.", infer=_global_infer, evaluate=_global_average,
-    traits=[Trait.REDUCTION], onnx="GlobalAveragePool",
-)  # fmt: skip
+    "global_average_pool(x)",
+    "The mean over all of space.",
+    infer=_global_infer,
+    evaluate=_global_average,
+    traits=[Trait.REDUCTION],
+    onnx="GlobalAveragePool",
+)
 GLOBAL_MAX_POOL = define(
-    "global_max_pool(x)", "The largest element over all of space.", infer=_global_infer, evaluate=_global_max,
-    traits=[Trait.REDUCTION], onnx="GlobalMaxPool",
-)  # fmt: skip
+    "global_max_pool(x)",
+    "The largest element over all of space.",
+    infer=_global_infer,
+    evaluate=_global_max,
+    traits=[Trait.REDUCTION],
+    onnx="GlobalMaxPool",
+)
 GLOBAL_LP_POOL = define(
     "global_lp_pool(x)", "The Lp norm over all of space.", infer=_global_infer, evaluate=_global_lp,
     attrs={"p": Attr("int", 2)}, traits=[Trait.REDUCTION], onnx="GlobalLpPool", since=2,
@@ -246,7 +256,13 @@ def _unpool_evaluate(call: Evaluation) -> Array:
 MAX_UNPOOL = define(
     "max_unpool(x, indices, output_shape?!)",
     "Each element at the flat index it was taken from, zeros elsewhere.",
-    infer=_unpool_infer, evaluate=_unpool_evaluate,
-    attrs={"kernel_shape": Attr("ints", required=True), "pads": Attr("ints"), "strides": Attr("ints")},
-    onnx="MaxUnpool", since=9,
-)  # fmt: skip
+    infer=_unpool_infer,
+    evaluate=_unpool_evaluate,
+    attrs={
+        "kernel_shape": Attr("ints", required=True),
+        "pads": Attr("ints"),
+        "strides": Attr("ints"),
+    },
+    onnx="MaxUnpool",
+    since=9,
+)

@@ -196,7 +196,8 @@ def _qlinear_conv_evaluate(call: Evaluation) -> Array:
 
 
 QLINEAR_CONV = define(
-    "qlinear_conv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, bias?)",
+    "qlinear_conv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, "
+    "bias?)",
     "Convolution of quantised data, requantised.",
     infer=_qlinear_conv_infer,
     evaluate=_qlinear_conv_evaluate,

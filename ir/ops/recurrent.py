@@ -35,7 +35,7 @@ class Layer:
     gates: int
     defaults: tuple[str, ...]
     states: tuple[str, ...]
-    step: Callable[..., tuple[Array, ...]]
+    step: Callable[..., Callable[..., tuple[Array, ...]]]
 
 
 def _check(call: Inference, name: str, expected: Sequence[Dim]) -> None:
@@ -120,7 +120,7 @@ def _run(
     state = tuple(_initial(call, name, index, (batch, hidden), x.dtype) for name in layer.states)
     step = layer.step(call, index, activations_of(call, layer.defaults)[index], x.dtype)
     outputs = np.zeros((steps, batch, hidden), x.dtype)
-    rows = np.arange(batch)
+    rows = np.asarray(range(batch))
     for count in range(steps):
         # a backward pass starts at each example's own last step
         at = lengths - 1 - count if backward else np.full(batch, count)
@@ -162,7 +162,11 @@ def _rnn_step(
     call: Evaluation, index: int, functions: list[Any], dtype: Any
 ) -> Callable[..., tuple[Array, ...]]:
     w, r, wb, rb = _weights(call, index, 1, dtype)
-    return lambda x, h: (functions[0](_clipped(call, x @ w + h @ r + wb + rb)),)
+
+    def step(x: Array, h: Array) -> tuple[Array, ...]:
+        return (functions[0](_clipped(call, x @ w + h @ r + wb + rb)),)
+
+    return step
 
 
 def _gru_step(

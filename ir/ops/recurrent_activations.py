@@ -37,7 +37,7 @@ ACTIVATIONS: Mapping[str, tuple[Function, float, float]] = MappingProxyType(
         "softplus": (lambda x, a, b: np.logaddexp(0, x).astype(x.dtype), 0.0, 0.0),
     }
 )
-"""Each activation by its name in lower case: the function, and what alpha and beta are unless given."""
+"""By name in lower case: the function, and what alpha and beta are unless given."""
 
 TAKES_ALPHA = ("affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu")
 TAKES_BETA = ("affine", "scaledtanh", "hardsigmoid")
@@ -48,7 +48,8 @@ def directions_of(call: Arguments[Any]) -> int:
     direction = call.str("direction")
     if direction not in DIRECTIONS:
         raise LeptonError(
-            f"{call.definition.name}.direction is {direction!r}, should be one of {', '.join(DIRECTIONS)}",
+            f"{call.definition.name}.direction is {direction!r}, should be one of "
+            f"{', '.join(DIRECTIONS)}",
             code="E108",
         )
     return 2 if direction == "bidirectional" else 1
@@ -70,7 +71,8 @@ def activations_of(
     )
     if len(names) != len(defaults) * count:
         raise LeptonError(
-            f"{call.definition.name} has {len(names)} activations, should have {len(defaults) * count}",
+            f"{call.definition.name} has {len(names)} activations, should have "
+            f"{len(defaults) * count}",
             code="E108",
         )
     alphas, betas = (_numbers(call, f"activation_{part}") for part in ("alpha", "beta"))

@@ -1,4 +1,4 @@
-"""Sliding windows over spatial axes: what convolutions and poolings share, for known and symbolic extents."""
+"""Sliding windows over spatial axes, of known and symbolic extents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WINDOW_ATTRS = {
 
 @dataclass(frozen=True)
 class Window:
-    """A window's extents, steps and padding on each spatial axis, and how many places it has there."""
+    """A window on each spatial axis: its extent, steps, padding and number of places."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -61,7 +61,7 @@ def reach(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
 def per_axis(
     call: Arguments[Any], name: str, count: int, default: int, least: int
 ) -> tuple[int, ...]:
-    """The attribute `name`, one integer for each of `count` axes; raises E108 where it is not that."""
+    """The attribute `name`, one integer an axis; raises E108 where it is not that."""
     values = call.ints(name)
     if values is None or not values:
         return (default,) * count
@@ -93,7 +93,8 @@ def spatial_shape(call: Arguments[Any], type: TensorType, least: int = 1) -> tup
     """The extents behind batch and channels; raises E103 where there are fewer than `least`."""
     if type.rank < 2 + least:
         raise LeptonError(
-            f"{call.definition.name} needs at least {2 + least} dimensions (batch, channels, space), got {type}",
+            f"{call.definition.name} needs at least {2 + least} dimensions (batch, channels, "
+            f"space), got {type}",
             code="E103",
         )
     return type.shape[2:]
@@ -128,7 +129,8 @@ def resolve_window(
                 places = minimum(ceildiv(room, stride) + 1, ceildiv(extent + low, stride))
         if isinstance(places, int) and places < 0:
             raise LeptonError(
-                f"{call.definition.name}: a window of {span} does not fit into {extent} elements padded by "
+                f"{call.definition.name}: a window of {span} does not fit into {extent} elements "
+                "padded by "
                 f"{low} and {high} on spatial axis {axis}",
                 code="E103",
             )
@@ -139,14 +141,15 @@ def resolve_window(
 
 
 def kernel_of(call: Arguments[Any], weight: TensorType, count: int) -> tuple[int, ...]:
-    """The spatial extents of a convolution's weight; raises E103 where they are unknown or contradict."""
+    """The spatial extents of a weight; raises E103 where they are unknown or contradict."""
     shape = weight.shape[2:]
     stated = per_axis(call, "kernel_shape", count, 0, 1)
     if call.ints("kernel_shape"):
         for dim, extent in zip(shape, stated, strict=True):
             if isinstance(dim, int) and dim != extent:
                 raise LeptonError(
-                    f"{call.definition.name}.kernel_shape is {shown_shape(stated)}, the weight {weight} has "
+                    f"{call.definition.name}.kernel_shape is {shown_shape(stated)}, the weight "
+                    f"{weight} has "
                     f"{shown_shape(shape)}",
                     code="E103",
                 )
@@ -154,7 +157,8 @@ def kernel_of(call: Arguments[Any], weight: TensorType, count: int) -> tuple[int
     known = tuple(dim for dim in shape if isinstance(dim, int))
     if len(known) != count:
         raise LeptonError(
-            f"{call.definition.name}: the kernel's extents {shown_shape(shape)} are not known before run time",
+            f"{call.definition.name}: the kernel's extents {shown_shape(shape)} are not known "
+            "before run time",
             notes=["state them in kernel_shape"],
             code="E103",
         )

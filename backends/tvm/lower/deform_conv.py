@@ -8,16 +8,15 @@ from typing import Any
 
 from tvm import te, tirx
 
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
 from leptonc.backends.tvm.lower.arithmetic import let
 from leptonc.backends.tvm.lower.nn import channel_of, window_of, with_bias
-from leptonc.backends.tvm.lower.parts import natural, reduce_axes, tensor_as
+from leptonc.backends.tvm.lower.parts import Tensor, cast, compute, natural, reduce_axes, tensor_as
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.ir.ops.windows import Window
 
 
-def deform_conv(call: LowerCall) -> te.Tensor:
-    """The moved elements as a stage of their own, then a sum over a group's inputs and the window."""
+def deform_conv(call: LowerCall) -> Tensor:
+    """The moved elements as a stage, then a sum over a group's inputs and the window."""
     x, w = call.op.operands[0].type, call.op.operands[1].type
     window, group = window_of(call, x, w), call.known.int("group")
     columns = _columns(call, window)
@@ -30,10 +29,10 @@ def deform_conv(call: LowerCall) -> te.Tensor:
         source = columns(n, c, *(tap.var for tap in taps), *index)
         return te.sum(source * weight(o, channel, *taps), axis=[channel, *taps])
 
-    return with_bias(call, te.compute(call.shape(), element, name="convolution"))
+    return with_bias(call, compute(call.shape(), element, name="convolution"))
 
 
-def _columns(call: LowerCall, window: Window) -> te.Tensor:
+def _columns(call: LowerCall, window: Window) -> Tensor:
     """What each element of the window reads for each channel and place, weighed by the mask."""
     type = call.op.operands[0].type
     x = tensor_as(call[0], natural(call[0].dtype))
@@ -57,7 +56,7 @@ def _columns(call: LowerCall, window: Window) -> te.Tensor:
         )
         return value if mask is None else value * cast(mask(n, tap, oh, ow), str(x.dtype))
 
-    return te.compute(shape, element, name="columns")
+    return compute(shape, element, name="columns")
 
 
 def _start(
@@ -70,7 +69,7 @@ def _start(
     return at - call.dim(window.before[axis])
 
 
-def _between(x: te.Tensor, head: Sequence[Any], row: Any, column: Any) -> Any:
+def _between(x: Tensor, head: Sequence[Any], row: Any, column: Any) -> Any:
     """`x` between its elements; what lies outside is zero."""
     one, zero = tirx.const(1, str(row.ty)), tirx.const(0, str(row.ty))
     total: Any = None

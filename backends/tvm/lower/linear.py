@@ -8,8 +8,15 @@ from typing import Any
 
 from tvm import te, tirx
 
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
-from leptonc.backends.tvm.lower.parts import accumulator, aligned, reduce_axes, tensor_as
+from leptonc.backends.tvm.lower.parts import (
+    Tensor,
+    accumulator,
+    aligned,
+    cast,
+    compute,
+    reduce_axes,
+    tensor_as,
+)
 from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule
 from leptonc.ir.dims import Dim
 from leptonc.ir.ops.einsum import label_extents, parse_equation
@@ -19,10 +26,10 @@ Shape = Sequence[Dim]
 
 
 def product(
-    call: LowerCall, a: te.Tensor, b: te.Tensor, shapes: tuple[Shape, Shape],
+    call: LowerCall, a: Tensor, b: Tensor, shapes: tuple[Shape, Shape],
     orders: tuple[Sequence[int], Sequence[int]] | None = None,
-) -> te.Tensor:  # fmt: skip
-    """numpy's matrix product of operands whose axes, taken in `orders`, have the extents `shapes`."""
+) -> Tensor:  # fmt: skip
+    """The matrix product of operands whose axes, in `orders`, have the extents `shapes`."""
     left, right = shapes
     result = call.op.results[0].type.shape
     lead = result[: len(result) - (len(left) > 1) - (len(right) > 1)]
@@ -39,7 +46,7 @@ def product(
         )
         return te.sum(a(*first) * b(*second), axis=[inner])
 
-    return te.compute(call.shape(), element, name="product")
+    return compute(call.shape(), element, name="product")
 
 
 def _batch(call: LowerCall, dims: Shape, lead: Shape, index: Sequence[Any]) -> list[Any]:
@@ -52,30 +59,28 @@ def _undo(index: Sequence[Any], order: Sequence[int]) -> list[Any]:
     return [index[list(order).index(axis)] for axis in range(len(index))]
 
 
-def finished(
-    call: LowerCall, total: te.Tensor, change: Callable[..., Any] | None = None
-) -> te.Tensor:
+def finished(call: LowerCall, total: Tensor, change: Callable[..., Any] | None = None) -> Tensor:
     """`total` in the result's type, after `change(value, *index)` where there is one."""
     if change is None:
         return tensor_as(total, call.dtype())
-    return te.compute(
+    return compute(
         total.shape, lambda *i: cast(change(total(*i), *i), call.dtype()), name="finished"
     )
 
 
-def _operands(call: LowerCall) -> tuple[te.Tensor, te.Tensor, str]:
+def _operands(call: LowerCall) -> tuple[Tensor, Tensor, str]:
     dtype = accumulator(call[0].dtype)
     return tensor_as(call[0], dtype), tensor_as(call[1], dtype), dtype
 
 
-def matmul(call: LowerCall) -> te.Tensor:
+def matmul(call: LowerCall) -> Tensor:
     """Sums of products."""
     a, b, _ = _operands(call)
     left, right = (value.type.shape for value in call.op.operands)
     return finished(call, product(call, a, b, (left, right)))
 
 
-def linear(call: LowerCall) -> te.Tensor:
+def linear(call: LowerCall) -> Tensor:
     """Sums of products, bias."""
     x, w, dtype = _operands(call)
     left, right = call.op.operands[0].type.shape, call.op.operands[1].type.shape
@@ -87,7 +92,7 @@ def linear(call: LowerCall) -> te.Tensor:
     return finished(call, total, lambda value, *i: value + cast(bias(i[-1]), dtype))
 
 
-def gemm(call: LowerCall) -> te.Tensor:
+def gemm(call: LowerCall) -> Tensor:
     """Sums of products, scaled, plus the scaled bias."""
     a, b, dtype = _operands(call)
     left, right = call.op.operands[0].type.shape, call.op.operands[1].type.shape
@@ -113,7 +118,7 @@ def gemm(call: LowerCall) -> te.Tensor:
 
 
 def _scaled(value: Any, factor: float, dtype: str) -> Any:
-    """`value` times a factor; integers are scaled in double precision, as `dtype` they stand for."""
+    """`value` times a factor; integers, read as `dtype`, are scaled in double precision."""
     if factor == 1:
         return value
     if str(value.ty).startswith("float"):
@@ -121,7 +126,7 @@ def _scaled(value: Any, factor: float, dtype: str) -> Any:
     return cast(cast(value, dtype), "float64") * tirx.const(factor, "float64")
 
 
-def fused_matmul(call: LowerCall) -> te.Tensor:
+def fused_matmul(call: LowerCall) -> Tensor:
     """Sums of products of rearranged operands, scaled."""
     a, b, dtype = _operands(call)
     left, right = (value.type.shape for value in call.op.operands)
@@ -134,7 +139,7 @@ def fused_matmul(call: LowerCall) -> te.Tensor:
     return finished(call, product(call, a, b, shapes, orders), lambda value, *_: value * alpha)
 
 
-def einsum(call: LowerCall) -> te.Tensor:
+def einsum(call: LowerCall) -> Tensor:
     """One sum over the labels that the result does not have."""
     dtype = accumulator(call[0].dtype)
     tensors = [tensor_as(tensor, dtype) for tensor in call.all("inputs")]
@@ -155,7 +160,7 @@ def einsum(call: LowerCall) -> te.Tensor:
             total = tensor(*at) if total is None else total * tensor(*at)
         return te.sum(total, axis=summed) if summed else total
 
-    return finished(call, te.compute(call.shape(), element, name="einsum"))
+    return finished(call, compute(call.shape(), element, name="einsum"))
 
 
 RULES: dict[str, Rule] = {

@@ -8,10 +8,17 @@ from typing import Any
 
 from tvm import te, tirx
 
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
-from leptonc.backends.tvm.lower.parts import natural, padded, reduce_axes, tensor_as
+from leptonc.backends.tvm.lower.parts import (
+    Tensor,
+    cast,
+    compute,
+    natural,
+    padded,
+    reduce_axes,
+    tensor_as,
+)
 from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule
-from leptonc.ir.dims import Dim, ceildiv, maximum
+from leptonc.ir.dims import Dim, maximum
 from leptonc.ir.ops.conv import resolve_transposed
 from leptonc.ir.ops.windows import Window, kernel_of, resolve_window
 from leptonc.ir.types import TensorType
@@ -24,8 +31,8 @@ def window_of(call: LowerCall, x: TensorType, w: TensorType) -> Window:
 
 
 def surrounded(
-    call: LowerCall, x: te.Tensor, spatial: Sequence[Dim], window: Window, fill: Any
-) -> te.Tensor:
+    call: LowerCall, x: Tensor, spatial: Sequence[Dim], window: Window, fill: Any
+) -> Tensor:
     """`x` with every place that the window touches; itself where no place lies outside."""
     before: list[Any] = [None, None]
     shape: list[Any] = [None, None]
@@ -61,9 +68,7 @@ def channel_of(call: LowerCall, o: Any, inner: Any, group: int, each: tuple[Dim,
     return which if inputs == 1 else which * call.dim(inputs) + inner
 
 
-def convolution(
-    call: LowerCall, x: te.Tensor, w: te.Tensor, window: Window, group: int
-) -> te.Tensor:
+def convolution(call: LowerCall, x: Tensor, w: Tensor, window: Window, group: int) -> Tensor:
     """The sums over one group's inputs and the window; `x` holds every place the window touches."""
     types = call.known.type("x"), call.known.type("w")
     assert types[0] is not None
@@ -84,12 +89,10 @@ def convolution(
         source = x(n, c, *place(call, window, index, [tap.var for tap in taps]))
         return te.sum(source * w(o, channel, *taps), axis=[channel, *taps])
 
-    return te.compute(shape, element, name="convolution")
+    return compute(shape, element, name="convolution")
 
 
-def with_bias(
-    call: LowerCall, y: te.Tensor, finish: Callable[[Any], Any] | None = None
-) -> te.Tensor:
+def with_bias(call: LowerCall, y: Tensor, finish: Callable[[Any], Any] | None = None) -> Tensor:
     """`y` plus the bias of each channel, in the result's type."""
     bias = call.get("bias")
     if bias is None and str(y.dtype) == call.dtype():
@@ -99,10 +102,10 @@ def with_bias(
         value = y(n, c, *index)
         return cast(value if bias is None else value + cast(bias(c), str(y.dtype)), call.dtype())
 
-    return te.compute(y.shape, element, name="biased")
+    return compute(y.shape, element, name="biased")
 
 
-def conv(call: LowerCall) -> te.Tensor:
+def conv(call: LowerCall) -> Tensor:
     """Padding, sums, bias."""
     types = [value.type for value in call.op.operands]
     window = window_of(call, types[0], types[1])
@@ -112,12 +115,12 @@ def conv(call: LowerCall) -> te.Tensor:
     return with_bias(call, convolution(call, x, w, window, call.known.int("group")))
 
 
-def conv_transpose(call: LowerCall) -> te.Tensor:
+def conv_transpose(call: LowerCall) -> Tensor:
     """Each result element gathers what reaches it.
 
     Element p of the result gets x[i] w[k] where i stride + k dilation = p + before. With a dilation
-    of 1 those k are (p + before) mod stride, and every stride-th from there on, so operand and weight
-    get zeros around them once and the sums need no conditions.
+    of 1 those k are (p + before) mod stride and every stride-th from there on, so operand and
+    weight get zeros around them once and the sums need no conditions.
     """
     types = [value.type for value in call.op.operands]
     spatial = types[0].shape[2:]
@@ -138,7 +141,7 @@ def conv_transpose(call: LowerCall) -> te.Tensor:
 
 
 class _Step:
-    """How one spatial axis of a transposed convolution is walked: `count` reduced steps for each place."""
+    """How one axis of a transposed convolution is walked: `count` steps for each place."""
 
     def __init__(self, call: LowerCall, window: Window, axis: int, extent: Dim) -> None:
         self.call = call
@@ -146,8 +149,7 @@ class _Step:
         self.before = call.dim(window.before[axis])
         kernel = window.kernel[axis]
         self.by_phase = self.dilation == 1 and self.stride > 1
-        self.count = ceildiv(kernel, self.stride) if self.by_phase else kernel
-        assert isinstance(self.count, int)
+        self.count = -(-kernel // self.stride) if self.by_phase else kernel
         reach = (kernel - 1) * self.dilation
         margin = (reach + self.stride - 1) // self.stride
         last = (window.out[axis] - 1 + window.before[axis]) // self.stride
@@ -171,8 +173,8 @@ class _Step:
 
 
 def _gathered(
-    call: LowerCall, x: te.Tensor, w: te.Tensor, window: Window, steps: Sequence[_Step]
-) -> te.Tensor:
+    call: LowerCall, x: Tensor, w: Tensor, window: Window, steps: Sequence[_Step]
+) -> Tensor:
     group = call.known.int("group")
     weight = call.op.operands[1].type.shape
     inputs, outputs = weight[0] // group, weight[1]
@@ -190,7 +192,7 @@ def _gathered(
             product = tirx.if_then_else(tirx.all(*conditions), product, tirx.const(0, str(x.dtype)))
         return te.sum(product, axis=[channel, *taps])
 
-    return te.compute(call.shape(), element, name="transposed")
+    return compute(call.shape(), element, name="transposed")
 
 
 RULES: dict[str, Rule] = {"conv": conv, "conv_transpose": conv_transpose}

@@ -1,5 +1,5 @@
 # pyright: standard
-"""Lowering of normalisations and softmax: statistics as stages of their own, in two passes."""
+"""Lowering of normalisations: statistics as stages of their own, in two passes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from tvm import te, tirx
 
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
-from leptonc.backends.tvm.lower.arithmetic import not_a_number
 from leptonc.backends.tvm.lower.parts import (
+    Tensor,
+    cast,
+    compute,
     count_of,
     larger,
-    maximum,
     natural,
     padded,
     read_aligned,
     reduced,
     tensor_as,
     without,
-)  # fmt: skip
+)
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import exp, log
 from leptonc.backends.tvm.vector_power import sqrt
@@ -29,68 +29,14 @@ from leptonc.ir.ops.normalize import STASH_DTYPES
 from leptonc.ir.ops.normalize_local import MVN_EPSILON, lrn_reach
 
 
-def softmax(call: LowerCall) -> te.Tensor:
-    """Largest element, exponentials, their sum, quotient."""
-    powers, total, axis = _exponentials(call)
-    return te.compute(
-        powers.shape,
-        lambda *i: cast(powers(*i) / total(*without(i, [axis])), call.dtype()),
-        name="softmax",
-    )
-
-
-def _exponentials(call: LowerCall) -> tuple[te.Tensor, te.Tensor, int]:
-    x = tensor_as(call[0], natural(call[0].dtype))
-    axis = call.known.int("axis") % len(x.shape)
-    top = reduced(x.shape, [axis], maximum, x, "largest")
-    powers = te.compute(x.shape, lambda *i: exp(x(*i) - top(*without(i, [axis]))), name="powers")
-    return powers, reduced(x.shape, [axis], te.sum, powers, "total"), axis
-
-
-def log_softmax(call: LowerCall) -> te.Tensor:
-    """Shifted elements less the logarithm of the sum of their exponentials."""
-    x = tensor_as(call[0], natural(call[0].dtype))
-    axis = call.known.int("axis") % len(x.shape)
-    top = reduced(x.shape, [axis], maximum, x, "largest")
-    powers = te.compute(x.shape, lambda *i: exp(x(*i) - top(*without(i, [axis]))), name="powers")
-    total = reduced(x.shape, [axis], te.sum, powers, "total")
-    shift = te.compute(total.shape, lambda *i: log(total(*i)), name="shift")
-
-    def element(*i: Any) -> Any:
-        rest = without(i, [axis])
-        return cast((x(*i) - top(*rest)) - shift(*rest), call.dtype())
-
-    return te.compute(x.shape, element, name="log_softmax")
-
-
-def hardmax(call: LowerCall) -> te.Tensor:
-    """The place of the first largest element, then 1 there."""
-    x = tensor_as(call[0], natural(call[0].dtype))
-    axis = call.known.int("axis") % len(x.shape)
-    top = reduced(x.shape, [axis], maximum, x, "largest")
-
-    def place(*i: Any) -> Any:
-        best = top(*without(i, [axis]))
-        found = tirx.any(x(*i) == best, not_a_number(x(*i)))
-        return tirx.Select(found, i[axis], tirx.max_value(str(i[axis].ty)))
-
-    first = reduced(x.shape, [axis], te.min, place, "first")
-    one, zero = tirx.const(1, call.dtype()), tirx.const(0, call.dtype())
-    return te.compute(
-        x.shape,
-        lambda *i: tirx.Select(first(*without(i, [axis])) == i[axis], one, zero),
-        name="hardmax",
-    )
-
-
 def moments(
-    call: LowerCall, x: te.Tensor, axes: Sequence[int], dims: Sequence[Dim], epsilon: float
-) -> tuple[te.Tensor, te.Tensor]:
+    call: LowerCall, x: Tensor, axes: Sequence[int], dims: Sequence[Dim], epsilon: float
+) -> tuple[Tensor, Tensor]:
     """Mean and inverse deviation over `axes`, whose extents are `dims`."""
     dtype = str(x.dtype)
     count = count_of(call, dims, dtype)
     total = reduced(x.shape, axes, te.sum, x, "total")
-    mean = te.compute(total.shape, lambda *i: total(*i) / count, name="mean")
+    mean = compute(total.shape, lambda *i: total(*i) / count, name="mean")
 
     def square(*i: Any) -> Any:
         centred = x(*i) - mean(*without(i, axes))
@@ -98,13 +44,13 @@ def moments(
 
     squares = reduced(x.shape, axes, te.sum, square, "squares")
     one, small = tirx.const(1, dtype), tirx.const(epsilon, dtype)
-    inverse = te.compute(
+    inverse = compute(
         squares.shape, lambda *i: one / sqrt(squares(*i) / count + small), name="inverse"
     )
     return mean, inverse
 
 
-def layer_normalization(call: LowerCall) -> list[te.Tensor]:
+def layer_normalization(call: LowerCall) -> list[Tensor]:
     """Mean, inverse deviation, result."""
     x = tensor_as(call[0], natural(call[0].dtype))
     type = call.op.operands[0].type
@@ -119,11 +65,11 @@ def layer_normalization(call: LowerCall) -> list[te.Tensor]:
             value = value + _parameter(call, "bias", str(x.dtype), i)
         return cast(value, call.dtype())
 
-    y = te.compute(x.shape, element, name="normalized")
+    y = compute(x.shape, element, name="normalized")
     stash = TVM_DTYPE[STASH_DTYPES[call.known.int("stash_type")]]
 
-    def kept(stage: te.Tensor) -> te.Tensor:
-        return te.compute(call.shape(1), lambda *i: cast(stage(*i[:axis]), stash), name="statistic")
+    def kept(stage: Tensor) -> Tensor:
+        return compute(call.shape(1), lambda *i: cast(stage(*i[:axis]), stash), name="statistic")
 
     return [y, kept(mean), kept(inverse)]
 
@@ -138,7 +84,7 @@ def _parameter(call: LowerCall, name: str, dtype: str, index: Sequence[Any]) -> 
     )
 
 
-def rms_normalization(call: LowerCall) -> te.Tensor:
+def rms_normalization(call: LowerCall) -> Tensor:
     """Mean square, then the scaled quotient."""
     x = tensor_as(call[0], natural(call[0].dtype))
     type = call.op.operands[0].type
@@ -147,7 +93,7 @@ def rms_normalization(call: LowerCall) -> te.Tensor:
     count = count_of(call, type.shape[axis:], str(x.dtype))
     squares = reduced(x.shape, axes, te.sum, lambda *i: x(*i) * x(*i), "squares")
     one, small = tirx.const(1, str(x.dtype)), tirx.const(call.known.float("epsilon"), str(x.dtype))
-    inverse = te.compute(
+    inverse = compute(
         squares.shape, lambda *i: one / sqrt(squares(*i) / count + small), name="inverse"
     )
 
@@ -155,15 +101,15 @@ def rms_normalization(call: LowerCall) -> te.Tensor:
         value = x(*i) * inverse(*without(i, axes)) * _parameter(call, "scale", str(x.dtype), i)
         return cast(value, call.dtype())
 
-    return te.compute(x.shape, element, name="normalized")
+    return compute(x.shape, element, name="normalized")
 
 
-def batch_normalization(call: LowerCall) -> list[te.Tensor]:
+def batch_normalization(call: LowerCall) -> list[Tensor]:
     """A factor and a shift for each channel; in training of the operand's own statistics."""
     x = tensor_as(call[0], natural(call[0].dtype))
     dtype, rank = str(x.dtype), len(x.shape)
     scale, bias, mean, var = (tensor_as(call[slot], dtype) for slot in range(1, 5))
-    running: list[te.Tensor] = []
+    running: list[Tensor] = []
     if call.known.int("training_mode"):
         seen, spread = _channel_moments(call, x)
         running = [
@@ -172,56 +118,56 @@ def batch_normalization(call: LowerCall) -> list[te.Tensor]:
         ]
         mean, var = seen, spread
     small = tirx.const(call.known.float("epsilon"), dtype)
-    factor = te.compute(scale.shape, lambda c: scale(c) / sqrt(var(c) + small), name="factor")
+    factor = compute(scale.shape, lambda c: scale(c) / sqrt(var(c) + small), name="factor")
 
     def element(*i: Any) -> Any:
         c = i[1] if rank > 1 else call.index(0)
         return cast((x(*i) - mean(c)) * factor(c) + bias(c), call.dtype())
 
-    return [te.compute(x.shape, element, name="normalized"), *running]
+    return [compute(x.shape, element, name="normalized"), *running]
 
 
-def _channel_moments(call: LowerCall, x: te.Tensor) -> tuple[te.Tensor, te.Tensor]:
+def _channel_moments(call: LowerCall, x: Tensor) -> tuple[Tensor, Tensor]:
     shape = call.op.operands[0].type.shape
     axes = [axis for axis in range(len(shape)) if axis != 1]
     count = count_of(call, [shape[axis] for axis in axes], str(x.dtype))
-    channels = call[1].shape
+    channels = [call.dim(dim) for dim in call.op.operands[1].type.shape]
 
     def channel(c: Any) -> list[Any]:
         return [c] if len(shape) > 1 else []
 
     total = reduced(x.shape, axes, te.sum, x, "total")
-    mean = te.compute(channels, lambda c: total(*channel(c)) / count, name="mean")
+    mean = compute(channels, lambda c: total(*channel(c)) / count, name="mean")
 
     def square(*i: Any) -> Any:
         centred = x(*i) - mean(i[1] if len(shape) > 1 else call.index(0))
         return centred * centred
 
     squares = reduced(x.shape, axes, te.sum, square, "squares")
-    return mean, te.compute(channels, lambda c: squares(*channel(c)) / count, name="variance")
+    return mean, compute(channels, lambda c: squares(*channel(c)) / count, name="variance")
 
 
-def _moved(call: LowerCall, old: te.Tensor, new: te.Tensor, result: int) -> te.Tensor:
+def _moved(call: LowerCall, old: Tensor, new: Tensor, result: int) -> Tensor:
     """The statistic that training leaves behind."""
     momentum = call.known.float("momentum")
     keep, take = tirx.const(momentum, str(old.dtype)), tirx.const(1 - momentum, str(old.dtype))
-    return te.compute(
+    return compute(
         old.shape, lambda c: cast(old(c) * keep + new(c) * take, call.dtype(result)), name="running"
     )
 
 
-def group_normalization(call: LowerCall) -> te.Tensor:
+def group_normalization(call: LowerCall) -> Tensor:
     """Statistics of each group of channels of each example."""
     return _grouped(call, call.known.int("num_groups"))
 
 
-def _grouped(call: LowerCall, groups: int) -> te.Tensor:
+def _grouped(call: LowerCall, groups: int) -> Tensor:
     x = tensor_as(call[0], natural(call[0].dtype))
     batch, channels, *space = call.op.operands[0].type.shape
     each = channels // groups
     width = call.dim(each)
     shape = [call.dim(batch), call.index(groups), width, *(call.dim(dim) for dim in space)]
-    split = te.compute(shape, lambda n, g, c, *i: x(n, g * width + c, *i), name="split")
+    split = compute(shape, lambda n, g, c, *i: x(n, g * width + c, *i), name="split")
     axes = list(range(2, len(shape)))
     mean, inverse = moments(call, split, axes, [each, *space], call.known.float("epsilon"))
     scale, bias = tensor_as(call[1], str(x.dtype)), tensor_as(call[2], str(x.dtype))
@@ -230,17 +176,17 @@ def _grouped(call: LowerCall, groups: int) -> te.Tensor:
         g = tirx.floordiv(c, width)
         return cast((x(n, c, *i) - mean(n, g)) * inverse(n, g) * scale(c) + bias(c), call.dtype())
 
-    return te.compute(x.shape, element, name="normalized")
+    return compute(x.shape, element, name="normalized")
 
 
-def instance_normalization(call: LowerCall) -> te.Tensor:
+def instance_normalization(call: LowerCall) -> Tensor:
     """Statistics of each channel of each example."""
     x = tensor_as(call[0], natural(call[0].dtype))
     space = call.op.operands[0].type.shape[2:]
     axes = list(range(2, len(x.shape)))
     mean, inverse = moments(call, x, axes, space, call.known.float("epsilon"))
     scale, bias = tensor_as(call[1], str(x.dtype)), tensor_as(call[2], str(x.dtype))
-    return te.compute(
+    return compute(
         x.shape,
         lambda n, c, *i: cast(
             (x(n, c, *i) - mean(n, c)) * inverse(n, c) * scale(c) + bias(c), call.dtype()
@@ -249,17 +195,17 @@ def instance_normalization(call: LowerCall) -> te.Tensor:
     )
 
 
-def lrn(call: LowerCall) -> te.Tensor:
+def lrn(call: LowerCall) -> Tensor:
     """Squares with channels around them, their sum over neighbours, quotient by a power."""
     x = tensor_as(call[0], natural(call[0].dtype))
     size, dtype = call.known.int("size"), str(x.dtype)
     before, behind = lrn_reach(size)
-    squares = te.compute(x.shape, lambda *i: x(*i) * x(*i), name="squares")
+    squares = compute(x.shape, lambda *i: x(*i) * x(*i), name="squares")
     low = [None, call.index(before), *[None] * (len(x.shape) - 2)]
     shape = [None, x.shape[1] + call.index(before + behind), *low[2:]]
     around = padded(squares, low, shape, tirx.const(0, dtype))
     window = te.reduce_axis((call.index(0), call.index(size)), name="neighbour")
-    total = te.compute(
+    total = compute(
         x.shape, lambda n, c, *i: te.sum(around(n, c + window, *i), axis=window), name="total"
     )
     bias = tirx.const(call.known.float("bias"), dtype)
@@ -269,10 +215,10 @@ def lrn(call: LowerCall) -> te.Tensor:
     def element(*i: Any) -> Any:
         return cast(x(*i) * exp(beta * log(bias + alpha * total(*i))), call.dtype())
 
-    return te.compute(x.shape, element, name="lrn")
+    return compute(x.shape, element, name="lrn")
 
 
-def lp_normalization(call: LowerCall) -> te.Tensor:
+def lp_normalization(call: LowerCall) -> Tensor:
     """The norm, then the quotient where it is not zero."""
     x = tensor_as(call[0], natural(call[0].dtype))
     axis, p = call.known.int("axis") % len(x.shape), call.known.int("p")
@@ -288,17 +234,17 @@ def lp_normalization(call: LowerCall) -> te.Tensor:
         quotient = x(*i) / (norm if p == 1 else sqrt(norm))
         return cast(tirx.Select(norm == zero, zero, quotient), call.dtype())
 
-    return te.compute(x.shape, element, name="normalized")
+    return compute(x.shape, element, name="normalized")
 
 
-def mean_variance_normalization(call: LowerCall) -> te.Tensor:
+def mean_variance_normalization(call: LowerCall) -> Tensor:
     """Mean and deviation over the axes, then the quotient."""
     x = tensor_as(call[0], natural(call[0].dtype))
     dims = call.op.operands[0].type.shape
     axes = sorted(axis % len(dims) for axis in call.known.ints("axes") or ())
     count = count_of(call, [dims[axis] for axis in axes], str(x.dtype))
     total = reduced(x.shape, axes, te.sum, x, "total")
-    mean = te.compute(total.shape, lambda *i: total(*i) / count, name="mean")
+    mean = compute(total.shape, lambda *i: total(*i) / count, name="mean")
 
     def square(*i: Any) -> Any:
         centred = x(*i) - mean(*without(i, axes))
@@ -306,7 +252,7 @@ def mean_variance_normalization(call: LowerCall) -> te.Tensor:
 
     squares = reduced(x.shape, axes, te.sum, square, "squares")
     small = tirx.const(MVN_EPSILON, str(x.dtype))
-    deviation = te.compute(
+    deviation = compute(
         squares.shape, lambda *i: sqrt(squares(*i) / count) + small, name="deviation"
     )
 
@@ -314,13 +260,10 @@ def mean_variance_normalization(call: LowerCall) -> te.Tensor:
         rest = without(i, axes)
         return cast((x(*i) - mean(*rest)) / deviation(*rest), call.dtype())
 
-    return te.compute(x.shape, element, name="normalized")
+    return compute(x.shape, element, name="normalized")
 
 
 RULES: dict[str, Rule] = {
-    "softmax": softmax,
-    "log_softmax": log_softmax,
-    "hardmax": hardmax,
     "layer_normalization": layer_normalization,
     "rms_normalization": rms_normalization,
     "batch_normalization": batch_normalization,

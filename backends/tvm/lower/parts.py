@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvm import te, tirx
 
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
-from leptonc.backends.tvm.lower.arithmetic import not_a_number
+from leptonc.backends.tvm.lower.arithmetic import converted, not_a_number
 from leptonc.backends.tvm.lowering import LowerCall
 from leptonc.ir.dims import Dim
 
+Tensor: TypeAlias = Any
+"""A `te.Tensor`, whose fields TVM's type hints leave out."""
+compute: Callable[..., Tensor] = te.compute
+"""`te.compute`, of stages with one result."""
 NARROW = ("float16", "bfloat16")
 FLOATS = ("float32", "float64", *NARROW)
 
@@ -24,8 +27,13 @@ def natural(dtype: Any) -> str:
 
 
 def accumulator(dtype: Any) -> str:
-    """The element type that sums of products are held in: integers without a sign, since those wrap."""
+    """The type that sums of products are held in: integers without a sign, which wrap."""
     return f"u{dtype}" if str(dtype).startswith("int") else natural(dtype)
+
+
+def cast(value: Any, dtype: Any) -> Any:
+    """A scalar in another element type, as ONNX casts."""
+    return converted(value, str(dtype))
 
 
 def reduce_axes(extents: Sequence[Any]) -> list[Any]:
@@ -60,10 +68,10 @@ def count_of(call: LowerCall, dims: Sequence[Dim], dtype: Any) -> Any:
 
 
 def reduced(
-    shape: Sequence[Any], axes: Sequence[int], combine: Callable[..., Any], element: Callable[..., Any],
-    name: str,
-) -> te.Tensor:  # fmt: skip
-    """A stage that combines `element(*index)` over `axes` of `shape`; they are gone from its shape."""
+    shape: Sequence[Any], axes: Sequence[int], combine: Callable[..., Any],
+    element: Callable[..., Any], name: str,
+) -> Tensor:  # fmt: skip
+    """A stage that combines `element(*index)` over `axes` of `shape`, which it lacks."""
     kept = [extent for axis, extent in enumerate(shape) if axis not in axes]
     inner = reduce_axes([shape[axis] for axis in axes])
 
@@ -71,7 +79,7 @@ def reduced(
         full = merged(index, axes, [axis.var for axis in inner])
         return combine(element(*full), axis=inner) if inner else element(*full)
 
-    return te.compute(kept, at, name=name)
+    return compute(kept, at, name=name)
 
 
 def merged(kept: Sequence[Any], axes: Sequence[int], inner: Sequence[Any]) -> list[Any]:
@@ -89,13 +97,13 @@ def without(index: Sequence[Any], axes: Sequence[int]) -> list[Any]:
 
 
 def padded(
-    tensor: te.Tensor,
+    tensor: Tensor,
     before: Sequence[Any],
     shape: Sequence[Any],
     fill: Any,
     *,
     name: str = "padded",
-) -> te.Tensor:
+) -> Tensor:
     """A stage of `shape` that holds `tensor` from `before` on, and `fill` around it.
 
     `before` and `shape` are per axis; None as an axis' extent says that it is not padded.
@@ -120,19 +128,19 @@ def padded(
         extent if wanted is None else wanted
         for extent, wanted in zip(tensor.shape, shape, strict=True)
     ]
-    return te.compute(full, element, name=name)
+    return compute(full, element, name=name)
 
 
-def tensor_as(tensor: te.Tensor, dtype: str) -> te.Tensor:
+def tensor_as(tensor: Tensor, dtype: str) -> Tensor:
     """A stage of the same elements in another type; `tensor` itself where it has it."""
     if str(tensor.dtype) == dtype:
         return tensor
-    return te.compute(tensor.shape, lambda *index: cast(tensor(*index), dtype), name="converted")
+    return compute(tensor.shape, lambda *index: cast(tensor(*index), dtype), name="converted")
 
 
 def read_aligned(
     call: LowerCall,
-    tensor: te.Tensor,
+    tensor: Tensor,
     dims: Sequence[Dim],
     target: Sequence[Dim],
     index: Sequence[Any],

@@ -8,11 +8,13 @@ from typing import Any
 
 from tvm import te, tirx
 
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
 from leptonc.backends.tvm.lower.arithmetic import not_a_number
 from leptonc.backends.tvm.lower.nn import place, surrounded
 from leptonc.backends.tvm.lower.parts import (
     FLOATS,
+    Tensor,
+    cast,
+    compute,
     count_of,
     larger,
     lowest,
@@ -21,7 +23,7 @@ from leptonc.backends.tvm.lower.parts import (
     reduce_axes,
     reduced,
     tensor_as,
-)  # fmt: skip
+)
 from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import exp, log
 from leptonc.backends.tvm.vector_power import sqrt
@@ -30,8 +32,8 @@ from leptonc.ir.ops.windows import Window
 
 
 def _windowed(
-    call: LowerCall, window: Window, source: te.Tensor, combine: Callable[..., Any], name: str
-) -> te.Tensor:
+    call: LowerCall, window: Window, source: Tensor, combine: Callable[..., Any], name: str
+) -> Tensor:
     """`combine` over each place of the window in `source`, which holds every element it touches."""
     taps = reduce_axes([call.index(extent) for extent in window.kernel])
 
@@ -40,10 +42,10 @@ def _windowed(
             source(n, c, *place(call, window, index, [tap.var for tap in taps])), axis=taps
         )
 
-    return te.compute(call.shape(), element, name=name)
+    return compute(call.shape(), element, name=name)
 
 
-def max_pool(call: LowerCall) -> list[te.Tensor]:
+def max_pool(call: LowerCall) -> list[Tensor]:
     """The largest elements; their places are found by looking for them again."""
     spatial = call.op.operands[0].type.shape[2:]
     window = pool_window(call.known, spatial)
@@ -53,8 +55,8 @@ def max_pool(call: LowerCall) -> list[te.Tensor]:
     return [tensor_as(best, call.dtype()), _places(call, window, source, best)]
 
 
-def _places(call: LowerCall, window: Window, source: te.Tensor, best: te.Tensor) -> te.Tensor:
-    """The flat index of the first of each window's largest elements; -1 where all of it is padding."""
+def _places(call: LowerCall, window: Window, source: Tensor, best: Tensor) -> Tensor:
+    """The flat index of each window's first largest element; -1 where all is padding."""
     extents = [call.dim(dim) for dim in call.op.operands[0].type.shape]
     space, none = extents[2:], tirx.max_value("int64")
     before = [call.dim(dim) for dim in window.before]
@@ -74,7 +76,7 @@ def _places(call: LowerCall, window: Window, source: te.Tensor, best: te.Tensor)
         flat = _flat(at, space)
         return te.min(tirx.Select(tirx.all(found, *inside), flat, none), axis=taps)
 
-    first = te.compute(best.shape, candidate, name="first")
+    first = compute(best.shape, candidate, name="first")
 
     def element(n: Any, c: Any, *index: Any) -> Any:
         flat = first(n, c, *index)
@@ -82,7 +84,7 @@ def _places(call: LowerCall, window: Window, source: te.Tensor, best: te.Tensor)
         whole = (n * extents[1] + c) * _size(call, space) + inner
         return tirx.Select(flat == none, tirx.const(-1, "int64"), whole)
 
-    return te.compute(best.shape, element, name="places")
+    return compute(best.shape, element, name="places")
 
 
 def _size(call: LowerCall, extents: Sequence[Any]) -> Any:
@@ -109,7 +111,7 @@ def _turned(flat: Any, extents: Sequence[Any]) -> Any:
     return _flat(index, list(reversed(extents)))
 
 
-def average_pool(call: LowerCall) -> te.Tensor:
+def average_pool(call: LowerCall) -> Tensor:
     """The sums, divided by how many elements each has."""
     spatial = call.op.operands[0].type.shape[2:]
     window = pool_window(call.known, spatial)
@@ -124,7 +126,7 @@ def average_pool(call: LowerCall) -> te.Tensor:
             count = inside if count is None else count * inside
         return cast(total(n, c, *index) / cast(count, str(x.dtype)), call.dtype())
 
-    return te.compute(call.shape(), element, name="average")
+    return compute(call.shape(), element, name="average")
 
 
 def _inside(call: LowerCall, window: Window, axis: int, at: Any) -> Any:
@@ -161,15 +163,15 @@ def _root(value: Any, p: int) -> Any:
     return sqrt(value) if p == 2 else exp(log(value) * tirx.const(1 / p, str(value.ty)))
 
 
-def lp_pool(call: LowerCall) -> te.Tensor:
+def lp_pool(call: LowerCall) -> Tensor:
     """The root of the sums of powers."""
     spatial, p = call.op.operands[0].type.shape[2:], call.known.int("p")
     window = pool_window(call.known, spatial)
     x = tensor_as(call[0], natural(call[0].dtype))
-    powers = te.compute(x.shape, lambda *i: _power(x(*i), p), name="powers")
+    powers = compute(x.shape, lambda *i: _power(x(*i), p), name="powers")
     source = surrounded(call, powers, spatial, window, tirx.const(0, str(x.dtype)))
     total = _windowed(call, window, source, te.sum, "total")
-    return te.compute(total.shape, lambda *i: cast(_root(total(*i), p), call.dtype()), name="norm")
+    return compute(total.shape, lambda *i: cast(_root(total(*i), p), call.dtype()), name="norm")
 
 
 def _over_space(
@@ -177,28 +179,28 @@ def _over_space(
     combine: Callable[..., Any],
     element: Callable[..., Any],
     finish: Callable[[Any], Any],
-) -> te.Tensor:
+) -> Tensor:
     x = tensor_as(call[0], natural(call[0].dtype))
     axes = list(range(2, len(x.shape)))
     total = reduced(x.shape, axes, combine, lambda *i: element(x(*i)), "total")
-    return te.compute(
+    return compute(
         call.shape(), lambda n, c, *_: cast(finish(total(n, c)), call.dtype()), name="pooled"
     )
 
 
-def global_average_pool(call: LowerCall) -> te.Tensor:
+def global_average_pool(call: LowerCall) -> Tensor:
     """The sum over all of space, divided by its size."""
     dtype = natural(call[0].dtype)
     count = count_of(call, call.op.operands[0].type.shape[2:], dtype)
     return _over_space(call, te.sum, lambda x: x, lambda total: total / count)
 
 
-def global_max_pool(call: LowerCall) -> te.Tensor:
+def global_max_pool(call: LowerCall) -> Tensor:
     """The largest element over all of space."""
     return _over_space(call, maximum, lambda x: x, lambda total: total)
 
 
-def global_lp_pool(call: LowerCall) -> te.Tensor:
+def global_lp_pool(call: LowerCall) -> Tensor:
     """The root of the sum of powers over all of space."""
     p = call.known.int("p")
     return _over_space(call, te.sum, lambda x: _power(x, p), lambda total: _root(total, p))

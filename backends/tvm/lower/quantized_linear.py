@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tvm import te, tirx
+from tvm import tirx
 
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
 from leptonc.backends.tvm.lower.linear import product
 from leptonc.backends.tvm.lower.nn import convolution, surrounded, window_of
+from leptonc.backends.tvm.lower.parts import Tensor, cast, compute
 from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import clamp, nearest
 from leptonc.ir.ops.quantized_linear import is_scalar
@@ -20,7 +20,7 @@ from leptonc.ir.types import TensorType
 SUM = "int32"
 
 
-def _given(call: LowerCall, name: str) -> tuple[te.Tensor, TensorType]:
+def _given(call: LowerCall, name: str) -> tuple[Tensor, TensorType]:
     tensor, type = call.get(name), call.known.type(name)
     assert tensor is not None
     assert type is not None
@@ -37,27 +37,27 @@ def _centred(
     call: LowerCall,
     name: str,
     zero_point: str,
-    at: Callable[[te.Tensor, TensorType, Sequence[Any]], Any],
-) -> te.Tensor:
+    at: Callable[[Tensor, TensorType, Sequence[Any]], Any],
+) -> Tensor:
     """Bytes less their zero point, which `at(tensor, type, index)` reads, as 32-bit integers."""
     tensor, _ = _given(call, name)
     if call.get(zero_point) is None:
-        return te.compute(tensor.shape, lambda *i: cast(tensor(*i), SUM), name="wide")
+        return compute(tensor.shape, lambda *i: cast(tensor(*i), SUM), name="wide")
     offset, type = _given(call, zero_point)
-    return te.compute(
+    return compute(
         tensor.shape,
         lambda *i: cast(tensor(*i), SUM) - cast(at(offset, type, i), SUM),
         name="centred",
     )
 
 
-def _per_channel(tensor: te.Tensor, type: TensorType, index: Sequence[Any]) -> Any:
+def _per_channel(tensor: Tensor, type: TensorType, index: Sequence[Any]) -> Any:
     """One number, or that of the output channel which comes first in `index`."""
     zero = tirx.const(0, str(index[0].ty))
     return tensor(*(zero for _ in range(type.rank))) if is_scalar(type) else tensor(index[0])
 
 
-def _sums(call: LowerCall) -> te.Tensor:
+def _sums(call: LowerCall) -> Tensor:
     """The convolution of bytes less their zero points."""
     (_, x), (_, w) = _given(call, "x"), _given(call, "w")
     window = window_of(call, x, w)
@@ -67,13 +67,13 @@ def _sums(call: LowerCall) -> te.Tensor:
     return convolution(call, source, weight, window, call.known.int("group"))
 
 
-def conv_integer(call: LowerCall) -> te.Tensor:
+def conv_integer(call: LowerCall) -> Tensor:
     """The sums themselves."""
     return _sums(call)
 
 
-def requantized(call: LowerCall, total: te.Tensor, multiplier: Callable[..., Any]) -> te.Tensor:
-    """Sums times `multiplier(*index)`, rounded to even in single precision, shifted and saturated."""
+def requantized(call: LowerCall, total: Tensor, multiplier: Callable[..., Any]) -> Tensor:
+    """Sums times `multiplier(*index)`, rounded to even as floats, shifted and saturated."""
     dtype = call.dtype()
     info = np.iinfo(dtype)
 
@@ -85,17 +85,17 @@ def requantized(call: LowerCall, total: te.Tensor, multiplier: Callable[..., Any
         low, high = tirx.const(info.min, SUM), tirx.const(info.max, SUM)
         return cast(tirx.max(tirx.min(whole, high), low), dtype)
 
-    return te.compute(call.shape(), element, name="requantized")
+    return compute(call.shape(), element, name="requantized")
 
 
-def qlinear_conv(call: LowerCall) -> te.Tensor:
+def qlinear_conv(call: LowerCall) -> Tensor:
     """Sums, bias, requantisation."""
     total, bias = _sums(call), call.get("bias")
     if bias is not None:
         sums = total
-        total = te.compute(sums.shape, lambda n, o, *i: sums(n, o, *i) + bias(o), name="biased")
+        total = compute(sums.shape, lambda n, o, *i: sums(n, o, *i) + bias(o), name="biased")
     w_scale, type = _given(call, "w_scale")
-    factors = te.compute(
+    factors = compute(
         [call.dim(call.op.results[0].type.shape[1])],
         lambda o: (
             scalar(call, "x_scale") * _per_channel(w_scale, type, [o]) / scalar(call, "y_scale")
@@ -105,7 +105,7 @@ def qlinear_conv(call: LowerCall) -> te.Tensor:
     return requantized(call, total, lambda n, o, *_: factors(o))
 
 
-def _by_row(tensor: te.Tensor, type: TensorType, index: Sequence[Any]) -> Any:
+def _by_row(tensor: Tensor, type: TensorType, index: Sequence[Any]) -> Any:
     """The number that belongs to an element of the left matrix: one, or one for each row."""
     zero = tirx.const(0, str(index[0].ty))
     if is_scalar(type):
@@ -115,7 +115,7 @@ def _by_row(tensor: te.Tensor, type: TensorType, index: Sequence[Any]) -> Any:
     return _aligned(tensor, type, index, zero)
 
 
-def _by_column(tensor: te.Tensor, type: TensorType, index: Sequence[Any]) -> Any:
+def _by_column(tensor: Tensor, type: TensorType, index: Sequence[Any]) -> Any:
     """The number that belongs to an element of the right matrix: one, or one for each column."""
     zero = tirx.const(0, str(index[0].ty))
     if is_scalar(type):
@@ -123,24 +123,24 @@ def _by_column(tensor: te.Tensor, type: TensorType, index: Sequence[Any]) -> Any
     return _aligned(tensor, type, index, zero)
 
 
-def _aligned(tensor: te.Tensor, type: TensorType, index: Sequence[Any], zero: Any) -> Any:
+def _aligned(tensor: Tensor, type: TensorType, index: Sequence[Any], zero: Any) -> Any:
     offset = len(index) - type.rank
     return tensor(*(zero if dim == 1 else index[offset + i] for i, dim in enumerate(type.shape)))
 
 
-def _product(call: LowerCall) -> te.Tensor:
+def _product(call: LowerCall) -> Tensor:
     (_, a), (_, b) = _given(call, "a"), _given(call, "b")
     left = _centred(call, "a", "a_zero_point", _by_row)
     right = _centred(call, "b", "b_zero_point", _by_column)
     return product(call, left, right, (a.shape, b.shape))
 
 
-def matmul_integer(call: LowerCall) -> te.Tensor:
+def matmul_integer(call: LowerCall) -> Tensor:
     """The sums themselves."""
     return _product(call)
 
 
-def qlinear_matmul(call: LowerCall) -> te.Tensor:
+def qlinear_matmul(call: LowerCall) -> Tensor:
     """Sums, requantisation."""
     (a_scale, a_type), (b_scale, b_type) = _given(call, "a_scale"), _given(call, "b_scale")
     (_, a), (_, b) = _given(call, "a"), _given(call, "b")

@@ -6,13 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from tvm import tirx
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.tvm.lower.arithmetic import converted as cast
 from leptonc.backends.tvm.lower.opaque import Kernel, kernel
-from leptonc.backends.tvm.lower.parts import natural
+from leptonc.backends.tvm.lower.parts import cast, natural
 from leptonc.backends.tvm.lowering import TVM_DTYPE, KernelRule, LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import absolute
 from leptonc.ir.ops.pool import unpooled_extents
@@ -39,8 +38,8 @@ def _det(call: LowerCall, cpu: Any) -> PrimFunc:
     return kernel(call, cpu, body)
 
 
-def _eliminate(matrix: Buffer, rows: Any, k: Any, total: emit.Register) -> None:
-    """Bring the largest element of column `k` up, multiply `total` by it and clear what is below."""
+def _eliminate(matrix: Any, rows: Any, k: Any, total: emit.Register) -> None:
+    """Bring the largest element of column `k` up, multiply `total` by it, clear below."""
     zero = tirx.const(0, str(matrix.dtype))
     best = emit.Register(1, "int64")
     best.set(k)

@@ -21,13 +21,22 @@ from leptonc.ir.table import Evaluation, op_named
 from leptonc.ir.types import DType
 from tests.ir.ops.against_onnx import TOLERANCE, build_op
 
-FAMILIES = ("nn", "pool", "normalize", "linear", "quantized_linear", "deform_conv", "sequential")
+FAMILIES = (
+    "nn",
+    "pool",
+    "softmax",
+    "normalize",
+    "linear",
+    "quantized_linear",
+    "deform_conv",
+    "sequential",
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Lowered:
-    """One operation, compiled; `arrays` tell the operands' ranks, types and, but for `symbolic` ones, extents."""
+    """One operation, compiled for operands like `arrays`; `symbolic` ones may differ in extents."""
 
     def __init__(
         self, name: str, arrays: Sequence[Array | None], attrs: dict[str, Attribute], *,
@@ -60,7 +69,7 @@ class Lowered:
         return [_from_tvm(t, like) for t, like in zip(tensors[len(read) :], outputs, strict=True)]
 
     def check(self, arrays: Sequence[Array | None], scale: float = 1) -> list[Array]:
-        """What was computed, found to be near the operation's meaning computed in double precision."""
+        """What was computed, near the operation's meaning in double precision."""
         given = [array for array in arrays if array is not None]
         exact = [a.astype(np.float64) if _is_float(a.dtype) else a for a in given]
         assert self.row.evaluate is not None

@@ -16,10 +16,19 @@ from tests.ir.ops.test_linear import EQUATIONS
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        ((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (5, 3, 2)), ((5, 2, 3), (3, 4)),
-        ((2, 3), (5, 3, 4)), ((5, 1, 2, 3), (4, 3, 2)), ((0, 3), (3, 4)), ((2, 0), (0, 4)), ((17, 33), (33, 40)),
+        ((2, 3), (3, 4)),
+        ((3,), (3,)),
+        ((3,), (3, 4)),
+        ((2, 3), (3,)),
+        ((3,), (5, 3, 2)),
+        ((5, 2, 3), (3, 4)),
+        ((2, 3), (5, 3, 4)),
+        ((5, 1, 2, 3), (4, 3, 2)),
+        ((0, 3), (3, 4)),
+        ((2, 0), (0, 4)),
+        ((17, 33), (33, 40)),
     ],
-)  # fmt: skip
+)
 def test_matmul_of_each_rank(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     check_lowering("matmul", [normal(*a), normal(*b, seed=1)])
 
@@ -81,9 +90,15 @@ def test_linear(transposed: bool) -> None:
     check_lowering("linear", [normal(6), w], transposed=transposed)
 
 
-@pytest.mark.parametrize("attrs", [
-    {"transA": 1, "alpha": 0.5}, {"transB": 1}, {"transBatchA": 1, "transA": 1}, {"transBatchB": 1, "transB": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"transA": 1, "alpha": 0.5},
+        {"transB": 1},
+        {"transBatchA": 1, "transA": 1},
+        {"transBatchB": 1, "transB": 1},
+    ],
+)
 def test_fused_matmul(attrs: dict[str, Any]) -> None:
     check_lowering("fused_matmul", [normal(3, 3, 3, 3), normal(3, 3, 3, 3, seed=1)], **attrs)
 

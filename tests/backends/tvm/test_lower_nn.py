@@ -58,9 +58,15 @@ def test_transposed_convolution_of_groups_and_symbols(dilations: list[int]) -> N
         for n, height, width in ((2, 4, 3), (1, 1, 1), (1, 2, 7))
     ]
     check_lowering(
-        "conv_transpose", *sizes, symbolic=(0,),
-        group=3, strides=[2, 3], pads=[1, 0, 0, 1], dilations=dilations, output_padding=[1, 0],
-    )  # fmt: skip
+        "conv_transpose",
+        *sizes,
+        symbolic=(0,),
+        group=3,
+        strides=[2, 3],
+        pads=[1, 0, 0, 1],
+        dilations=dilations,
+        output_padding=[1, 0],
+    )
 
 
 @pytest.mark.parametrize("case", WINDOWS)
@@ -82,9 +88,13 @@ def test_average_pool_counting_padding(case: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["max_pool", "average_pool"])
-@pytest.mark.parametrize("attrs", [
-    {"pads": [1, 0, 1, 1], "strides": [2, 2], "ceil_mode": 1}, {"auto_pad": "SAME_UPPER", "strides": [2, 1]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"pads": [1, 0, 1, 1], "strides": [2, 2], "ceil_mode": 1},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 1]},
+    ],
+)
 def test_pools_of_symbolic_extents(name: str, attrs: dict[str, Any]) -> None:
     sizes = [
         [normal(*shape)] for shape in ((2, 3, 7, 8), (1, 1, 3, 3), (1, 2, 10, 5), (0, 2, 4, 4))

@@ -13,15 +13,22 @@ from tests.ir.ops.against_onnx import build_op, check_row, normal, row_of
 
 @pytest.mark.parametrize(
     ("group", "parts", "attrs"),
-    [(1, 1, {}), (2, 1, {"pads": [1, 0, 1, 2]}), (1, 2, {"strides": [2, 1]}), (2, 2, {"dilations": [2, 1], "pads": [1, 1, 1, 1]})],
-)  # fmt: skip
+    [
+        (1, 1, {}),
+        (2, 1, {"pads": [1, 0, 1, 2]}),
+        (1, 2, {"strides": [2, 1]}),
+        (2, 2, {"dilations": [2, 1], "pads": [1, 1, 1, 1]}),
+    ],
+)
 def test_deformable_convolution_matches_the_reference(
     group: int, parts: int, attrs: dict[str, Any]
 ) -> None:
     x, w = normal(2, 4, 6, 5), normal(4, 4 // group, 3, 2)
     pads, strides, dilations = (
-        attrs.get("pads", [0] * 4), attrs.get("strides", [1, 1]), attrs.get("dilations", [1, 1]),
-    )  # fmt: skip
+        attrs.get("pads", [0] * 4),
+        attrs.get("strides", [1, 1]),
+        attrs.get("dilations", [1, 1]),
+    )
     out = [
         (x.shape[2 + i] + pads[i] + pads[2 + i] - (w.shape[2 + i] - 1) * dilations[i] - 1)
         // strides[i]

@@ -16,10 +16,19 @@ from tests.ir.ops.against_onnx import build_op, check_row, evaluate, normal, row
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        ((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((5, 2, 3), (3,)), ((3,), (5, 3, 2)),
-        ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((5, 1, 2, 3), (4, 3, 2)), ((0, 3), (3, 4)), ((2, 0), (0, 4)),
+        ((2, 3), (3, 4)),
+        ((3,), (3,)),
+        ((3,), (3, 4)),
+        ((2, 3), (3,)),
+        ((5, 2, 3), (3,)),
+        ((3,), (5, 3, 2)),
+        ((5, 2, 3), (3, 4)),
+        ((2, 3), (5, 3, 4)),
+        ((5, 1, 2, 3), (4, 3, 2)),
+        ((0, 3), (3, 4)),
+        ((2, 0), (0, 4)),
     ],
-)  # fmt: skip
+)
 def test_matmul_matches_the_reference(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     check_row("MatMul", [normal(*a), normal(*b, seed=1)])
     check_row("MatMul", [normal(*a, dtype=np.float64), normal(*b, dtype=np.float64, seed=1)])
@@ -102,10 +111,18 @@ def test_determinants_match_the_reference() -> None:
     check_row("Det", [normal(2, 4, 5, 5)])
 
 
-@pytest.mark.parametrize("attrs", [
-    {}, {"transA": 1}, {"transB": 1}, {"transA": 1, "transB": 1, "alpha": 0.5},
-    {"transBatchA": 1}, {"transBatchA": 1, "transA": 1}, {"transBatchB": 1, "transB": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {},
+        {"transA": 1},
+        {"transB": 1},
+        {"transA": 1, "transB": 1, "alpha": 0.5},
+        {"transBatchA": 1},
+        {"transBatchA": 1, "transA": 1},
+        {"transBatchB": 1, "transB": 1},
+    ],
+)
 def test_fused_matmul_matches_onnxruntime(attrs: dict[str, Any]) -> None:
     from tests.ir.ops.against_onnx import assert_close, onnxruntime_reference
 
@@ -132,7 +149,7 @@ def test_fused_matmul_matches_onnxruntime(attrs: dict[str, Any]) -> None:
         ("Einsum", [(2, 3)], {"equation": "i+->i"}, "cannot read the term 'i+'"),
         ("Det", [(2, 3)], {}, "should be square"),
     ],
-)  # fmt: skip
+)
 def test_contradictions_name_both_sides(
     name: str, shapes: Any, attrs: dict[str, Any], message: str
 ) -> None:

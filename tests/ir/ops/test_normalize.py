@@ -10,16 +10,23 @@ import pytest
 
 from leptonc.ir.diagnostics import LeptonError
 from tests.ir.ops.against_onnx import (
-    build_op, check_row, evaluate, normal, onnx_reference, row_of,
-)  # fmt: skip
+    build_op,
+    check_row,
+    evaluate,
+    normal,
+    onnx_reference,
+    row_of,
+)
 
 
 def channels(count: int, dtype: Any = np.float32) -> list[Any]:
     """Scale, bias, mean and variance of `count` channels."""
     return [
-        normal(count, dtype=dtype, seed=1), normal(count, dtype=dtype, seed=2),
-        normal(count, dtype=dtype, seed=3), np.abs(normal(count, dtype=dtype, seed=4)) + 0.1,
-    ]  # fmt: skip
+        normal(count, dtype=dtype, seed=1),
+        normal(count, dtype=dtype, seed=2),
+        normal(count, dtype=dtype, seed=3),
+        np.abs(normal(count, dtype=dtype, seed=4)) + 0.1,
+    ]
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 4, 5), (2, 3, 2, 3, 4)])
@@ -126,14 +133,29 @@ def test_hardmax_marks_the_first() -> None:
 @pytest.mark.parametrize(
     ("name", "shapes", "attrs", "message"),
     [
-        ("BatchNormalization", [(2, 3, 4), (3,), (3,), (2,), (3,)], {}, "mean f32[2] should hold one number for each of 3 channels"),
-        ("GroupNormalization", [(2, 5, 4), (5,), (5,)], {"num_groups": 2}, "5 channels do not split into 2 groups"),
+        (
+            "BatchNormalization",
+            [(2, 3, 4), (3,), (3,), (2,), (3,)],
+            {},
+            "mean f32[2] should hold one number for each of 3 channels",
+        ),
+        (
+            "GroupNormalization",
+            [(2, 5, 4), (5,), (5,)],
+            {"num_groups": 2},
+            "5 channels do not split into 2 groups",
+        ),
         ("LayerNormalization", [(2, 3), (4,)], {}, "scale f32[4] does not broadcast to [2,3]"),
-        ("LayerNormalization", [(2, 3), (2, 2, 3)], {}, "scale f32[2,2,3] does not broadcast to [2,3]"),
+        (
+            "LayerNormalization",
+            [(2, 3), (2, 2, 3)],
+            {},
+            "scale f32[2,2,3] does not broadcast to [2,3]",
+        ),
         ("Softmax", [(2, 3)], {"axis": 2}, "axis 2 does not exist in 2 dimensions"),
         ("LpNormalization", [(2, 3)], {"p": 3}, "p is 3, should be 1 or 2"),
     ],
-)  # fmt: skip
+)
 def test_contradictions_name_both_sides(
     name: str, shapes: Any, attrs: dict[str, Any], message: str
 ) -> None:

@@ -14,17 +14,35 @@ from tests.ir.ops.against_onnx import build_op, check_row, evaluate, normal, row
 WINDOWS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "1d": ((2, 3, 11), {"kernel_shape": [3], "strides": [2]}),
     "2d": ((2, 3, 9, 7), {"kernel_shape": [3, 2], "strides": [2, 1]}),
-    "3d": ((1, 2, 5, 6, 7), {"kernel_shape": [2, 3, 2], "strides": [2, 1, 3], "pads": [1, 1, 0, 0, 1, 1]}),
+    "3d": (
+        (1, 2, 5, 6, 7),
+        {"kernel_shape": [2, 3, 2], "strides": [2, 1, 3], "pads": [1, 1, 0, 0, 1, 1]},
+    ),
     "asymmetric": ((1, 2, 6, 6), {"kernel_shape": [3, 3], "pads": [0, 1, 2, 0]}),
     "dilated": ((1, 2, 11, 9), {"kernel_shape": [3, 2], "dilations": [2, 3], "pads": [1, 1, 0, 1]}),
     "ceil": ((1, 1, 6, 7), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
-    "ceil, padded": ((1, 1, 7, 8), {"kernel_shape": [3, 3], "strides": [3, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}),
-    "ceil, last window outside": ((1, 1, 2, 2), {"kernel_shape": [1, 1], "strides": [2, 2], "ceil_mode": 1}),
-    "ceil, starts in the padding": ((1, 1, 4, 4), {"kernel_shape": [2, 2], "strides": [3, 3], "pads": [0, 0, 1, 1], "ceil_mode": 1}),
-    "same upper": ((1, 2, 8, 7), {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 3]}),
-    "same lower": ((1, 2, 8, 7), {"kernel_shape": [2, 4], "auto_pad": "SAME_LOWER", "strides": [1, 1]}),
+    "ceil, padded": (
+        (1, 1, 7, 8),
+        {"kernel_shape": [3, 3], "strides": [3, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+    ),
+    "ceil, last window outside": (
+        (1, 1, 2, 2),
+        {"kernel_shape": [1, 1], "strides": [2, 2], "ceil_mode": 1},
+    ),
+    "ceil, starts in the padding": (
+        (1, 1, 4, 4),
+        {"kernel_shape": [2, 2], "strides": [3, 3], "pads": [0, 0, 1, 1], "ceil_mode": 1},
+    ),
+    "same upper": (
+        (1, 2, 8, 7),
+        {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 3]},
+    ),
+    "same lower": (
+        (1, 2, 8, 7),
+        {"kernel_shape": [2, 4], "auto_pad": "SAME_LOWER", "strides": [1, 1]},
+    ),
     "valid": ((1, 2, 8, 7), {"kernel_shape": [3, 3], "auto_pad": "VALID", "strides": [2, 2]}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WINDOWS)

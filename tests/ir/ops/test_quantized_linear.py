@@ -21,7 +21,7 @@ def numbers(dtype: Any, *shape: int, seed: int = 0) -> Array:
 
 def f32(*values: float) -> Array:
     """A scale for each of several channels; a scalar for one."""
-    return np.array(values if len(values) > 1 else values[0], np.float32)
+    return np.array(values, np.float32).reshape(-1 if len(values) > 1 else ())
 
 
 @pytest.mark.parametrize(("x", "w"), [(np.uint8, np.uint8), (np.uint8, np.int8)])
@@ -72,7 +72,7 @@ def test_quantised_products_match_onnxruntime(a: Any, b: Any) -> None:
     for b_scale, b_zero in (
         (f32(0.013), np.array(3, b)),
         (np.linspace(0.01, 0.03, 7, dtype=np.float32), np.arange(7).astype(b)),
-    ):  # noqa: E501
+    ):
         arrays = [
             left,
             f32(0.02),
@@ -105,11 +105,23 @@ def test_ties_round_to_the_even_before_the_zero_point() -> None:
 @pytest.mark.parametrize(
     ("name", "arrays", "message"),
     [
-        ("MatMulInteger", [numbers(np.uint8, 2, 3), numbers(np.uint8, 3, 4), numbers(np.uint8, 3)], "u8[3] should hold one number for each of 2 rows"),
-        ("MatMulInteger", [numbers(np.uint8, 2, 3), numbers(np.uint8, 3, 4), np.array(0, np.int8)], "u8 and i8"),
-        ("ConvInteger", [numbers(np.uint8, 1, 2, 3), numbers(np.uint8, 1, 2, 3), numbers(np.uint8, 2)], "x_zero_point u8[2] should hold one number"),
+        (
+            "MatMulInteger",
+            [numbers(np.uint8, 2, 3), numbers(np.uint8, 3, 4), numbers(np.uint8, 3)],
+            "u8[3] should hold one number for each of 2 rows",
+        ),
+        (
+            "MatMulInteger",
+            [numbers(np.uint8, 2, 3), numbers(np.uint8, 3, 4), np.array(0, np.int8)],
+            "u8 and i8",
+        ),
+        (
+            "ConvInteger",
+            [numbers(np.uint8, 1, 2, 3), numbers(np.uint8, 1, 2, 3), numbers(np.uint8, 2)],
+            "x_zero_point u8[2] should hold one number",
+        ),
     ],
-)  # fmt: skip
+)
 def test_contradictions_name_both_sides(name: str, arrays: list[Array], message: str) -> None:
     with pytest.raises(LeptonError) as error:
         build_op(row_of(name), arrays, {})

@@ -18,9 +18,12 @@ def operands(name: str, directions: int = 1, *, state: bool = True) -> list[Arra
     """Input, weights, biases, no lengths, and the initial states."""
     gates = GATES[name]
     arrays: list[Array | None] = [
-        normal(STEPS, BATCH, INPUTS), normal(directions, gates * HIDDEN, INPUTS, seed=1),
-        normal(directions, gates * HIDDEN, HIDDEN, seed=2), normal(directions, 2 * gates * HIDDEN, seed=3), None,
-    ]  # fmt: skip
+        normal(STEPS, BATCH, INPUTS),
+        normal(directions, gates * HIDDEN, INPUTS, seed=1),
+        normal(directions, gates * HIDDEN, HIDDEN, seed=2),
+        normal(directions, 2 * gates * HIDDEN, seed=3),
+        None,
+    ]
     if state:
         arrays += [
             normal(directions, BATCH, HIDDEN, seed=4 + i) for i in range(2 if name == "LSTM" else 1)
@@ -68,11 +71,18 @@ def test_lstm_with_peepholes_coupled_gates_and_clipping() -> None:
 @pytest.mark.parametrize(
     ("activation", "alpha", "beta"),
     [
-        ("Relu", [], []), ("Affine", [0.5], [0.25]), ("LeakyRelu", [0.1], []), ("ThresholdedRelu", [0.3], []),
-        ("ScaledTanh", [1.5], [0.5]), ("HardSigmoid", [0.3], [0.4]), ("Elu", [0.7], []), ("Softsign", [], []),
-        ("Softplus", [], []), ("Sigmoid", [], []),
+        ("Relu", [], []),
+        ("Affine", [0.5], [0.25]),
+        ("LeakyRelu", [0.1], []),
+        ("ThresholdedRelu", [0.3], []),
+        ("ScaledTanh", [1.5], [0.5]),
+        ("HardSigmoid", [0.3], [0.4]),
+        ("Elu", [0.7], []),
+        ("Softsign", [], []),
+        ("Softplus", [], []),
+        ("Sigmoid", [], []),
     ],
-)  # fmt: skip
+)
 def test_activations_match_onnxruntime(
     activation: str, alpha: list[float], beta: list[float]
 ) -> None:
