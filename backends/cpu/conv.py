@@ -7,14 +7,14 @@ for whole tiles. Padded inputs are copied, a band of rows at a time that stays i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.conv_tile import Tile
+from leptonc.backends.cpu.conv_tile import Pixels, Tile
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, conv_weight_shape
 from leptonc.backends.cpu.target import CpuTarget
@@ -121,6 +121,9 @@ class Emitter:
         row_bytes = 4 * self.blocks * self.inner * window.strides[0] * columns * window.strides[1]
         fitting = max(1, self.cpu.l2_bytes // 2 // row_bytes)
         share = -(-rows // self.cpu.threads) if self.is_parallel else rows
+        if self.depth_parts(rows * columns) > 1:
+            # So large weights are better read once; the parts of the depth keep the input close.
+            return min(rows, share)
         # Fewer rows than make a few tiles leave only small ones.
         least = -(-4 * self.tile_pixels // columns)
         return min(rows, share, max(fitting, least))
@@ -215,21 +218,49 @@ class Emitter:
     ) -> None:
         """All tiles of a chunk for one panel of filters, which begins at an output block."""
         image, first, height = place
+        tiles = Tile(self, source, (image, first), (group, panel, block), vectors)
         pixels = emit.product((height, self.columns))
-
-        def tile(start: PrimExpr, count: int) -> None:
-            Tile(self, source, (image, first), (group, panel, block), vectors).emit(start, count)
-
-        if isinstance(pixels, int):
-            start = 0
-            for size, count in split_rows(pixels, self.tile_pixels):
-                with emit.serial(count) as step:
-                    tile(step * size + start, size)
-                start += size * count
+        if not isinstance(pixels, int):
+            size = self.tile_pixels
+            with T.If(pixels >= size):
+                with T.Then(), emit.serial(emit.ceildiv(pixels, size)) as step:
+                    tiles.emit(Pixels(emit.let(tirx.min(step * size, pixels - size)), size))
+                with T.Else(), emit.serial(pixels) as step:
+                    tiles.emit(Pixels(step, 1))
             return
-        size = self.tile_pixels
-        with T.If(pixels >= size):
-            with T.Then(), emit.serial(emit.ceildiv(pixels, size)) as step:
-                tile(emit.let(tirx.min(step * size, pixels - size)), size)
-            with T.Else(), emit.serial(pixels) as step:
-                tile(step, 1)
+        parts = self.depth_parts(pixels)
+        if parts == 1:
+            self.each_tile(pixels, tiles.emit)
+            return
+        sums = emit.workspace((pixels, vectors * self.cpu.lanes))
+        self.each_tile(pixels, lambda at: tiles.clear(sums, at))
+        with emit.serial(parts) as part:
+            self.each_tile(pixels, lambda at: tiles.add_part(sums, at, part, parts))
+        self.each_tile(pixels, lambda at: tiles.complete(sums, at))
+
+    def each_tile(self, pixels: int, emit_tile: Callable[[Pixels], None]) -> None:
+        """Covers a known number of pixels with tiles of two sizes."""
+        start = 0
+        for size, count in split_rows(pixels, self.tile_pixels):
+            one_row = isinstance(self.columns, int) and self.columns % size == start % size == 0
+            with emit.serial(count) as step:
+                emit_tile(Pixels(step * size + start, size, one_row))
+            start += size * count
+
+    def depth_parts(self, pixels: int) -> int:
+        """Into how many parts the depth is split, so that all tiles find its weights in the cache.
+
+        A part adds to sums in memory. Only a panel that would push the input out is split.
+        """
+        weight = self.spec.weight
+        panel_bytes = 4 * weight.depth * self.spec.panel
+        blocks, rest = divmod(weight.channels // weight.groups, self.inner)
+        if rest or panel_bytes < self.cpu.l2_bytes // 3 or pixels <= self.tile_pixels:
+            return 1
+        wanted = -(-panel_bytes // (self.cpu.l2_bytes // 6))
+        return min((parts for parts in divisors(blocks) if parts >= wanted), default=1)
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, in order."""
+    return [d for d in range(1, number + 1) if number % d == 0]

@@ -4,19 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
-from leptonc.backends.tvm.binding import PrimExpr, tirx
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 if TYPE_CHECKING:
     from leptonc.backends.cpu.conv import Emitter, Source
 
-# Longer rows of a kernel are a loop.
-UNROLLED_COLUMNS = 8
+
+@dataclass(frozen=True)
+class Pixels:
+    """Neighbouring pixels, counted over the rows of a chunk; perhaps known to be in one row."""
+
+    start: PrimExpr
+    count: int
+    one_row: bool = False
 
 
 class Tile:
@@ -35,16 +42,65 @@ class Tile:
         self.image, self.first = place
         self.group, self.panel, self.block = panel
 
-    def emit(self, start: PrimExpr, count: int) -> None:
-        """The tile of `count` pixels from `start` on, counted over the rows of the chunk."""
-        sums = [[Register(self.lanes) for _ in range(self.vectors)] for _ in range(count)]
+    def emit(self, at: Pixels) -> None:
+        """One whole tile."""
+        sums = self.registers(at)
         for register in (r for row in sums for r in row):
-            register.set(emit.broadcast(emit.const(0.0), self.lanes))
-        self.products(sums, self.bases(start, count))
-        self.finish(sums, start)
+            register.set(self.zero)
+        inner = self.parent.inner
+        full, rest = divmod(self.spec.weight.channels // self.spec.weight.groups, inner)
+        bases = self.bases(at)
+        if full:
+            with emit.serial(full) as block:
+                self.block_products(sums, bases, block, inner)
+        if rest:
+            self.block_products(sums, bases, emit.integer(full), rest)
+        self.finish(sums, at)
 
-    def bases(self, start: PrimExpr, count: int) -> list[PrimExpr]:
+    def clear(self, memory: Buffer, at: Pixels) -> None:
+        """The sums of a tile in memory become zero."""
+        for pixel in range(at.count):
+            for v in range(self.vectors):
+                emit.store(memory, self.zero, [at.start + pixel, v * self.lanes], self.lanes)
+
+    def add_part(self, memory: Buffer, at: Pixels, part: PrimExpr, parts: int) -> None:
+        """Adds the products of one of so many equal parts of the channels to sums in memory."""
+        sums = self.loaded(memory, at)
+        inner = self.parent.inner
+        count = self.spec.weight.channels // self.spec.weight.groups // inner // parts
+        bases = self.bases(at)
+        with emit.serial(count) as block:
+            self.block_products(sums, bases, part * count + block, inner)
+        for pixel, row in enumerate(sums):
+            for v, register in enumerate(row):
+                place = [at.start + pixel, v * self.lanes]
+                emit.store(memory, register.get(), place, self.lanes)
+
+    def complete(self, memory: Buffer, at: Pixels) -> None:
+        """Stores a tile whose sums are in memory."""
+        self.finish(self.loaded(memory, at), at)
+
+    @property
+    def zero(self) -> PrimExpr:
+        """A vector of zeros."""
+        return emit.broadcast(emit.const(0.0), self.lanes)
+
+    def registers(self, at: Pixels) -> list[list[Register]]:
+        """The accumulators of a tile."""
+        return [[Register(self.lanes) for _ in range(self.vectors)] for _ in range(at.count)]
+
+    def loaded(self, memory: Buffer, at: Pixels) -> list[list[Register]]:
+        """The accumulators of a tile, with sums from memory."""
+        sums = self.registers(at)
+        for pixel, row in enumerate(sums):
+            for v, register in enumerate(row):
+                place = [at.start + pixel, v * self.lanes]
+                register.set(emit.load(memory, place, self.lanes))
+        return sums
+
+    def bases(self, at: Pixels) -> list[PrimExpr]:
         """Where the window of each pixel begins in the flat source."""
+        start, count = at.start, at.count
         window, inner, columns = self.spec.window, self.parent.inner, self.parent.columns
         blocks = self.spec.weight.channels // self.spec.weight.groups // inner
         begin = self.source.start + self.group * blocks * self.source.plane
@@ -57,25 +113,15 @@ class Tile:
             row, column = self.position(pixel)
             return emit.let(begin + row * down * self.source.row + column * (right * inner))
 
-        if count == 1 or not isinstance(columns, int) or columns % count:
+        if not at.one_row:
             return [base(start + pixel) for pixel in range(count)]
-        one_row = base(start)
-        return [one_row + pixel * right * inner for pixel in range(count)]
+        only = base(start)
+        return [only + pixel * right * inner for pixel in range(count)]
 
     def position(self, pixel: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
         """The row in the chunk and the column of a pixel."""
         columns = emit.integer(self.parent.columns)
         return tirx.floordiv(pixel, columns), tirx.floormod(pixel, columns)
-
-    def products(self, sums: list[list[Register]], bases: Sequence[PrimExpr]) -> None:
-        """Adds all products."""
-        inner = self.parent.inner
-        full, rest = divmod(self.spec.weight.channels // self.spec.weight.groups, inner)
-        if full:
-            with emit.serial(full) as block:
-                self.block_products(sums, bases, block, inner)
-        if rest:
-            self.block_products(sums, bases, emit.integer(full), rest)
 
     def block_products(
         self, sums: list[list[Register]], bases: Sequence[PrimExpr], block: PrimExpr, channels: int
@@ -93,10 +139,8 @@ class Tile:
             with emit.serial(channels) as channel:
                 self.step(sums, [base + offset + channel for base in bases], first + channel)
 
-        with emit.serial(height) as row:
-            loop = emit.unrolled if inner == 1 and width <= UNROLLED_COLUMNS else emit.serial
-            with loop(width) as column:
-                taps(row, column)
+        with emit.serial(height) as row, emit.serial(width) as column:
+            taps(row, column)
 
     def step(
         self, sums: list[list[Register]], places: Sequence[PrimExpr], product: PrimExpr
@@ -111,9 +155,9 @@ class Tile:
             for register, column in zip(row, filters, strict=True):
                 register.set(emit.fma(value, column, register.get()))
 
-    def finish(self, sums: list[list[Register]], start: PrimExpr) -> None:
+    def finish(self, sums: list[list[Register]], at: Pixels) -> None:
         """Stores a tile through the epilogue."""
-        lanes, count = self.lanes, len(sums)
+        lanes, start, count = self.lanes, at.start, at.count
         if not self.parent.long or count * self.vectors < 2:
             for pixel, row in enumerate(sums):
                 place = [emit.let(i) for i in self.position(start + pixel)]

@@ -98,11 +98,6 @@ def outer_loop(extent: Extent, *, parallel: bool) -> Any:
     return (T.parallel if parallel else T.serial)(integer(0), integer(extent))
 
 
-def unrolled(extent: int) -> Any:
-    """A loop that is unrolled before code is generated; until then it is one step."""
-    return T.unroll(integer(0), integer(extent))
-
-
 def vectorized(extent: int) -> Any:
     """A loop whose steps are the lanes of one vector."""
     return T.vectorized(integer(0), integer(extent))

@@ -154,7 +154,7 @@ def acos(x: PrimExpr) -> PrimExpr:
 
     def body(x: PrimExpr, a: PrimExpr) -> PrimExpr:
         outer = f32(2.0) * arcsine_core(tirx.sqrt(f32(0.5) * (f32(1.0) - a)))
-        reflected = tirx.Select(x < f32(0.0), f32(math.pi) - outer, outer)
+        reflected = let(outer, lambda o: tirx.Select(x < f32(0.0), f32(math.pi) - o, o))
         return tirx.Select(a > f32(0.5), reflected, f32(math.pi / 2) - arcsine_core(x))
 
     return let(x, lambda x: let(absolute(x), lambda a: body(x, a)))

@@ -18,8 +18,8 @@ from leptonc.backends.cpu.tiles import conv_panel
 from leptonc.backends.cpu.window import Window
 from tests.backends.cpu.kernels import AVX512, NATIVE, Kernel, assembly, block, convolution, unblock
 
-# Sums of some hundred products of standard normals.
-TOLERANCE = 5e-5
+# A part of the largest output: sums of n products are off by about the root of n roundings.
+TOLERANCE = 5e-6
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ CASES = {
     "first layer": Case(
         3, 17, (15, 17), Window((7, 7), (2, 2), pads=(3, 3, 3, 3)), plain=True, batch=2
     ),
+    "tiles that divide the row but do not begin with it": Case(
+        8, 2 * LANES, (4, 20), Window((3, 3), pads=(1, 1, 1, 1))
+    ),
+    "weights beyond the cache": Case(1024, 2 * LANES, (4, 5), Window((3, 3), pads=(1, 1, 1, 1))),
     "groups": Case(4 * LANES, 6 * LANES, (7, 7), Window((3, 3), pads=(1, 1, 1, 1)), groups=2),
     "one axis": Case(2 * LANES, 16, (1, 33), Window((1, 9), pads=(0, 4, 0, 4)), batch=2),
     "one pixel": Case(16, 16, (1, 1), Window((1, 1)), batch=3),
@@ -87,7 +91,7 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     ]
     got = Kernel(conv("main", spec, cpu), cpu)(inputs, (case.batch, blocks, *known, LANES))
     want = np.maximum(convolution(x, weight, bias, case.window, case.groups) + other, 0)
-    np.testing.assert_allclose(unblock(got, case.filters), want, atol=TOLERANCE)
+    np.testing.assert_allclose(unblock(got, case.filters), want, atol=TOLERANCE * want.max())
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,7 +11,7 @@ from leptonc.ir.verify import verify
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_weight_is_packed_outside_of_the_group_that_reads_it(inside: bool) -> None:  # noqa: FBT001
+def test_a_weight_is_packed_outside_of_the_group_that_reads_it(inside: bool) -> None:
     constant = "    %w = const() {value = random(1)} : f32[8,8]\n"
     before, within = ("", constant) if inside else (constant, "")
     text = f"""graph @product(%x: f32[6,8]) -> (y: f32[6,8]) {{
