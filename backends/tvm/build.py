@@ -23,6 +23,7 @@ from leptonc.backends.cpu.target import CpuTarget, tvm_target
 from leptonc.backends.tvm.cache import Cache
 from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.module import Program, kernel_sources, relax_program
+from leptonc.backends.tvm.pipeline import PIPELINE
 from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.support import refuse_unsupported
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
@@ -128,7 +129,7 @@ def compile_kernel(source: KernelSource, cpu: CpuTarget, target: tvm.target.Targ
     try:
         function = lower_kernel(source, cpu)
         module = tvm.IRModule({source.name: function})
-        tirx.build(module, target=target).write_to_file(str(path))
+        tirx.build(module, target, PIPELINE).write_to_file(str(path))
     except (LeptonBug, LeptonError):
         raise
     except Exception as problem:

@@ -8,11 +8,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import tvm_ffi
 from tvm import tirx
 from tvm.ir import Expr as PrimExpr
 
-from leptonc.backends.tvm import vector_math
+from leptonc.backends.tvm import binding
 from leptonc.backends.tvm.vector_math import absolute, is_nan
 
 NARROW = ("float16", "bfloat16")
@@ -48,12 +47,12 @@ def let(value: PrimExpr, body: Callable[[PrimExpr], PrimExpr]) -> PrimExpr:
     dtype = dtype_of(value)
     if isinstance(value, tirx.IntImm | tirx.FloatImm | tirx.Var):
         return body(value)
-    if dtype in vector_math.FLOATS:
-        return vector_math.let(value, body)
+    if dtype in binding.FLOATS:
+        return binding.let(value, body)
     # only these types can be hidden from the simplifier
     plain = "float32" if "float" in dtype else "int32"
     way = {"uint64": "int64", "uint32": "int32"}.get(dtype, plain)
-    return vector_math.let(value.astype(way), lambda held: body(held.astype(dtype)))
+    return binding.let(value.astype(way), lambda held: body(held.astype(dtype)))
 
 
 def widened(x: PrimExpr) -> PrimExpr:
@@ -147,7 +146,7 @@ def subtract(a: PrimExpr, b: PrimExpr) -> PrimExpr:
 def unfolded(x: PrimExpr) -> PrimExpr:
     """`x`, where it is the float 0 hidden from TVM, which takes 0 * NaN for 0 and dies of 1 / 0."""
     is_zero = isinstance(x, tirx.FloatImm) and x.value == 0
-    return vector_math.opaque(x) if is_zero else x
+    return binding.opaque(x) if is_zero else x
 
 
 def multiply(a: PrimExpr, b: PrimExpr) -> PrimExpr:
@@ -199,7 +198,7 @@ def _extreme(
         return plain(a, b)
     if isinstance(b, tirx.FloatImm) and not math.isnan(b.value):
         return let(a, lambda a: tirx.Select(beats(b, a), b, a))
-    if tvm_ffi.structural_equal(a, b):
+    if a.same_as(b):
         return a
 
     def chosen(a: PrimExpr, b: PrimExpr) -> PrimExpr:

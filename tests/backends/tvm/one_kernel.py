@@ -1,5 +1,5 @@
 # pyright: standard
-"""Compiles the kernel of one operation as the backend does, and runs it beside the row's meaning."""
+"""Compiles the kernel of one operation as the backend does, to run beside the row's meaning."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tvm import tirx
 from leptonc.backends.cpu.target import CpuTarget, detect, tvm_target, with_threads
 from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.lowering import reasons
+from leptonc.backends.tvm.pipeline import PIPELINE
 from leptonc.backends.tvm.source import KernelSource, kernel_source
 from leptonc.ir.blob import Array
 from leptonc.ir.dims import Dim
@@ -26,7 +27,7 @@ TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 3e-6, "float64": 1e-1
 
 @cache
 def cpu() -> CpuTarget:
-    """This machine, with one thread."""
+    """A CPU like this machine's, with one thread."""
     return with_threads(detect(), 1)
 
 
@@ -42,11 +43,14 @@ def compiled(graph: Graph) -> tuple[KernelSource, Any]:
     assert reason(graph) == ""
     source = kernel_source(op)
     function = lower_kernel(source, cpu())
-    module = tvm.compile(tvm.IRModule({source.name: function}), target=tvm_target(cpu()))
-    return source, module[source.name]
+    module = tirx.build(tvm.IRModule({source.name: function}), tvm_target(cpu()), PIPELINE)
+    return source, tvm.runtime.Executable(module)[source.name]
 
 
-def run_kernel(graph: Graph, operands: Sequence[Array | None], like: Sequence[Array]) -> list[Array]:
+Operands = Sequence[Array | None]
+
+
+def run_kernel(graph: Graph, operands: Operands, like: Sequence[Array]) -> list[Array]:
     """What the kernel stores for the operands, in results of the types and shapes of `like`."""
     source, function = compiled(graph)
     arrays: list[Any] = []
@@ -58,7 +62,8 @@ def run_kernel(graph: Graph, operands: Sequence[Array | None], like: Sequence[Ar
         arrays.append(_tensor(np.ascontiguousarray(data).reshape(data.shape)))
     stored = [_tensor(np.zeros(result.shape, result.dtype)) for result in like]
     function(*arrays, *(sizes[name] for name in source.scalars), *stored)
-    return [tensor.numpy().astype(result.dtype) for tensor, result in zip(stored, like, strict=True)]
+    pairs = zip(stored, like, strict=True)
+    return [tensor.numpy().astype(result.dtype) for tensor, result in pairs]
 
 
 def _tensor(array: Array) -> Any:
@@ -80,10 +85,11 @@ def check_kernel(
     graph = one_op(name, operands, attrs, shapes=shapes, runtime=runtime)
     expected = run(graph, operands)
     found = run_kernel(graph, operands, expected)
+    types = [array.dtype.name for array in operands if array is not None]
     for mine, theirs in zip(found, expected, strict=True):
         near = TOLERANCE.get(theirs.dtype.name, 0.0) if tolerance is None else tolerance
         np.testing.assert_allclose(
             mine.astype(np.float64), theirs.astype(np.float64), rtol=near, atol=near * 1e-3,
-            err_msg=f"{name} {dict(attrs or {})} {[a.dtype.name for a in operands if a is not None]}",
+            err_msg=f"{name} {dict(attrs or {})} of {types}",
         )  # fmt: skip
     return found
