@@ -103,6 +103,13 @@ def _bit_shift(op: Op, xs: list[PrimExpr]) -> PrimExpr:
     return let(xs[1], lambda y: division.shift(xs[0], y, left=left))
 
 
+def _bits_as(op: Op, xs: list[PrimExpr]) -> PrimExpr:
+    target = TVM_DTYPE[op.results[0].type.dtype]
+    if "bool" in (dtype_of(xs[0]), target):  # a bit in registers, a byte of 0 or 1 in memory
+        return xs[0].astype(target)
+    return tirx.reinterpret(target, xs[0])
+
+
 def _where(op: Op, xs: list[PrimExpr]) -> PrimExpr:
     return tirx.Select(xs[0], xs[1], xs[2])
 
@@ -158,6 +165,7 @@ _EXACT: dict[str, Scalar] = {
     "bitwise_or": _binary(lambda a, b: a | b),
     "bitwise_xor": _binary(lambda a, b: a ^ b),
     "bit_shift": _bit_shift,
+    "bit_cast": _bits_as,
     "where": _where,
 }
 
