@@ -14,6 +14,7 @@ from leptonc.backends.tvm.lower.parts import (
     aligned,
     cast,
     compute,
+    filled,
     reduce_axes,
     tensor_as,
 )
@@ -33,7 +34,8 @@ def product(
     left, right = shapes
     result = call.op.results[0].type.shape
     lead = result[: len(result) - (len(left) > 1) - (len(right) > 1)]
-    (inner,) = reduce_axes([call.dim(left[-1] if left[-1] != 1 else right[-2:][0])])
+    depth = next((dim for dim in (left[-1], right[-2:][0]) if isinstance(dim, int)), left[-1])
+    (inner,) = reduce_axes([call.dim(depth)])
 
     def element(*index: Any) -> Any:
         batch, rest = index[: len(lead)], index[len(lead) :]
@@ -46,7 +48,8 @@ def product(
         )
         return te.sum(a(*first) * b(*second), axis=[inner])
 
-    return compute(call.shape(), element, name="product")
+    total = compute(call.shape(), element, name="product")
+    return filled(call, total, [depth], tirx.const(0, str(total.dtype)))
 
 
 def _batch(call: LowerCall, dims: Shape, lead: Shape, index: Sequence[Any]) -> list[Any]:
@@ -160,7 +163,9 @@ def einsum(call: LowerCall) -> Tensor:
             total = tensor(*at) if total is None else total * tensor(*at)
         return te.sum(total, axis=summed) if summed else total
 
-    return finished(call, compute(call.shape(), element, name="einsum"))
+    total = compute(call.shape(), element, name="einsum")
+    summed_dims = [extents[label] for label in equation.summed]
+    return finished(call, filled(call, total, summed_dims, tirx.const(0, dtype)))
 
 
 RULES: dict[str, Rule] = {

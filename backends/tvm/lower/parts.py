@@ -11,7 +11,7 @@ from tvm import te, tirx
 
 from leptonc.backends.tvm.lower.arithmetic import converted, not_a_number
 from leptonc.backends.tvm.lowering import LowerCall
-from leptonc.ir.dims import Dim
+from leptonc.ir.dims import Dim, is_positive, product
 
 Tensor: TypeAlias = Any
 """A `te.Tensor`, whose fields TVM's type hints leave out."""
@@ -80,6 +80,17 @@ def reduced(
         return combine(element(*full), axis=inner) if inner else element(*full)
 
     return compute(kept, at, name=name)
+
+
+def filled(call: LowerCall, stage: Tensor, dims: Sequence[Dim], value: Any) -> Tensor:
+    """`stage`, or `value` where one of the extents `dims` it combines over may be and is zero.
+
+    A loop without steps does not even store where it starts from.
+    """
+    if all(isinstance(dim, int) for dim in dims) or is_positive(product(dims)):
+        return stage
+    is_empty = call.dim(product(dims)) == call.index(0)
+    return compute(stage.shape, lambda *i: tirx.Select(is_empty, value, stage(*i)), name="filled")
 
 
 def merged(kept: Sequence[Any], axes: Sequence[int], inner: Sequence[Any]) -> list[Any]:

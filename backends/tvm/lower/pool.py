@@ -16,6 +16,7 @@ from leptonc.backends.tvm.lower.parts import (
     cast,
     compute,
     count_of,
+    filled,
     larger,
     lowest,
     maximum,
@@ -183,6 +184,8 @@ def _over_space(
     x = tensor_as(call[0], natural(call[0].dtype))
     axes = list(range(2, len(x.shape)))
     total = reduced(x.shape, axes, combine, lambda *i: element(x(*i)), "total")
+    neutral = lowest(x.dtype) if combine is maximum else tirx.const(0, str(x.dtype))
+    total = filled(call, total, call.op.operands[0].type.shape[2:], neutral)
     return compute(
         call.shape(), lambda n, c, *_: cast(finish(total(n, c)), call.dtype()), name="pooled"
     )

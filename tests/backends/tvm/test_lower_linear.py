@@ -49,13 +49,14 @@ def test_matmul_of_symbolic_extents() -> None:
     def operands(batch: int, rows: int, depth: int, columns: int) -> list[Any]:
         return [normal(batch, rows, depth), normal(batch, depth, columns)]
 
-    check_lowering(
-        "matmul",
+    sizes = [
         operands(2, 3, 4, 5),
         operands(1, 1, 1, 1),
         operands(3, 16, 8, 24),
-        symbolic=(0, 1),
-    )
+        operands(2, 2, 0, 3),
+    ]
+    check_lowering("matmul", *sizes, symbolic=(0, 1))
+    check_lowering("einsum", *sizes, symbolic=(0, 1), equation="bij,bjk->bik")
 
 
 @pytest.mark.parametrize("bias", [None, (), (4,), (2, 1), (1, 4), (2, 4)])

@@ -128,5 +128,5 @@ def test_max_pool_of_each_type(dtype: Any) -> None:
 def test_global_pools(name: str) -> None:
     check_lowering(name, [normal(2, 3, 5, 8)])
     check_lowering(name, [normal(2, 3, 5, 8, dtype=ml_dtypes.bfloat16)])
-    sizes = [[normal(*shape)] for shape in ((2, 3, 5, 4), (1, 1, 1, 1), (3, 2, 16, 16))]
+    sizes = [[normal(*s)] for s in ((2, 3, 5, 4), (1, 1, 1, 1), (3, 2, 16, 16), (2, 2, 0, 3))]
     check_lowering(name, *sizes, symbolic=(0,))
