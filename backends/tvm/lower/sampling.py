@@ -83,7 +83,7 @@ def _grid_taps(
     high = size - 1 - low
     at = tirx.nearbyint(at) if mode == "nearest" else at
     if padding != "zeros":
-        edge = tirx.max(tirx.min(at, size - 1), tirx.const(0, "float32"))
+        edge: Any = tirx.max(tirx.min(at, size - 1), tirx.const(0, "float32"))
         outside = tirx.any(at < low, at > high)
         at = tirx.Select(outside, edge if padding == "border" else _reflected(at, low, high), at)
     below = tirx.nearbyint(at) if mode == "nearest" else tirx.floor(at)
@@ -186,10 +186,10 @@ def _roi_align(call: LowerCall, cpu: Any) -> PrimFunc:
                 starts.append(emit.let(corner[0]))
                 sizes.append(emit.let(length / number(bins[axis])))
                 given = call.op.int("sampling_ratio")
-                adaptive = tirx.max(
-                    tirx.min(tirx.ceil(sizes[axis]), number(65536)), number(0)
-                ).astype("int64")
-                counts.append(emit.let(call.index(given) if given > 0 else adaptive))
+                adaptive: Any = tirx.max(tirx.min(tirx.ceil(sizes[axis]), number(65536)), number(0))
+                counts.append(
+                    emit.let(call.index(given) if given > 0 else adaptive.astype("int64"))
+                )
             total = emit.workspace((1,))
             with emit.serial(bins[0]) as row, emit.serial(bins[1]) as column:
                 emit.store(total, number(0), [0])
@@ -208,7 +208,8 @@ def _roi_align(call: LowerCall, cpu: Any) -> PrimFunc:
                     emit.store(total, value, [0])
                 found = emit.load(total, [0])
                 if average:
-                    found = found / tirx.max(counts[0] * counts[1], call.index(1)).astype("float32")
+                    samples: Any = tirx.max(counts[0] * counts[1], call.index(1))
+                    found = found / samples.astype("float32")
                 emit.store(
                     job.outputs[0], converted(found, call.dtype()), [roi, channel, row, column]
                 )

@@ -9,7 +9,8 @@ from typing import Any
 from tvm import te, tirx
 
 from leptonc.backends.tvm.lower.indexing import compute, reshaped
-from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule
+from leptonc.backends.tvm.lower.transposed import transpose_kernel
+from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Op
 from leptonc.ir.ops.shape import permutation, window
@@ -73,6 +74,7 @@ RULES: dict[str, Rule] = {
     "reshape": _view, "flatten": _view, "squeeze": _view, "unsqueeze": _view,
     "transpose": _transpose, "shape": _shape, "size": _size,
 }  # fmt: skip
+KERNELS: dict[str, KernelRule] = {"transpose": transpose_kernel}
 REASONS: dict[str, Reason] = {
     "reshape": _known("shape", "its result's shape is known"),
     "squeeze": _known("axes", "its axes are known"),

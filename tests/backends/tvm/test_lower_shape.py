@@ -28,6 +28,8 @@ from tests.ir.ops.single import data, ints
         ("transpose", [data(2, 3, 4)], {}),
         ("transpose", [data(2, 3, 4, dtype=np.float16)], {"perm": (1, 0, 2)}),
         ("transpose", [data()], {}),
+        ("transpose", [data(37, 3, 19)], {"perm": (2, 0, 1)}),
+        ("transpose", [data(16, 32, dtype=np.uint8)], {}),
         ("shape", [data(2, 3, 4)], {"start": 1}),
         ("size", [data(2, 3, 4)], {}),
     ],
