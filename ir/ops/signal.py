@@ -11,7 +11,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, floordiv, maximum, product
 from leptonc.ir.ops.broadcasting import FLOATS, INTEGERS, check_dtype, normalized_axis
-from leptonc.ir.ops.contents import content_of, required_integers
+from leptonc.ir.ops.contents import content_of, known_integers, required_integers
 from leptonc.ir.ops.movement import wanted_extents
 from leptonc.ir.ops.shape import differ
 from leptonc.ir.table import Attr, Evaluation, Inference, define
@@ -41,9 +41,12 @@ def _dft_infer(call: Inference) -> TensorType:
         raise LeptonError(
             f"dft of {type}, the last extent should be 1 (real) or 2 (complex)", code="E103"
         )
-    axis = transformed_axis(call)
     inverse, onesided = call.int("inverse"), call.int("onesided")
     real = inverse and onesided
+    if call.get("axis") is not None and known_integers(call, "axis") is None:
+        outer = [call.unknown(axis) for axis in range(type.rank - 1)]
+        return type.with_shape(*outer, 1 if real else 2)
+    axis = transformed_axis(call)
     if call.get("dft_length") is not None:
         length = one_number(call, "dft_length")
         length = call.unknown() if length is None else length
@@ -53,13 +56,20 @@ def _dft_infer(call: Inference) -> TensorType:
     return type.with_shape(*type.shape[:axis], extent, *type.shape[axis + 1 : -1], 1 if real else 2)
 
 
+def _complex(x: Array) -> Array:
+    """The numbers that real and imaginary parts along the last axis stand for."""
+    parts = x if x.dtype.name in ("float32", "float64") else x.astype(np.float32)
+    if x.shape[-1] == 1:
+        return parts[..., 0]
+    return parts[..., 0] + parts[..., 1] * np.asarray(1j, np.complex64)
+
+
 def _dft_evaluate(call: Evaluation) -> Array:
     x, given, axis = call[0], call.get("dft_length"), call.get("axis")
     at = (int(axis.reshape(-1)[0]) if axis is not None else -2) % x.ndim
     inverse, onesided = bool(call.int("inverse")), bool(call.int("onesided"))
     length = int(given.reshape(-1)[0]) if given is not None else None
-    parts = x.astype(np.float64)
-    signal = parts[..., 0] if x.shape[-1] == 1 else parts[..., 0] + 1j * parts[..., 1]
+    signal = _complex(x)
     if inverse and onesided:
         return np.fft.irfft(signal, length, at)[..., None].astype(x.dtype)
     result = (np.fft.ifft if inverse else np.fft.fft)(signal, length, at)
@@ -111,8 +121,7 @@ def _stft_evaluate(call: Evaluation) -> Array:
         else window.size
     )
     frames = (x.shape[1] - length) // step + 1
-    parts = x.astype(np.float64)
-    signal = parts[..., 0] if x.shape[-1] == 1 else parts[..., 0] + 1j * parts[..., 1]
+    signal = _complex(x)
     pieces = np.stack([signal[:, at * step : at * step + length] for at in range(frames)], 1)
     result = np.fft.fft(pieces if window is None else pieces * window.astype(np.float64), axis=-1)
     if call.int("onesided"):
@@ -174,7 +183,9 @@ define(
 
 def _columns_infer(call: Inference) -> TensorType:
     type = call[0].type
-    image, block = wanted_extents(call, "image_shape"), required_integers(call, "block_shape")
+    image, block = wanted_extents(call, "image_shape"), known_integers(call, "block_shape")
+    if block is None:
+        return type.with_shape(type.shape[0], call.unknown(len(image)), *image)
     if type.rank != 3 or len(image) != len(block):
         raise LeptonError(
             f"col2im of {type} with image_shape {image} and block_shape {list(block)}, should be "
