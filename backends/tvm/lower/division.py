@@ -26,16 +26,16 @@ def _guarded(
     by_minus_one: Callable[[PrimExpr], PrimExpr],
 ) -> PrimExpr:  # fmt: skip
     """`function` of integers; 0 for a zero divisor, `by_minus_one` where the quotient may wrap."""
-    zero, one = constant(0, b), constant(1, b)
+    zero = constant(0, b)
     if isinstance(b, tirx.IntImm) and b.value not in (0, -1):
         return function(a, b)
+    # branches, not selections: a division that traps must not be computed and then left out, and TVM
+    # simplifies a guarded divisor inside the selection that already excludes zero
     is_zero = tirx.EQ(b, zero)
     if not is_signed(b):
-        return tirx.Select(is_zero, zero, function(a, tirx.Select(is_zero, one, b)))
-    is_minus_one = tirx.EQ(b, constant(-1, b))
-    safe = tirx.Select(tirx.Or(is_zero, is_minus_one), one, b)
-    result = tirx.Select(is_minus_one, by_minus_one(a), function(a, safe))
-    return tirx.Select(is_zero, zero, result)
+        return tirx.if_then_else(is_zero, zero, function(a, b))
+    wrapped = tirx.if_then_else(tirx.EQ(b, constant(-1, b)), by_minus_one(a), function(a, b))
+    return tirx.if_then_else(is_zero, zero, wrapped)
 
 
 def divide(a: PrimExpr, b: PrimExpr) -> PrimExpr:
