@@ -67,41 +67,47 @@ def _max_evaluate(call: Evaluation) -> list[Array]:
     window = pool_window(call, x.shape[2:])
     wide = x.dtype if x.dtype.kind in "iu" else natural(x.dtype)
     source = padded(x.astype(wide), window, lowest(wide))
-    shape = (*x.shape[:2], *ints_of(window.out))
-    best = np.full(shape, lowest(wide), wide)
-    place = np.full(shape, -1, np.int64)
-    for tap in window.taps():
+    taps, column_major = list(window.taps()), bool(call.int("storage_order"))
+    best = np.full((*x.shape[:2], *ints_of(window.out)), lowest(wide), wide)
+    for tap in taps:
+        best = np.maximum(best, tap_of(source, window, tap))
+    which = np.full(best.shape, -1, np.int32)
+    has_nan = bool((best != best).any())
+    # backwards, so that the first of equal elements is left, and the first NaN
+    for number, tap in reversed(list(enumerate(taps))):
         part = tap_of(source, window, tap)
-        inside, position = _positions(
-            window, tap, x.shape[2:], column_major=bool(call.int("storage_order"))
-        )
-        # the first of equal elements is taken, and the first NaN
-        better = (part > best) | ((part != part) & (best == best))
-        place = np.where(inside & (better | (place < 0)), position, place)
-        best = np.maximum(best, part)
-    images: Array = np.arange(x.shape[0] * x.shape[1], dtype=np.int64)
-    images = images.reshape((*x.shape[:2], *(1,) * len(window.out)))
-    place = np.where(place < 0, -1, place + images * math.prod(x.shape[2:]))
-    return [best.astype(x.dtype), place]
+        found = (part == best) | (part != part) if has_nan else part == best
+        np.copyto(which, number, where=found & _inside(window, tap, x.shape[2:]))
+    return [best.astype(x.dtype), _places(which, window, x.shape, column_major=column_major)]
 
 
-def _positions(
-    window: Window, tap: Sequence[int], spatial: Sequence[int], *, column_major: bool
-) -> tuple[Array, Array]:
-    """Whether one element of the window lies inside, and at which flat spatial index."""
+def _starts(window: Window, axis: int, offset: int = 0) -> Array:
+    """Where the window's element at `offset` lies for each place along a spatial axis."""
+    starts = np.arange(ints_of(window.out)[axis]) * window.strides[axis]
+    shape = [1] * len(window.out)
+    shape[axis] = -1
+    return (starts + offset - ints_of(window.before)[axis]).reshape(shape)
+
+
+def _inside(window: Window, tap: Sequence[int], spatial: Sequence[int]) -> Array:
+    """At which places one element of the window lies inside the operand."""
     inside = np.ones((1,) * len(spatial), bool)
-    flat = np.zeros((1,) * len(spatial), np.int64)
     for axis, k in enumerate(tap):
-        shape = [1] * len(spatial)
-        shape[axis] = -1
-        position = np.arange(ints_of(window.out)[axis]) * window.strides[axis]
-        position = (position + k * window.dilations[axis] - ints_of(window.before)[axis]).reshape(
-            shape
-        )
-        step = int(np.prod(spatial[:axis] if column_major else spatial[axis + 1 :]))
-        inside = inside & (position >= 0) & (position < spatial[axis])
-        flat = flat + position * step
-    return inside, flat
+        at = _starts(window, axis, k * window.dilations[axis])
+        inside = inside & (at >= 0) & (at < spatial[axis])
+    return inside
+
+
+def _places(which: Array, window: Window, shape: Sequence[int], *, column_major: bool) -> Array:
+    """The flat index of the window's element `which` at each place; -1 for none."""
+    spatial, taps = shape[2:], np.array(list(window.taps())).reshape(-1, len(shape) - 2)
+    images: Array = np.arange(shape[0] * shape[1], dtype=np.int64)
+    flat = images.reshape((*shape[:2], *(1,) * len(spatial))) * math.prod(spatial)
+    for axis in range(len(spatial)):
+        step = math.prod(spatial[:axis] if column_major else spatial[axis + 1 :])
+        offsets = taps[:, axis] * window.dilations[axis] * step
+        flat = flat + (_starts(window, axis) * step + offsets[which])
+    return np.where(which < 0, -1, flat)
 
 
 MAX_POOL = define(

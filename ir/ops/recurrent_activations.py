@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -55,39 +56,47 @@ def directions_of(call: Arguments[Any]) -> int:
     return 2 if direction == "bidirectional" else 1
 
 
-def activations_of(
-    call: Arguments[Any], defaults: Sequence[str]
-) -> list[list[Callable[[Array], Array]]]:
-    """The activations of each direction, as functions of one array.
+@dataclass(frozen=True)
+class Activation:
+    """One activation with its numbers."""
+
+    name: str
+    alpha: float
+    beta: float
+
+    def __call__(self, x: Array) -> Array:
+        """The activation of each element, in the type of `x`."""
+        return ACTIVATIONS[self.name][0](x, self.alpha, self.beta).astype(x.dtype)
+
+
+def activations_of(call: Arguments[Any], defaults: Sequence[str]) -> list[list[Activation]]:
+    """The activations of each direction.
 
     Alphas and betas are dealt out in order to those activations that take one, as ONNX has it.
     """
     count = directions_of(call)
     given = call.attrs.get("activations")
-    names = (
-        [str(name).lower() for name in given]
-        if isinstance(given, tuple) and given
-        else [*defaults] * count
-    )
+    names = [str(name).lower() for name in given] if isinstance(given, tuple) else []
+    names = names or [*defaults] * count
     if len(names) != len(defaults) * count:
         raise LeptonError(
-            f"{call.definition.name} has {len(names)} activations, should have "
-            f"{len(defaults) * count}",
+            f"{call.definition.name} has {len(names)} activations, "
+            f"should have {len(defaults) * count}",
             code="E108",
         )
     alphas, betas = (_numbers(call, f"activation_{part}") for part in ("alpha", "beta"))
-    functions: list[Callable[[Array], Array]] = []
+    found: list[Activation] = []
     for name in names:
         if name not in ACTIVATIONS:
             raise LeptonError(
                 f"{call.definition.name}: there is no activation {name!r}", code="E108"
             )
-        function, alpha, beta = ACTIVATIONS[name]
+        _, alpha, beta = ACTIVATIONS[name]
         alpha = alphas.pop(0) if alphas and name in TAKES_ALPHA else alpha
         beta = betas.pop(0) if betas and name in TAKES_BETA else beta
-        functions.append(_bound(function, alpha, beta))
+        found.append(Activation(name, alpha, beta))
     each = len(defaults)
-    return [functions[i * each : (i + 1) * each] for i in range(count)]
+    return [found[i * each : (i + 1) * each] for i in range(count)]
 
 
 def _numbers(call: Arguments[Any], name: str) -> list[float]:
@@ -97,7 +106,3 @@ def _numbers(call: Arguments[Any], name: str) -> list[float]:
         if isinstance(values, tuple)
         else []
     )
-
-
-def _bound(function: Function, alpha: float, beta: float) -> Callable[[Array], Array]:
-    return lambda x: function(x, alpha, beta).astype(x.dtype)
