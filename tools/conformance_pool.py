@@ -127,8 +127,11 @@ def _stop(worker: _Worker) -> None:
 
 
 def _serve(connection: Connection, parents_end: Connection, prepare: Prepare) -> None:
-    """Run tests until the parent hangs up."""
+    """Run tests until the parent hangs up; what native code prints as it dies is not shown."""
     os.setsid()
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
     parents_end.close()
     warnings.simplefilter("ignore")
     with contextlib.suppress(EOFError, BrokenPipeError):
