@@ -249,7 +249,8 @@ def _unknown(op: Op, name: str) -> bool:
 def _reason(*names: str) -> Reason:
     def reason(op: Op) -> str:
         unknown = [name for name in names if _unknown(op, name)]
-        return f"{' and '.join(unknown)} are known at run time only" if unknown else ""
+        verb = "is" if len(unknown) == 1 and not unknown[0].endswith("s") else "are"
+        return f"{' and '.join(unknown)} {verb} known at run time only" if unknown else ""
 
     return reason
 
