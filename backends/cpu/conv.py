@@ -116,10 +116,10 @@ class Emitter:
         return self.cpu.threads > 1 and work > PARALLEL_OPERATIONS
 
     def chunk_rows(self, rows: int, columns: int) -> int:
-        """The output rows whose input stays in half of the second-level cache."""
+        """The output rows whose input takes a quarter of the second-level cache."""
         window = self.spec.window
         row_bytes = 4 * self.blocks * self.inner * window.strides[0] * columns * window.strides[1]
-        fitting = max(1, self.cpu.l2_bytes // 2 // row_bytes)
+        fitting = max(1, self.cpu.l2_bytes // 4 // row_bytes)
         share = -(-rows // self.cpu.threads) if self.is_parallel else rows
         if self.depth_parts(rows * columns) > 1:
             # So large weights are better read once; the parts of the depth keep the input close.

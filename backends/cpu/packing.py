@@ -74,6 +74,26 @@ def pack_conv_weight(weight: Floats, sizes: ConvWeight, panel: int, lanes: int) 
     return np.ascontiguousarray(np.concatenate(packed))
 
 
+def merged_groups(weight: Floats, groups: int, lanes: int) -> tuple[Floats, int]:
+    """The same convolution with fewer, larger groups, whose sizes are multiples of the lanes.
+
+    What a group does not read gets zero weights. Where no number of groups fits, they become one.
+    """
+    filters, channels = weight.shape[0] // groups, weight.shape[1]
+    fitting = (
+        factor
+        for factor in range(1, groups + 1)
+        if groups % factor == 0 and channels * factor % lanes == 0 == filters * factor % lanes
+    )
+    factor = next(fitting, groups)
+    merged = np.zeros((*weight.shape[:1], channels * factor, *weight.shape[2:]), np.float32)
+    for group in range(groups):
+        own = slice(group * filters, (group + 1) * filters)
+        start = group % factor * channels
+        merged[own, start : start + channels] = weight[own]
+    return merged, groups // factor
+
+
 def pack_depthwise_weight(weight: Floats, lanes: int) -> Floats:
     """A weight f32[C, 1, KH, KW] as f32[C / lanes, KH, KW, lanes]."""
     channels, _, height, width = weight.shape

@@ -10,6 +10,8 @@ from leptonc.backends.cpu.target import CpuTarget
 CHAINS = 8
 # Symbolic rows are tiled by at most so many, since each height that may remain is code of its own.
 SYMBOLIC_ROWS = 8
+# More accumulators in one column hide no more latency, and would not fit on the stack.
+MOST_ROWS = 14
 # The row count that a product with symbolic rows is laid out for.
 TYPICAL_ROWS = 128
 
@@ -23,15 +25,23 @@ class Tile:
 
 
 def matmul_tile(rows: int | None, columns: int, depth: int, cpu: CpuTarget) -> Tile:
-    """The tile with the fewest cycles for rows x columns; rows is None where it is symbolic.
+    """The tile for rows x columns; rows is None where it is symbolic.
+
+    Of equal tiles the widest but one is taken: its heights leave the shorter rests.
+    """
+    return best_tile(rows, columns, cpu, (3, 2, 4, 1))
+
+
+def best_tile(rows: int | None, columns: int, cpu: CpuTarget, widths: tuple[int, ...]) -> Tile:
+    """The tile with the fewest cycles, of equal ones the first of these widths.
 
     The cycles of one step of the reduction are bounded by two multiply-adds and two loads a cycle;
     latency does not bound them, because a tile of few accumulators splits its reduction.
     """
     count = TYPICAL_ROWS if rows is None else rows
-    most = SYMBOLIC_ROWS if rows is None else rows
+    most = SYMBOLIC_ROWS if rows is None else min(rows, MOST_ROWS)
     best: tuple[tuple[float, int], Tile] | None = None
-    for vectors in (2, 3, 4, 1):
+    for vectors in widths:
         for height in range(1, cpu.registers):
             if height * vectors + vectors + 1 > cpu.registers or height > most:
                 break
@@ -76,9 +86,9 @@ def split_depth(tile: Tile, cpu: CpuTarget) -> int:
 def conv_panel(filters: int, pixels: int | None, cpu: CpuTarget) -> int:
     """The filters of a panel of a packed convolution weight; `filters` are those of one group."""
     blocks = -(-filters // cpu.lanes)
-    return matmul_tile(pixels, blocks * cpu.lanes, 0, cpu).vectors * cpu.lanes
+    return best_tile(pixels, blocks * cpu.lanes, cpu, (2, 3, 4, 1)).vectors * cpu.lanes
 
 
 def tile_rows(vectors: int, cpu: CpuTarget) -> int:
     """The rows of the largest tile of so many vectors: accumulators, weights and one broadcast."""
-    return (cpu.registers - 1) // vectors - 1
+    return min(MOST_ROWS, (cpu.registers - 1) // vectors - 1)

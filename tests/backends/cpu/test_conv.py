@@ -12,7 +12,13 @@ from tvm import tirx
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.conv import ConvSpec, conv
 from leptonc.backends.cpu.emit import Epilogue
-from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, pack_channels, pack_conv_weight
+from leptonc.backends.cpu.packing import (
+    ConvWeight,
+    channel_blocks,
+    merged_groups,
+    pack_channels,
+    pack_conv_weight,
+)
 from leptonc.backends.cpu.target import CpuTarget, with_threads
 from leptonc.backends.cpu.tiles import conv_panel
 from leptonc.backends.cpu.window import Window
@@ -106,6 +112,18 @@ def test_known_sizes(name: str) -> None:
 )  # fmt: skip
 def test_symbolic_sizes(name: str, symbols: str) -> None:
     check(CASES[name], symbols)
+
+
+def test_merged_groups_compute_the_same() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 24, 5, 5)).astype(np.float32)
+    weight = rng.standard_normal((12, 4, 3, 3)).astype(np.float32)
+    window, bias = Window((3, 3), pads=(1, 1, 1, 1)), np.zeros(12, np.float32)
+    merged, groups = merged_groups(weight, 6, 4)
+    assert groups == 3  # two groups of two filters fill four lanes
+    want = convolution(x, weight, bias, window, groups=6)
+    np.testing.assert_allclose(convolution(x, merged, bias, window, groups), want)
+    assert merged_groups(weight, 6, 16)[1] == 1
 
 
 def test_threads_share_bands() -> None:
