@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 import stat
 import time
 import zlib
@@ -160,7 +159,7 @@ def _check_target(target: Path) -> None:
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Generator[tuple[IO[bytes], Path]]:
     """A locked new file in the folder, gone at the end unless it was renamed."""
-    name = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+    name = folder / f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     file = os.fdopen(descriptor, "w+b")
     renamed = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,10 +53,13 @@ class WeightSpec:
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """The machine the library was compiled for; features are flags as Linux spells them."""
+    """The machine the library was compiled for: one like this, unless it is said.
+
+    Features are flags as Linux spells them.
+    """
 
     kind: str = "cpu"
-    arch: str = "x86_64"
+    arch: str = field(default_factory=lambda: os.uname().machine)
     features: tuple[str, ...] = ()
 
 

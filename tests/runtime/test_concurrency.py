@@ -222,3 +222,33 @@ for threads in (1, 2):
     {ENDINGS[ending]}
 """
     run_python(PRELUDE + code, artifacts("parallel"))
+
+
+def test_too_little_memory_is_an_error_and_the_session_goes_on(
+    artifacts: Artifacts, run_python: Run
+) -> None:
+    code = PRELUDE + """
+import resource
+from leptonc.ir.diagnostics import LeptonError
+session = load(sys.argv[1], 1)
+check(session)
+x = np.ones((1_000_000, 4), "f4")
+size = int(open("/proc/self/statm").read().split()[0]) * 4096
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+ends = set()
+for extra in range(0, 48 << 20, 2 << 20):
+    resource.setrlimit(resource.RLIMIT_AS, (size + extra, hard))
+    try:
+        session.run({"x": x})
+        ends.add("done")
+    except LeptonError as error:
+        assert error.code == "E704" and "not enough memory" in error.message, error
+        ends.add("refused")
+    except MemoryError:  # of numpy, for the aligned copy of the input
+        ends.add("no copy")
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    check(session, times=2)
+    session._native.free_memory()
+assert {"refused", "done"} <= ends, ends
+"""
+    run_python(code, artifacts("affine"))

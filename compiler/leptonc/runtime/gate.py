@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +48,8 @@ class Gate:
         return arrays
 
     def _names(self, given: Mapping[object, object]) -> list[str]:
+        import difflib  # only calls that fail need it
+
         expected = [spec.name for spec in self.inputs]
         missing = [spec for spec in self.inputs if spec.name not in given]
         problems: list[str] = []
