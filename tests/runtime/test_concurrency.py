@@ -227,7 +227,9 @@ for threads in (1, 2):
 def test_too_little_memory_is_an_error_and_the_session_goes_on(
     artifacts: Artifacts, run_python: Run
 ) -> None:
-    code = PRELUDE + """
+    code = (
+        PRELUDE
+        + """
 import resource
 from leptonc.ir.diagnostics import LeptonError
 session = load(sys.argv[1], 1)
@@ -251,4 +253,5 @@ for extra in range(0, 48 << 20, 2 << 20):
     session._native.free_memory()
 assert {"refused", "done"} <= ends, ends
 """
+    )
     run_python(code, artifacts("affine"))
