@@ -27,7 +27,7 @@ demo: $(ready) $(models)
 	$(python) demo/run.py
 
 test: $(ready) $(models)
-	$(python) -m pytest --numprocesses $(JOBS)
+	$(python) -m pytest --numprocesses $(JOBS) --dist worksteal
 
 lint: $(ready)
 	$(python) -m ruff check

@@ -146,6 +146,7 @@ def failures(results: dict[str, list[Outcome]]) -> dict[str, dict[str, str]]:
 @click.option("--verbose", is_flag=True, help="Show every failure.")
 @click.option("--known", default=KNOWN, show_default=True, type=click.Path(path_type=Path))
 @click.option("--known-only", is_flag=True, help="Run only the tests that are known to pass.")
+@click.option("--part", type=(int, int), default=(1, 1), help="Every n-th test from the k-th: K N.")
 @click.option("--update", is_flag=True, help="Add what passes now to the tests known to pass.")
 @click.option("--report", type=click.Path(path_type=Path), default=CACHE / "failures.json")
 def main(
@@ -159,6 +160,7 @@ def main(
     verbose: bool,
     known: Path,
     known_only: bool,
+    part: tuple[int, int],
     update: bool,
     report: Path,
 ) -> None:
@@ -174,7 +176,7 @@ def main(
     console, progress = Console(), Console(stderr=True)
     before = read_known(known)
     suites = suites or SUITES
-    cases = select(suites, pattern, CACHE)
+    cases = select(suites, pattern, CACHE)[part[0] - 1 :: part[1]]
     results: dict[str, list[Outcome]] = {}
     lost: list[Outcome] = []
     for name in [column] if column else COLUMNS:
