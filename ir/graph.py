@@ -62,6 +62,11 @@ class Value:
         return tuple(dict.fromkeys(use.op for use in self._uses))
 
     @property
+    def use_count(self) -> int:
+        """How many operand slots read this value."""
+        return len(self._uses)
+
+    @property
     def is_used(self) -> bool:
         """True while something reads this value."""
         return bool(self._uses)

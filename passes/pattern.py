@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import EllipsisType
 from typing import cast, overload
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonBug
 from leptonc.ir.graph import Attribute, Op, Value
-from leptonc.ir.table import OpDef, Trait, op_named
+from leptonc.ir.table import CONST, OpDef, Trait, op_named
 
 
 class NoMatchError(Exception):
@@ -74,6 +75,13 @@ class OpPattern:
         """The number of operations on the longest path through the pattern."""
         parts = [*(self.operands or ()), *self.named.values()]
         return 1 + max((part.depth for part in parts if isinstance(part, OpPattern)), default=0)
+
+    @cached_property
+    def needs(self) -> tuple[frozenset[OpDef], ...]:
+        """For each part that is no free hole, the operations of which one must feed the root."""
+        parts = [*(self.operands or ()), *self.named.values()]
+        needs = [frozenset(part.definitions) for part in parts if isinstance(part, OpPattern)]
+        return (*needs, *(frozenset([CONST]) for part in parts if isinstance(part, Const)))
 
     def __str__(self) -> str:
         names = "|".join(row.name for row in self.definitions)
@@ -165,6 +173,9 @@ class Match:
 
 def match(pattern: OpPattern, root: Op) -> Iterator[Match]:
     """Every way `pattern` fits with `root` at its top; each is good until the next is asked for."""
+    feeders = {value.producer.definition for value in root.operands if value.producer is not None}
+    if any(need.isdisjoint(feeders) for need in pattern.needs):
+        return
     found = Match(root)
     for _ in _match_op(pattern, root, found):
         found.also.clear()

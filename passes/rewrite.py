@@ -123,7 +123,7 @@ class Rewriter:
         root.region.erase(root)
         erase_dead_from([*build.made, *feeders])
         self._push(op for value in new if (op := value.producer) is not None)
-        self._push(reader for op in feeders for value in op.results for reader in value.users)
+        self._push(_new_only_readers(feeders))
 
     def _count(self, by: Rule, root: Op) -> None:
         self.applied[by.name] += 1
@@ -148,6 +148,12 @@ def _check_types(by: Rule, root: Op, new: list[Value]) -> None:
         if not refines(value.type, old.type):
             message = f"rule {by.name} replaces a {old.type} by a {value.type}"
             raise LeptonBug(message, root.location, code="E302")
+
+
+def _new_only_readers(feeders: Iterable[Op]) -> list[Op]:
+    """The operations that became the only readers of what `feeders` give: more rules may fit."""
+    values = [value for op in feeders for value in op.results if value.use_count == 1]
+    return [reader for value in values for reader in value.users]
 
 
 def _readers_within(op: Op, depth: int) -> list[Op]:
