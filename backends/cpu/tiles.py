@@ -38,8 +38,8 @@ def best_tile(rows: int | None, columns: int, cpu: CpuTarget, widths: tuple[int,
     The cycles of one step of the reduction are bounded by two multiply-adds and two loads a cycle;
     latency does not bound them, because a tile of few accumulators splits its reduction.
     """
-    count = TYPICAL_ROWS if rows is None else rows
-    most = SYMBOLIC_ROWS if rows is None else min(rows, MOST_ROWS)
+    count = TYPICAL_ROWS if rows is None else max(rows, 1)
+    most = SYMBOLIC_ROWS if rows is None else min(count, MOST_ROWS)
     best: tuple[tuple[float, int], Tile] | None = None
     for vectors in widths:
         for height in range(1, cpu.registers):
@@ -69,9 +69,9 @@ def matmul_panel(rows: int | None, columns: int, depth: int, cpu: CpuTarget) -> 
 
 def split_rows(rows: int, most: int) -> list[tuple[int, int]]:
     """(height, count) of tiles that cover the rows exactly: at most two heights, one apart."""
-    tiles = -(-rows // most)
+    tiles = max(1, -(-rows // most))
     base, extra = divmod(rows, tiles)
-    return [(h, n) for h, n in ((base + 1, extra), (base, tiles - extra)) if n]
+    return [(h, n) for h, n in ((base + 1, extra), (base, tiles - extra)) if h * n]
 
 
 def split_depth(tile: Tile, cpu: CpuTarget) -> int:

@@ -24,6 +24,7 @@ STACK_BYTES = 1024
 def test_split_covers_exactly(rows: int, most: int) -> None:
     tiles = split_rows(rows, most)
     assert sum(height * count for height, count in tiles) == rows
+    assert split_rows(0, most) == []
     heights = [height for height, _ in tiles]
     assert max(heights) <= most
     assert max(heights) - min(heights) <= 1
