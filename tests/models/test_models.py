@@ -17,6 +17,8 @@ from tests.models.zoo import SUPPORTED, UNSUPPORTED, Model
 ROOT = Path(__file__).parents[2]
 COMPILER = str(ROOT / "compiler")
 
+CHECK = "import sys; from leptonc.cli import main; main(['check', sys.argv[1]])"
+
 RUN = """
 import sys, numpy, leptonc.runtime
 session = leptonc.runtime.load(sys.argv[1])
@@ -63,7 +65,7 @@ def test_a_saved_model_gives_the_reference_numbers(model: Model, tmp_path: Path)
 @pytest.mark.parametrize("model", [pytest.param(model, id=model.name) for model in UNSUPPORTED])
 def test_a_model_that_cannot_be_compiled_is_told_why(model: Model) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "leptonc.cli", "check", str(model.path())],
+        [sys.executable, "-c", CHECK, str(model.path())],
         env={**os.environ, "PYTHONPATH": COMPILER},
         capture_output=True,
         text=True,
