@@ -11,10 +11,11 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Value
 from leptonc.passes.base import RewritePass
-from leptonc.passes.constants import array_of, uniform
+from leptonc.passes.constants import array_of, integers, uniform
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import Rule, rule
+from leptonc.passes.views import reshape_to
 
 x = Var("x")
 c, low, high = Const("c"), Const("low"), Const("high")
@@ -120,9 +121,21 @@ def maximum_to_relu(m: Match, build: Builder) -> Value:
     return build.relu(m[x])
 
 
+@rule(pat.reduce_mean(x, Var("axes")))
+def mean_to_global_pool(m: Match, build: Builder) -> Value:
+    """The mean over the spatial axes of images is a global pool."""
+    axes = integers(m.root.operand("axes"))
+    m.fits(m[x].type.rank == 4 and m[x].type.dtype.is_float and axes is not None)
+    m.fits(sorted(axis % 4 for axis in axes or ()) == [2, 3])
+    pooled = build.global_average_pool(m[x])
+    if m.root.int("keepdims"):
+        return pooled
+    return reshape_to(build, pooled, m.root.result.type.shape)
+
+
 @dataclass(frozen=True)
 class ReduceStrength(RewritePass):
-    """Replaces powers, divisions by constants and pairs of limits by cheaper operations.
+    """Replaces powers, divisions by constants, pairs of limits and means by cheaper operations.
 
     Against `simplify`, the last bit and the sign of a zero may change.
     """
@@ -132,4 +145,5 @@ class ReduceStrength(RewritePass):
     rules: ClassVar[tuple[Rule, ...]] = (
         power_to_products, one_over, divisor_to_factor, add_positive_zero, limits_to_clip,
         limits_to_clip_reversed, limited_relu_to_clip, relu_of_clip, maximum_to_relu,
+        mean_to_global_pool,
     )  # fmt: skip
