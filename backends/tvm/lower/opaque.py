@@ -22,7 +22,7 @@ PARALLEL_STEPS = 4096
 
 
 class Kernel:
-    """A function being written: buffers of the operands that are data, and of the results in use."""
+    """A function being written: buffers of the operands that are data, and of the used results."""
 
     def __init__(self, call: LowerCall, cpu: Any) -> None:
         self.call, self.cpu = call, cpu

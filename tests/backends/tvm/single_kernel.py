@@ -84,7 +84,7 @@ def check_kernel(
     runtime: Sequence[int] = (),
     tolerance: float = 0.0,
 ) -> None:
-    """Compile once; hold the results for `operands` and each of `more` against the interpreter's."""
+    """Compile once; hold the results for `operands` and each of `more` against the meaning."""
     kernel = SingleKernel(name, operands, attrs, shapes=shapes, runtime=runtime)
     for arrays in (operands, *more):
         kernel.check(arrays, tolerance)
