@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import FunctionProto, NodeProto
 
-from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.location import UNKNOWN, Location
 from leptonc.ir.table import OpDef
@@ -117,6 +117,9 @@ class NodeImporter:
                 error.location = scope.build.location
             self.findings.problems.append(error)
             results = [FAILED] * len(node.output)
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as crash:
+            what = f"importing {shown(node.op_type)} failed with {type(crash).__name__}: {crash}"
+            raise LeptonBug(what, scope.build.location) from crash
         finally:
             scope.build.location = outer
         for output, result in zip(node.output, results, strict=False):

@@ -142,6 +142,16 @@ def _split(call: Call) -> None:
         call.attributes.update(plain({"num_outputs": len(call.outputs)}))
 
 
+def _split_count(call: Call) -> None:
+    split, count = call.operand(1), call.attributes.get("num_outputs", ("", None))[1]
+    if split is not None and split.type.rank == 1 and isinstance(split.type.shape[0], int):
+        count = split.type.shape[0]
+    if count is not None and count != len(call.outputs):
+        raise LeptonError(
+            f"Split makes {count} parts and has {len(call.outputs)} outputs", code="E015"
+        )
+
+
 def _dropout(call: Call) -> None:
     call.take("ratio", "float")
     del call.operands[1:]
@@ -277,7 +287,7 @@ RULES: Mapping[str, Sequence[tuple[int, Rule]]] = MappingProxyType({
     "Scatter": ((ALWAYS, _rename),),
     "Slice": ((10, _slice),),
     "Softmax": ((13, _flattening()),),
-    "Split": ((13, _ints_to_operand("split", 1)), (18, _split)),
+    "Split": ((13, _ints_to_operand("split", 1)), (18, _split), (ALWAYS, _split_count)),
     "Squeeze": ((13, _ints_to_operand("axes", 1)),),
     "TopK": ((10, _top_k),),
     "Unsqueeze": ((13, _required_ints_to_operand("axes", 1)),),

@@ -32,6 +32,18 @@ def content_of(value: Value) -> Content | None:
     return value.blob.array.astype(np.int64).astype(object)
 
 
+MAX_RANK = 64
+"""As many dimensions as numpy has."""
+
+
+def check_rank(call: Inference, rank: int) -> None:
+    """Raise E108 for a result with more dimensions than anything can hold."""
+    if rank > MAX_RANK:
+        raise LeptonError(
+            f"{call.definition.name} to {rank} dimensions, more than {MAX_RANK}", code="E108"
+        )
+
+
 def known_integers(call: Inference, name: str) -> tuple[int, ...] | None:
     """The elements of an operand, None where not all of them are known integers."""
     value = call.get(name)

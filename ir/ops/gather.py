@@ -50,6 +50,12 @@ def _gather_content(call: Inference) -> Content | None:
         return None
     if not all(isinstance(index, int) for index in indices.reshape(-1)):
         return None
+    extent = data.shape[call.int("axis")]
+    wrong = [index for index in indices.reshape(-1) if not -extent <= index < extent]
+    if wrong:
+        raise LeptonError(
+            f"gather: index {wrong[0]} does not exist in {extent} elements", code="E110"
+        )
     return np.asarray(np.take(data, indices.astype(np.int64), call.int("axis")), dtype=object)
 
 

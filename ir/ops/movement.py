@@ -10,7 +10,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, bounds, minimum
 from leptonc.ir.ops.broadcasting import broadcast_shapes, check_same_dtype
-from leptonc.ir.ops.contents import content_of, known_integers, moved, required_integers
+from leptonc.ir.ops.contents import check_rank, content_of, known_integers, moved, required_integers
 from leptonc.ir.ops.shape import normalized_axes
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
@@ -35,6 +35,7 @@ def wanted_extents(call: Inference, name: str, count: int | None = None) -> list
             f"{call.definition.name}: {name} has {extent} elements, should have {count}",
             code="E103",
         )
+    check_rank(call, extent)
     content = content_of(value)
     if content is None:
         return [call.unknown(index) for index in range(extent)]
@@ -53,12 +54,13 @@ def _expand_infer(call: Inference) -> TensorType:
         return type.with_shape(*broadcast_shapes(type.shape, wanted))
     missing = len(wanted) - type.rank
     aligned = [1] * missing + list(type.shape)
-    # Only an extent of 1 can grow; what stands before it cannot be told without the data.
+    wanted = [1] * -missing + wanted
+    # Only an extent of 1 can grow, and that cannot be told without the data.
     shape = [
         w if dim == 1 or not isinstance(dim, int) else dim
-        for dim, w in zip(aligned[-len(wanted) :], wanted, strict=True)
+        for dim, w in zip(aligned, wanted, strict=True)
     ]
-    return type.with_shape(*aligned[: max(-missing, 0)], *(shape if wanted else ()))
+    return type.with_shape(*shape)
 
 
 def _expand_evaluate(call: Evaluation) -> Array:

@@ -18,6 +18,8 @@ def _top_infer(call: Inference) -> list[TensorType]:
     check_dtype(call, "x", NUMBERS)
     axis = normalized_axis(call, call.int("axis"), type.rank)
     content = content_of(call[1])
+    if call[1].type.shape != (1,):
+        raise LeptonError(f"top_k: k is {call[1].type}, should have one element", code="E103")
     count: Dim = call.unknown() if content is None else content.reshape(-1)[0]
     if bounds(count)[1] < 0 or bounds(count - type.shape[axis])[0] > 0:
         raise LeptonError(

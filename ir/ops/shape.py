@@ -12,7 +12,7 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, bounds, floordiv, maximum, product
 from leptonc.ir.graph import Content
 from leptonc.ir.ops.broadcasting import normalized_axis, shown_shape
-from leptonc.ir.ops.contents import content_of, known_integers, moved, required_integers
+from leptonc.ir.ops.contents import check_rank, content_of, known_integers, moved, required_integers
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
 
@@ -92,6 +92,7 @@ def reshaped(call: Inference) -> tuple[Dim, ...]:
     if content is None:
         if not isinstance(extent, int):
             raise LeptonError("reshape: the rank of the result is not known", code="E109")
+        check_rank(call, extent)
         return tuple(call.unknown(index) for index in range(extent))
     wanted: list[Dim] = list(content)
     kept: list[int] = []
@@ -198,9 +199,9 @@ def _without_axes(call: Inference, sign: int) -> TensorType | None:
     count = type.shape[0] if type.rank == 1 else 1
     if not isinstance(count, int):
         raise LeptonError(f"{call.definition.name}: the number of axes is not known", code="E109")
-    return call[0].type.with_shape(
-        *(call.unknown(i) for i in range(call[0].type.rank + sign * count))
-    )
+    rank = call[0].type.rank + sign * count
+    check_rank(call, rank)
+    return call[0].type.with_shape(*(call.unknown(i) for i in range(rank)))
 
 
 def _squeeze_infer(call: Inference) -> TensorType:

@@ -184,9 +184,11 @@ define(
 def _columns_infer(call: Inference) -> TensorType:
     type = call[0].type
     image, block = wanted_extents(call, "image_shape"), known_integers(call, "block_shape")
+    if type.rank != 3:
+        raise LeptonError(f"col2im of {type}, should be [N,C*block,L]", code="E103")
     if block is None:
         return type.with_shape(type.shape[0], call.unknown(len(image)), *image)
-    if type.rank != 3 or len(image) != len(block):
+    if len(image) != len(block):
         raise LeptonError(
             f"col2im of {type} with image_shape {image} and block_shape {list(block)}, should be "
             "[N,C*block,L]",
@@ -201,6 +203,10 @@ def _columns_infer(call: Inference) -> TensorType:
         for i, extent in enumerate(image)
     )
     inner = math.prod(block)
+    if inner < 1:
+        raise LeptonError(
+            f"col2im: block_shape {list(block)} should have sizes of at least 1", code="E108"
+        )
     if differ(count, type.shape[2]) or (
         isinstance(type.shape[1], int) and type.shape[1] % max(inner, 1)
     ):
@@ -216,11 +222,20 @@ def column_window(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Strides, pads and dilations of a `col2im`."""
     ones = (1,) * rank
-    return (
-        call.ints("strides") or ones,
-        call.ints("pads") or (0,) * (2 * rank),
-        call.ints("dilations") or ones,
-    )
+    strides, dilations = call.ints("strides") or ones, call.ints("dilations") or ones
+    pads = call.ints("pads") or (0,) * (2 * rank)
+    if len(strides) != rank or len(dilations) != rank or len(pads) != 2 * rank:
+        raise LeptonError(
+            f"col2im of {rank} dimensions has {len(strides)} strides, {len(dilations)} dilations "
+            f"and {len(pads)} pads",
+            code="E108",
+        )
+    if min((*strides, *dilations), default=1) < 1:
+        raise LeptonError(
+            f"col2im: strides {list(strides)} and dilations {list(dilations)} should be at least 1",
+            code="E108",
+        )
+    return strides, pads, dilations
 
 
 def _columns_evaluate(call: Evaluation) -> Array:
