@@ -118,7 +118,7 @@ Reason = Callable[[Op], str]
 
 FAMILIES = (
     "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
-    "quantized_linear", "deform_conv", "sequential",
+    "quantized_linear", "deform_conv", "sequential", "recurrent",
     "blocked",
 )  # fmt: skip
 """Modules of `leptonc.backends.tvm.lower`; each has RULES (name -> Rule) and REASONS (name -> Reason)."""

@@ -120,7 +120,7 @@ def _run(
     state = tuple(_initial(call, name, index, (batch, hidden), x.dtype) for name in layer.states)
     step = layer.step(call, index, activations_of(call, layer.defaults)[index], x.dtype)
     outputs = np.zeros((steps, batch, hidden), x.dtype)
-    rows = np.asarray(range(batch))
+    rows = np.asarray(range(batch), np.int64)
     for count in range(steps):
         # a backward pass starts at each example's own last step
         at = lengths - 1 - count if backward else np.full(batch, count)
