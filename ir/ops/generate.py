@@ -174,8 +174,8 @@ def _one_hot_evaluate(call: Evaluation) -> Array:
     depth, axis = int(call[1].reshape(())), call.int("axis") % (call[0].ndim + 1)
     index = np.expand_dims(call[0].astype(np.int64), axis)
     classes = np.array(range(depth)).reshape([-1] + [1] * (call[0].ndim - axis))
-    hot = np.where(index < 0, index + depth, index) == classes
-    return np.where(hot, call[2][1], call[2][0])
+    hot: Array = np.where(index < 0, index + depth, index) == classes
+    return np.take(call[2], hot.astype(np.int64))
 
 
 define(
