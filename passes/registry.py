@@ -22,6 +22,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "fold-transpose": "leptonc.passes.fusion.fold_transpose:FoldTranspose",
     "form-linear": "leptonc.passes.fusion.form_linear:FormLinear",
     "group-operations": "leptonc.passes.fusion.group_operations:GroupOperations",
+    "inline-branches": "leptonc.passes.cleanup.inline_branches:InlineBranches",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-_CLEAN = "simplify,fold-constants,eliminate-common-subexpressions,simplify"
+_CLEAN = "simplify,fold-constants,inline-branches,eliminate-common-subexpressions,simplify"
 _FOLD = "reduce-strength,fold-pad,fold-batch-norm,form-linear,fold-scale"
 _RECOGNIZE = "recognize-layer-norm,recognize-activations"
 _FINISH = "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _FINISH))
 
 OPTIMIZE: Mapping[int, str] = MappingProxyType({
-    0: "fold-constants,eliminate-dead-code",
+    0: "fold-constants,inline-branches,eliminate-dead-code",
     1: _ALL,
     2: _ALL,
     3: _ALL,
