@@ -250,14 +250,14 @@ class Emitter:
     def depth_parts(self, pixels: int) -> int:
         """Into how many parts the depth is split, so that all tiles find its weights in the cache.
 
-        A part adds to sums in memory. Only a panel that would push the input out is split.
+        A part adds to sums in memory. Only a panel that crowds the input out of it is split.
         """
         weight = self.spec.weight
         panel_bytes = 4 * weight.depth * self.spec.panel
         blocks, rest = divmod(weight.channels // weight.groups, self.inner)
-        if rest or panel_bytes < self.cpu.l2_bytes // 3 or pixels <= self.tile_pixels:
+        if rest or panel_bytes < self.cpu.l2_bytes // 5 or pixels <= self.tile_pixels:
             return 1
-        wanted = -(-panel_bytes // (self.cpu.l2_bytes // 6))
+        wanted = -(-panel_bytes // (self.cpu.l2_bytes // 12))
         return min((parts for parts in divisors(blocks) if parts >= wanted), default=1)
 
 
