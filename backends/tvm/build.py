@@ -14,7 +14,9 @@ from typing import Any
 
 import tvm
 import tvm.relax.vm_build as vm_build
+import tvm_ffi
 from tvm import relax, tirx
+from tvm.ir import TensorLoad
 from tvm.relax import _ffi_api as relax_ffi
 from tvm.runtime import _ffi_api as runtime_ffi
 
@@ -149,7 +151,9 @@ def _machine_objects(program: Program, target: tvm.target.Target, folder: Path) 
     planned = _planned_bytes(module)
     builder = relax.ExecBuilder()
     left = vm_build._vmcodegen(builder, module, "bytecode")
-    functions: dict[Any, Any] = dict(left.functions) or {"leptonc_unused": _unused_function()}
+    found = sorted(left.functions.items(), key=lambda item: item[0].name_hint)
+    functions: dict[Any, Any] = {name: _in_slot_order(function) for name, function in found}
+    functions = functions or {"leptonc_unused": _unused_function()}
     library = tirx.build(tvm.IRModule(functions), target=target)
     executable = relax_ffi.VMLink(builder, target, library, [], {})
     machine, bytecode = folder / "machine.o", folder / "bytecode.o"
@@ -167,6 +171,21 @@ def _passes() -> list[Any]:
         transform.LowerRuntimeBuiltin(), transform.ComputePrimValue(), transform.VMShapeLower(),
         transform.AttachGlobalSymbol(),
     ]  # fmt: skip
+
+
+def _in_slot_order(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A function that computes extents, its stores by slot: TVM's own order differs from run to run."""
+    body = function.body
+    if not isinstance(body, tirx.SeqStmt) or not all(isinstance(s, tirx.BufferStore) for s in body.seq):
+        return function
+    stores = sorted(body.seq, key=lambda store: int(store.indices[0]))
+    written = {int(store.indices[0]) for store in stores}
+    reads: list[int] = []
+    for store in stores:
+        tvm_ffi.structural_walk(store.value, (TensorLoad, lambda load: reads.append(int(load.indices[0]))))
+    if written & set(reads):
+        return function
+    return function.with_body(tirx.SeqStmt(stores))
 
 
 def _unused_function() -> tirx.PrimFunc:
