@@ -355,6 +355,35 @@ REFUSED: Mapping[str, tuple[Callable[[], Any], str, str]] = {
         "E10",
         "-1|negative",
     ),
+    "48 split into 2^31 parts": (
+        lambda: unary("Split", num_outputs=2**31),
+        "E015",
+        "2147483648 parts and has 1 outputs",
+    ),
+    "48 split by 2^31 sizes": (
+        lambda: model([node("Split", ("x", "s"))], inputs=[value("x"), value("s", (2**31,), I64)]),
+        "E015",
+        "2147483648 parts",
+    ),
+    "49 top k without a k": (lambda: shaped("TopK", []), "E103", "should have one element"),
+    "49 top k of more than there are": (lambda: shaped("TopK", [5]), "E103", "k is 5"),
+    "45 rank of 2^40": (
+        lambda: model([node("Expand", ("x", "s"))], inputs=[value("x"), value("s", (2**40,), I64)]),
+        "E108",
+        "1099511627776 dimensions",
+    ),
+    "45 axes 2^31 times": (
+        lambda: model(
+            [node("Unsqueeze", ("x", "a"))], inputs=[value("x"), value("a", (2**31,), I64)]
+        ),
+        "E108",
+        "2147483649 dimensions",
+    ),
+    "50 an extent as index": (
+        lambda: model([node("Shape", ("x",), ("s",)), node("Gather", ("s", "s"))]),
+        "E110",
+        "index 2",
+    ),
     "50 constant index out of range": (lambda: shaped("Gather", [4]), "E110", "4"),
     "53 shapes do not multiply": (
         lambda: model(
