@@ -8,6 +8,7 @@ from typing import Any
 
 from tvm import te, tirx
 
+from leptonc.backends.tvm.lower.arithmetic import let
 from leptonc.backends.tvm.lower.parts import (
     Tensor,
     cast,
@@ -210,10 +211,13 @@ def lrn(call: LowerCall) -> Tensor:
     )
     bias = tirx.const(call.known.float("bias"), dtype)
     alpha = tirx.const(call.known.float("alpha") / size, dtype)
-    beta = tirx.const(-call.known.float("beta"), dtype)
+    power = call.known.float("beta")
 
     def element(*i: Any) -> Any:
-        return cast(x(*i) * exp(beta * log(bias + alpha * total(*i))), call.dtype())
+        base = bias + alpha * total(*i)
+        if power == 0.75:  # what all known networks have
+            return cast(let(base, lambda b: x(*i) / sqrt(b * sqrt(b))), call.dtype())
+        return cast(x(*i) * exp(log(base) * tirx.const(-power, dtype)), call.dtype())
 
     return compute(x.shape, element, name="lrn")
 

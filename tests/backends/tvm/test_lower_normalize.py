@@ -95,7 +95,7 @@ def test_instance_and_group_normalization() -> None:
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_lrn(size: int) -> None:
     attrs: dict[str, Any] = {"size": size, "alpha": 0.5, "beta": 0.6, "bias": 2.0}
-    check_lowering("lrn", [normal(2, 4, 3, 2)], **attrs)
+    check_lowering("lrn", [normal(2, 4, 3, 2)], size=size, alpha=0.5)
     check_lowering("lrn", [normal(2, 4, 3, 2)], [normal(1, 3, 1, 7)], symbolic=(0,), **attrs)
 
 
