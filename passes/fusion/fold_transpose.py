@@ -20,7 +20,7 @@ turned = pat.transpose(y).shared()
 def _rest(m: Match, op: Op) -> tuple[int, ...]:
     """The order of axes that is left once the product swaps the last two."""
     order = permutation(op)
-    m.fits(len(order) >= 2 and m[x].type.dtype.is_float)
+    m.fits(op.result.type.rank >= 2 and m[x].type.dtype.is_float)
     m.require(order[-2] == len(order) - 1, "another axis than the next to last is contiguous")
     rest = (*order[:-2], order[-1], order[-2])
     alone = len(op.result.uses) == 1 or rest == tuple(range(len(rest)))
