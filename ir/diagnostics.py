@@ -71,6 +71,7 @@ CODES = MappingProxyType({
     "E702": "the session is closed",
     "E704": "the compiled program failed while running",
     "E705": "the number of threads is not usable",
+    "E706": "a run took longer than it was given",
     "E801": "a target cannot be read or does not exist",
     "E802": "the target has no kernel for an operation",
     "E803": "a precision is not available",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,9 @@ from leptonc.runtime.values import ElementType, aligned
 Array = np.ndarray[Any, np.dtype[Any]]
 Questions = queue.SimpleQueue[tuple[Any, ...] | None]
 Answers = queue.SimpleQueue[tuple[Any, BaseException | None]]
+
+
+_GO_ON = 0
 
 
 class Lane:
@@ -58,6 +62,24 @@ class Lane:
         self.copies += 1
         self.copied_bytes += found[0].nbytes
         return found[1]
+
+    def watch(self, seconds: float) -> tuple[Callable[..., Any], threading.Event]:
+        """A machine for one call that ends between two kernels when the time is over, and whether it did.
+
+        Looking at the clock costs a few microseconds a kernel, so such a machine is not kept.
+        """
+        self.stop()
+        call, ended = self.start(), threading.Event()
+        deadline = time.monotonic() + seconds
+
+        def look(*_: Any) -> int:
+            if time.monotonic() > deadline:
+                ended.set()
+                raise TimeoutError
+            return _GO_ON
+
+        self._machine["set_instrument"](native().function(look))
+        return call, ended
 
     def stop(self) -> None:
         """Let go of the machine, whatever state it is in, and of what it may still read."""

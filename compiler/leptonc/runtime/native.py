@@ -35,6 +35,8 @@ class Native:
     shape: Callable[[tuple[int, ...]], Any]
     dtype: Callable[[str], Any]
     tensor: type
+    function: Callable[[Callable[..., Any]], Any]
+    """Makes a function of Python's callable from native code."""
     set_threads: Callable[[int], Any]
     """Sets how many threads a parallel loop started by the calling thread may take; 0 is the
     runtime's own choice."""
@@ -69,6 +71,7 @@ def native() -> Native:
         shape=tvm_ffi.Shape,
         dtype=tvm_ffi.dtype,
         tensor=tvm_ffi.Tensor,
+        function=tvm_ffi.convert,
         set_threads=set_threads,
         free_memory=find("vm.builtin.memory_manager.clear"),
     )

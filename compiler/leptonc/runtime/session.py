@@ -93,20 +93,27 @@ class Session:
             sum(lane.copied_bytes for lane in lanes),
         )
 
-    def run(self, inputs: Mapping[str, Any], *, cast: bool = False) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Any], *, cast: bool = False, timeout: float | None = None
+    ) -> dict[str, Array]:
         """The outputs for these inputs, as arrays that belong to the caller.
 
         Inputs are checked by name, element type and shape, and all that is wrong is said at once.
-        With `cast`, arrays of another element type are converted first.
+        With `cast`, arrays of another element type are converted first. With `timeout`, a run that
+        takes more seconds ends with E706 before its next kernel; the session stays usable.
         """
-        return self._run(inputs, cast, ElementType.array_of)
+        return self._run(inputs, cast, ElementType.array_of, timeout)
 
     def run_dlpack(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs as tensors with DLPack's methods; inputs are anything that has them."""
         return self._run(inputs, False, _as_it_is)
 
     def _run(
-        self, inputs: Mapping[str, Any], cast: bool, give: Callable[[ElementType, Any], Any]
+        self,
+        inputs: Mapping[str, Any],
+        cast: bool,
+        give: Callable[[ElementType, Any], Any],
+        timeout: float | None = None,
     ) -> dict[str, Any]:
         lane = self._pool.take()
         try:
@@ -117,7 +124,7 @@ class Session:
                     lane.place(slot, array, kind)
                     for slot, (array, kind) in enumerate(zip(arrays, self._gate.kinds, strict=True))
                 ]
-            found = self._call(lane, arguments)
+            found = self._call(lane, arguments, timeout)
             lane.calls += 1
             seen = {argument.data_ptr() for argument in arguments}
             outputs: dict[str, Any] = {}
@@ -157,7 +164,9 @@ class Session:
             self._native.free_memory()
         self._shapes.add(shapes)
 
-    def _call(self, lane: Lane, arguments: Sequence[Any]) -> Any:
+    def _call(self, lane: Lane, arguments: Sequence[Any], timeout: float | None) -> Any:
+        if timeout is not None:
+            return self._timed_call(lane, arguments, timeout)
         call = lane.call or lane.start()
         try:
             return call(*arguments, self._parameters)
@@ -167,6 +176,17 @@ class Session:
         except BaseException:
             lane.stop()
             raise
+
+    def _timed_call(self, lane: Lane, arguments: Sequence[Any], timeout: float) -> Any:
+        call, ended = lane.watch(timeout)
+        try:
+            return call(*arguments, self._parameters)
+        except Exception as error:
+            if ended.is_set():
+                raise LeptonError(f"the run took longer than {timeout:g} s", code="E706") from None
+            raise _failure(error, self.manifest) from error
+        finally:
+            lane.stop()  # the next call need not look at the clock
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artefact this session runs to another place."""
