@@ -70,12 +70,16 @@ def out_extents(spec: ConvSpec) -> tuple[Extent, Extent]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the pixels of a chunk are read: a flat buffer and its strides."""
+    """Where the pixels of a chunk are read: a flat buffer and its strides.
+
+    A far source is not in the second-level cache when its first panel begins.
+    """
 
     data: Buffer
     start: PrimExpr
     row: Extent
     plane: Extent
+    far: bool = False
 
 
 class Emitter:
@@ -164,7 +168,9 @@ class Emitter:
         row = emit.product((spec.width, self.inner))
         plane = emit.product((spec.height, row))
         start = image * (plane * self.blocks) + first * spec.window.strides[0] * row
-        return Source(data, emit.let(start), row, plane)
+        size = emit.product((plane, 4 * self.blocks))
+        far = not isinstance(size, int) or size > self.cpu.l2_bytes
+        return Source(data, emit.let(start), row, plane, far)
 
     def padded(self, image: PrimExpr, first: PrimExpr, height: Extent) -> Source:
         """A copy of the input rows of a chunk, with its pads."""

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from leptonc.backends.cpu.conv import Emitter, Source
 
 
+# The elements of a line of the caches.
+LINE = 16
+
+
 @dataclass(frozen=True)
 class Pixels:
     """Neighbouring pixels, counted over the rows of a chunk; perhaps known to be in one row."""
@@ -52,6 +56,8 @@ class Tile:
         bases = self.bases(at)
         if full:
             with emit.serial(full) as block:
+                if self.source.far and self.is_contiguous:
+                    self.fetch_ahead(bases[0] + block * self.source.plane, at.count * inner)
                 self.block_products(sums, bases, block, inner)
         if rest:
             self.block_products(sums, bases, emit.integer(full), rest)
@@ -101,10 +107,10 @@ class Tile:
     def bases(self, at: Pixels) -> list[PrimExpr]:
         """Where the window of each pixel begins in the flat source."""
         start, count = at.start, at.count
-        window, inner, columns = self.spec.window, self.parent.inner, self.parent.columns
+        window, inner = self.spec.window, self.parent.inner
         blocks = self.spec.weight.channels // self.spec.weight.groups // inner
         begin = self.source.start + self.group * blocks * self.source.plane
-        if window.strides == (1, 1) and is_same(self.source.row, emit.product((columns, inner))):
+        if self.is_contiguous:
             first = emit.let(begin + start * inner)
             return [first + pixel * inner for pixel in range(count)]
         down, right = window.strides
@@ -117,6 +123,21 @@ class Tile:
             return [base(start + pixel) for pixel in range(count)]
         only = base(start)
         return [only + pixel * right * inner for pixel in range(count)]
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the windows of successive pixels begin one pixel apart, over all rows."""
+        columns = emit.product((self.parent.columns, self.parent.inner))
+        unit = self.spec.window.strides == (1, 1)
+        return unit and isinstance(columns, int) and self.source.row == columns
+
+    def fetch_ahead(self, place: PrimExpr, size: int) -> None:
+        """Asks for as many elements as the tile reads at a place, for the next tile.
+
+        A tile reads a little of each plane: too little for the hardware to notice a stream.
+        """
+        for offset in range(0, size, LINE):
+            emit.prefetch(self.source.data, [place + (size + offset)])
 
     def position(self, pixel: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
         """The row in the chunk and the column of a pixel."""
@@ -186,8 +207,3 @@ class Tile:
         index = [self.image, block, self.first + row, column, lane]
         result = self.spec.epilogue.apply(value, index, self.parent.operands)
         T.buffer_store(self.parent.out, result, index)
-
-
-def is_same(a: Extent, b: Extent) -> bool:
-    """Whether two extents are known to be equal."""
-    return a == b if isinstance(a, int) and isinstance(b, int) else False
