@@ -109,8 +109,8 @@ def _speech(samples: int, *, state: tuple[int, ...] = (2, 1, 128), rate: bool = 
     return feeds | {"sr": inputs.scalar(16000)} if rate else feeds
 
 
-def _speech_sequence() -> Feeds:
-    sound = inputs.notes(1, 576 * 10, 16000).reshape(10, 576)
+def _speech_sequence(frames: int) -> Feeds:
+    sound = inputs.notes(1, 576 * frames, 16000).reshape(frames, 576)
     return {"input": sound, "h": inputs.zeros(1, 1, 128), "c": inputs.zeros(1, 1, 128)}
 
 
@@ -174,28 +174,27 @@ SHIPPED = (
         "silero-vad",
         "data/silero_vad.onnx",
         partial(_speech, 576),
-        unsupported=("If", "LSTM"),
+        unsupported=("If",),
     ),
     _shipped(
         "silero_vad_16k_op15",
         "silero-vad",
         "silero_vad_16k_op15.onnx",
         partial(_speech, 576),
-        unsupported=("If", "LSTM"),
+        unsupported=("If",),
     ),
     _shipped(
         "silero_vad_16k_sequence",
         "silero-vad",
         "silero_vad_16k_sequence.onnx",
-        _speech_sequence,
-        unsupported=("LSTM",),
+        *(partial(_speech_sequence, frames) for frames in (10, 3, 7)),
     ),
     _shipped(
         "silero_vad_half",
         "silero-vad",
         "silero_vad_half.onnx",
         partial(_speech, 576, rate=False),
-        unsupported=("If", "LSTM"),
+        unsupported=("If",),
     ),
     _shipped(
         "silero_vad_op18_ifless",
@@ -209,7 +208,6 @@ SHIPPED = (
         "silero-vad",
         "silero_vad_openvino_16k.onnx",
         partial(_speech, 576, rate=False),
-        unsupported=("LSTM",),
     ),
 )
 
