@@ -130,7 +130,7 @@ def test_threads_share_bands() -> None:
     check(CASES["several bands"], "", with_threads(NATIVE, 2))
 
 
-def test_avx512_keeps_its_accumulators_in_registers() -> None:
+def test_avx512_multiplies_whole_vectors() -> None:
     window = Window((3, 3), pads=(1, 1, 1, 1))
     spec = ConvSpec(1, 14, 14, ConvWeight(64, 64, (3, 3)), window, conv_panel(64, 196, AVX512))
     text = assembly(conv("main", spec, AVX512), AVX512)
