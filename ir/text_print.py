@@ -8,7 +8,7 @@ import re
 from leptonc.ir.blob import Blob
 from leptonc.ir.dims import Expr
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
-from leptonc.ir.location import UNKNOWN
+from leptonc.ir.location import UNKNOWN, Location
 from leptonc.ir.types import DType
 
 _PLAIN = re.compile(r"[A-Za-z_0-9][\w.\-/]*")
@@ -70,6 +70,13 @@ def spell_name(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else json.dumps(name)
 
 
+def spell_location(location: Location) -> str:
+    """A location with whole names, as the parser reads it; for people its `str` is shorter."""
+    nodes = ", ".join(map(json.dumps, location.nodes)) or "unknown"
+    via = f" via {', '.join(location.rules)}" if location.rules else ""
+    return f"loc({nodes}{via})"
+
+
 def spell_attribute(value: Attribute) -> str:
     """An attribute's value as the parser reads it."""
     if isinstance(value, Blob):
@@ -104,7 +111,7 @@ class _Printer:
 
     def op(self, op: Op, indent: str) -> None:
         """Write one operation, with its regions."""
-        where = f" {op.location}" if self.locations and op.location != UNKNOWN else ""
+        where = f" {spell_location(op.location)}" if self.locations and op.location != UNKNOWN else ""
         operands = ", ".join(_operand(op, slot, self.names) for slot in range(len(op.operands)))
         if op.name == "return":
             self.lines.append(f"{indent}return{' ' if operands else ''}{operands}{where}")

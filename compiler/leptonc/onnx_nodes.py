@@ -107,7 +107,7 @@ class NodeImporter:
                 f"the model has more than {self.limits.nodes} nodes once expanded",
                 code="E018",
             )
-        name = f"{scope.prefix}{label}"
+        name = f"{scope.prefix}{label}"[: self.limits.name_length]
         outer = scope.build.location
         scope.build.location = Location((name,))
         try:

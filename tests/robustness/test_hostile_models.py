@@ -16,6 +16,7 @@ from onnx import AttributeProto, TensorProto
 
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.interpret import interpret
+from leptonc.ir.text import parse_graph, print_graph
 from leptonc.onnx_import import ImportNotice, import_model
 from leptonc.onnx_limits import Limits
 from tests.robustness.models import (
@@ -496,7 +497,10 @@ def test_operators_that_never_changed_are_imported_from_any_opset() -> None:
 )
 def test_09_10_strange_names_compile_and_are_escaped(name: str) -> None:
     source = model([node("Relu", ("x",), (name,), name=name), node("Neg", (name,))])
-    (y,) = run(source, x=np.array([-1, 2], np.float32))
+    graph = import_model(source)
+    again = parse_graph(print_graph(graph, locations=True), "text")
+    assert [op.location for op in again] == [op.location for op in graph]
+    (y,) = interpret(again, {"x": np.array([-1, 2], np.float32)}).values()
     assert y.tolist() == [0, -2]
     broken = model([node("Reshape", ("x", "c"), name=name)], initializers=[const("c", [7])])
     with pytest.raises(LeptonError) as caught:
