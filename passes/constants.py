@@ -23,9 +23,10 @@ def uniform(value: Value) -> float | None:
     ):
         return None
     flat = blob.array.reshape(-1)
-    first = flat[0]
-    same = flat.tobytes() == first.tobytes() * flat.size
-    return float(first) if same else None
+    first = flat[0].tobytes()
+    if flat[-1].tobytes() != first or flat.tobytes() != first * flat.size:
+        return None
+    return float(flat[0])
 
 
 def is_exactly(value: Value, number: float) -> bool:
