@@ -14,7 +14,9 @@ from leptonc.backends.tvm.lower.opaque import Kernel, kernel
 from leptonc.backends.tvm.lower.parts import cast, natural
 from leptonc.backends.tvm.lowering import TVM_DTYPE, KernelRule, LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import absolute
+from leptonc.ir.graph import Op
 from leptonc.ir.ops.pool import unpooled_extents
+from leptonc.ir.table import Inference
 
 
 def _det(call: LowerCall, cpu: Any) -> PrimFunc:
@@ -87,6 +89,12 @@ def _max_unpool(call: LowerCall, cpu: Any) -> PrimFunc:
     return kernel(call, cpu, body)
 
 
+def _unpool_reason(op: Op) -> str:
+    call = Inference(op.definition, op.operands, op.operand_names, op.attrs)
+    known = op.operand("output_shape") is None or call.content("output_shape") is not None
+    return "" if known else "output_shape is known at run time only"
+
+
 RULES: dict[str, Rule] = {}
 KERNELS: dict[str, KernelRule] = {"det": _det, "max_unpool": _max_unpool}
-REASONS: dict[str, Reason] = {}
+REASONS: dict[str, Reason] = {"max_unpool": _unpool_reason}

@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from leptonc.backends.tvm.support import unsupported
+from leptonc.ir.build import Builder
+from leptonc.ir.graph import Graph, Value
 from leptonc.ir.table import Evaluation, op_named
+from leptonc.ir.types import DType, TensorType
 from tests.backends.tvm.lowered_row import check_lowering
 from tests.ir.ops.against_onnx import normal
 
@@ -40,6 +44,13 @@ def test_max_unpool(stated: tuple[int, ...] | None) -> None:
 def test_max_unpool_of_symbolic_extents() -> None:
     sizes = [pooled(n, 2, height, 6) for n, height in ((1, 6), (2, 2), (1, 10))]
     check_lowering("max_unpool", *sizes, symbolic=(0, 1), kernel_shape=[2, 2], strides=[2, 2])
+
+
+def test_an_output_shape_of_run_time_is_a_reason() -> None:
+    x, shape = Value(TensorType(DType.F32, (1, 2, 3, 3))), Value(TensorType(DType.I64, (4,)))
+    graph = Graph("test", [x, Value(TensorType(DType.I64, (1, 2, 3, 3))), shape])
+    op = Builder(graph).op("max_unpool", graph.inputs, {"kernel_shape": (2, 2)})
+    assert unsupported(op) == "output_shape is known at run time only"
 
 
 @pytest.mark.parametrize(("group", "parts"), [(1, 1), (2, 1), (2, 2)])
