@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 from tvm import s_tir, tirx
 
-from leptonc.backends.tvm.registers import BindingsToRegisters
+from leptonc.backends.tvm.registers import BindingsToRegisters, FlattenBindings
 
 PIPELINE = "leptonc"
 """The name `tirx.build` knows the passes by."""
@@ -17,6 +17,7 @@ PIPELINE = "leptonc"
 def _lowering() -> Any:
     transform, blocks = tirx.transform, s_tir.transform
     return tvm.ir.transform.Sequential([
+        FlattenBindings(),
         blocks.CanonicalizeLoop(),
         blocks.LowerInitBlock(),
         blocks.PlanAndUpdateBufferAllocationLocation(),

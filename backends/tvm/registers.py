@@ -14,6 +14,20 @@ from leptonc.backends.tvm.binding import PrimExpr, tirx
 FEW = 3
 """So many bindings in one stored value stay as they are."""
 TYPES = ("float32", "float64", "int32", "int64")
+Bindings = list[tuple[Any, PrimExpr]]
+
+
+@tvm.tirx.transform.prim_func_pass(opt_level=0)
+class FlattenBindings:
+    """Every stored value has its bindings in front, each with a variable of its own.
+
+    Inlining puts the same binding into one value several times, with the same variable for other
+    elements even; TVM's vectoriser refuses that.
+    """
+
+    def transform_function(self, function: Any, module: Any, context: Any) -> Any:
+        """`function` with flat bindings."""
+        return function.with_body(_Flattening().mutate(function.body))
 
 
 @tvm.tirx.transform.prim_func_pass(opt_level=0)
@@ -30,9 +44,10 @@ class BindingsToRegisters:
         return function.with_body(_Registers().mutate(function.body))
 
 
-class _Registers:
+class _Flattening:
     def __init__(self) -> None:
-        self.bindings: list[tuple[Any, PrimExpr]] = []
+        self.bindings: Bindings = []
+        self.renamed: Bindings = []
 
     def mutate(self, body: Any) -> Any:
         """The statement `body` with its stored values changed."""
@@ -41,37 +56,50 @@ class _Registers:
             (tirx.Let, self._let),
             (tirx.Select, self._select),
             (Call, self._call),
+            (tirx.Var, self._variable),
         ]
         return tvm_ffi.structural_mutate(body, callbacks)
+
+    def stored(self, store: Any, bindings: Bindings, value: PrimExpr) -> Any:
+        """The statement that stores `value` behind `bindings`."""
+        return tirx.BufferStore(store.buffer, nested(bindings, value), store.indices)
 
     def _store(self, store: Any, mutator: Any) -> Any:
         outer, self.bindings = self.bindings, []
         value = mutator.mutate(store.value)
         found, self.bindings = self.bindings, outer
-        if not found:
-            return store
-        if len(found) <= FEW:
-            return tirx.BufferStore(store.buffer, _nested(found, value), store.indices)
-        return _in_registers(found, store, value)
+        return self.stored(store, found, value) if found else store
 
     def _let(self, let: Any, mutator: Any) -> Any:
         value = mutator.mutate(let.value)
-        if not any(variable.same_as(let.var) for variable, _ in self.bindings):
+        same = _find(self.bindings, let.var)
+        if same is None:
             self.bindings.append((let.var, value))
-        return mutator.mutate(let.body)
+            return mutator.mutate(let.body)
+        variable = let.var
+        if not tvm_ffi.structural_equal(same, value):
+            variable = tirx.Var(variable.name, str(variable.ty))
+            self.bindings.append((variable, value))
+        self.renamed.append((let.var, variable))
+        body = mutator.mutate(let.body)
+        self.renamed.pop()
+        return body
+
+    def _variable(self, variable: Any, mutator: Any) -> Any:
+        other = _find(self.renamed[::-1], variable)
+        return variable if other is None else other
 
     def _select(self, select: Any, mutator: Any) -> Any:
         branches = (select.true_value, select.false_value)
-        if not any(_loads(branch) for branch in branches):
+        if not any(_contains(branch, TensorLoad) for branch in branches):
             return mutator.default_mutate(select)
         condition = mutator.mutate(select.condition)
         return tirx.Select(condition, *(self._guarded(branch, mutator) for branch in branches))
 
     def _call(self, call: Any, mutator: Any) -> Any:
-        if getattr(call.op, "name", "") not in ("prim.if_then_else", "tirx.if_then_else"):
+        is_branch = getattr(call.op, "name", "") in ("prim.if_then_else", "tirx.if_then_else")
+        if not is_branch or not any(_contains(arg, tirx.Let) for arg in call.args):
             return mutator.default_mutate(call)
-        if not any(_binds(arg) for arg in call.args):
-            return call
         return tirx.if_then_else(*(self._guarded(arg, mutator) for arg in call.args))
 
     def _guarded(self, branch: PrimExpr, mutator: Any) -> PrimExpr:
@@ -79,50 +107,58 @@ class _Registers:
         outer, self.bindings = self.bindings, []
         value = mutator.mutate(branch)
         found, self.bindings = self.bindings, outer
-        return _nested(found, value)
+        return nested(found, value)
 
 
-def _nested(bindings: list[tuple[Any, PrimExpr]], value: PrimExpr) -> PrimExpr:
+class _Registers(_Flattening):
+    def stored(self, store: Any, bindings: Bindings, value: PrimExpr) -> Any:
+        """Statements that store each bound value, and then `value`."""
+        if len(bindings) <= FEW:
+            return super().stored(store, bindings, value)
+        known: Bindings = []
+        kept: Bindings = []
+        statements: list[Any] = []
+        for variable, bound in bindings:
+            dtype, _, lanes = str(variable.ty).partition("x")
+            bound = _replaced(bound, known)
+            if dtype not in TYPES:
+                kept.append((variable, bound))
+                continue
+            buffer, at = _register(variable.name, dtype, int(lanes or 1))
+            statements.append(tirx.AllocBuffer(buffer))
+            statements.append(tirx.BufferStore(buffer, nested(kept, bound), at))
+            known.append((variable, tirx.BufferLoad(buffer, at)))
+        last = super().stored(store, kept, _replaced(value, known))
+        return tirx.SeqStmt([*statements, last])
+
+
+def _register(name: str, dtype: str, lanes: int) -> tuple[Any, list[Any]]:
+    """Memory of one vector, and the index of all of it."""
+    zero, one = tirx.const(0, "int32"), tirx.const(1, "int32")
+    buffer = tirx.decl_buffer((lanes,), dtype, name, data_alignment=64)
+    return buffer, [tirx.Ramp(zero, one, lanes) if lanes > 1 else zero]
+
+
+def nested(bindings: Bindings, value: PrimExpr) -> PrimExpr:
+    """`value` behind `bindings`, the first outermost."""
     for variable, bound in reversed(bindings):
         value = tirx.Let(variable, bound, value)
     return value
 
 
-def _binds(value: PrimExpr) -> bool:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(value, (tirx.Let, lambda let: found.append(let)))
-    return bool(found)
+def _find(bindings: Bindings, variable: Any) -> PrimExpr | None:
+    return next((value for known, value in bindings if known.same_as(variable)), None)
 
 
-def _loads(value: PrimExpr) -> bool:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(value, (TensorLoad, lambda load: found.append(load)))
-    return bool(found)
-
-
-def _in_registers(bindings: list[tuple[Any, PrimExpr]], store: Any, value: PrimExpr) -> Any:
-    """Statements that store each bound value, and then `value`."""
-    known: list[tuple[Any, PrimExpr]] = []
-    kept: list[tuple[Any, PrimExpr]] = []
-
+def _replaced(expression: PrimExpr, values: Bindings) -> PrimExpr:
     def read(variable: Any) -> PrimExpr:
-        return next((load for var, load in known if var.same_as(variable)), variable)
+        value = _find(values, variable)
+        return variable if value is None else value
 
-    def replaced(expression: PrimExpr) -> PrimExpr:
-        return tvm_ffi.structural_map(expression, (tirx.Var, read))
+    return tvm_ffi.structural_map(expression, (tirx.Var, read))
 
-    statements: list[Any] = []
-    for variable, bound in bindings:
-        dtype, _, lanes = str(variable.ty).partition("x")
-        if dtype not in TYPES:
-            kept.append((variable, replaced(bound)))
-            continue
-        count = int(lanes or 1)
-        buffer = tirx.decl_buffer((count,), dtype, variable.name, data_alignment=64)
-        index = tirx.const(0, "int32")
-        at = [tirx.Ramp(index, tirx.const(1, "int32"), count) if count > 1 else index]
-        statements.append(tirx.AllocBuffer(buffer))
-        statements.append(tirx.BufferStore(buffer, _nested(kept, replaced(bound)), at))
-        known.append((variable, tirx.BufferLoad(buffer, at)))
-    last = tirx.BufferStore(store.buffer, _nested(kept, replaced(value)), store.indices)
-    return tirx.SeqStmt([*statements, last])
+
+def _contains(expression: PrimExpr, kind: Any) -> bool:
+    found: list[Any] = []
+    tvm_ffi.structural_walk(expression, (kind, lambda node: found.append(node)))
+    return bool(found)

@@ -128,10 +128,14 @@ def _float_power(base: Array, exponent: Array) -> Array:
 
 
 def _integer_power(base: Array, exponent: Array) -> Array:
-    """Powers that wrap; negative exponents round 1 / x**|y| towards zero, and give 0 for x = 0."""
+    """Powers that wrap; negative exponents round 1 / x**|y| towards zero, and give 0 for x = 0.
+
+    Exponents from 64, whose powers overflow but for -1, 0 and 1, count as 62 or 63.
+    """
     negative = exponent < 0
     odd = (exponent & 1).astype(bool)
-    steps = np.where(negative, np.zeros_like(exponent), exponent).astype(np.uint64)
+    limited = np.where(exponent < 64, exponent, 62 + (exponent & 1))
+    steps = np.where(negative, np.zeros_like(exponent), limited).astype(np.uint64)
     result = np.power(base.astype(np.int64).view(np.uint64), steps).astype(base.dtype)
     minus = np.where(odd, base, np.abs(base))
     inverse = np.where(np.abs(base) == 1, minus, np.zeros_like(base))

@@ -70,8 +70,7 @@ def converted(x: PrimExpr, dtype: str) -> PrimExpr:
     if source == dtype:
         return x
     if dtype == "bool":
-        x = widened(x)
-        return tirx.NE(x, constant(0, x))
+        return _truth(widened(x))
     if source == "bool":
         return tirx.Select(x, tirx.const(1, dtype), tirx.const(0, dtype))
     if "float" not in dtype and "float" in source:
@@ -84,6 +83,15 @@ def converted(x: PrimExpr, dtype: str) -> PrimExpr:
     if dtype == "float16":
         return widened(x).astype("float32").astype("float16")
     return widened(x).astype(dtype)
+
+
+def _truth(x: PrimExpr) -> PrimExpr:
+    """Whether a number is not 0; not-a-number is not, which TVM's comparison would deny."""
+    if not is_float(x):
+        return tirx.NE(x, constant(0, x))
+    bits = dtype_of(x).replace("float", "int")
+    size = tirx.reinterpret(bits, absolute(x))
+    return tirx.NE(size, tirx.const(0, bits))
 
 
 def _bfloat16(x: PrimExpr) -> PrimExpr:

@@ -11,6 +11,7 @@ from tvm.ir import Expr as PrimExpr
 from leptonc.backends.tvm.lower.arithmetic import (
     bits_of,
     constant,
+    converted,
     dtype_of,
     is_float,
     is_signed,
@@ -27,10 +28,10 @@ def _guarded(
 ) -> PrimExpr:  # fmt: skip
     """`function` of integers; 0 for a zero divisor, `by_minus_one` where the quotient may wrap."""
     zero = constant(0, b)
-    if isinstance(b, tirx.IntImm) and b.value not in (0, -1):
-        return function(a, b)
-    # branches, not selections: a division that traps must not be computed and then left out, and TVM
-    # simplifies a guarded divisor inside the selection that already excludes zero
+    if isinstance(b, tirx.IntImm):
+        return zero if b.value == 0 else by_minus_one(a) if b.value == -1 else function(a, b)
+    # branches, not selections: a division that traps must not be computed and then left out, and
+    # TVM simplifies a guarded divisor inside the selection that already excludes zero
     is_zero = tirx.EQ(b, zero)
     if not is_signed(b):
         return tirx.if_then_else(is_zero, zero, function(a, b))
@@ -72,21 +73,29 @@ def modulo(a: PrimExpr, b: PrimExpr) -> PrimExpr:
 
 
 def integer_power(x: PrimExpr, y: PrimExpr) -> PrimExpr:
-    """`x ** y` of integers, wrapping; a negative exponent rounds `1 / x**|y|` towards zero."""
-    if isinstance(y, tirx.IntImm) and 0 <= y.value <= 64:
-        return _constant_power(x, int(y.value))
-    steps = bits_of(y) - (1 if is_signed(y) else 0)
+    """`x ** y` of integers, wrapping; a negative exponent rounds `1 / x**|y|` towards zero.
 
-    def squared(base: PrimExpr, result: PrimExpr, step: int) -> PrimExpr:
-        bit = tirx.NE(y & constant(1 << step, y), constant(0, y))
+    An exponent from 64 counts as 62 or 63, as it is even or odd.
+    """
+    if isinstance(y, tirx.IntImm) and 0 <= y.value < 64:
+        return _constant_power(x, int(y.value))
+    odd = y & constant(1, y)
+    steps = converted(tirx.Select(y < constant(64, y), y, odd + constant(62, y)), "int32")
+
+    def squared(base: PrimExpr, result: PrimExpr, steps: PrimExpr, step: int) -> PrimExpr:
+        bit = tirx.NE(steps & tirx.const(1 << step, "int32"), tirx.const(0, "int32"))
         value = tirx.Select(bit, multiply(result, base), result)
-        if step + 1 == steps:
+        if step == 5:
             return value
         square = multiply(base, base)
-        return let(value, lambda value: let(square, lambda b: squared(b, value, step + 1)))
+        return let(value, lambda v: let(square, lambda b: squared(b, v, steps, step + 1)))
 
-    power = squared(x, constant(1, x), 0)
-    return power if not is_signed(y) else tirx.Select(y < constant(0, y), _inverse(x, y), power)
+    def power(x: PrimExpr) -> PrimExpr:
+        return let(steps, lambda steps: squared(x, constant(1, x), steps, 0))
+
+    if not is_signed(y):
+        return let(x, power)
+    return let(x, lambda x: tirx.Select(y < constant(0, y), _inverse(x, y), power(x)))
 
 
 def _constant_power(x: PrimExpr, exponent: int) -> PrimExpr:
