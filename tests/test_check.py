@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from leptonc.check import check_model, limit_table
+from leptonc.cli.main import main as command
 from leptonc.ir.graph import Op
 from tests.robustness.models import const, model, node, value
 
@@ -79,3 +82,17 @@ def test_the_limits_are_told() -> None:
     assert any(
         name.startswith("function_depth") and value == "100" for name, value in limits.items()
     )
+
+
+def test_the_command_line_fixes_extents_and_trusts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = model([node("Relu")], inputs=[value("x", ("n",))], outputs=[value("y", (3,))])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(source.SerializeToString())
+    command(["check", str(path)])
+    with pytest.raises(SystemExit) as end:
+        command(["check", str(path), "--dim", "n=2"])
+    assert end.value.code == 1
+    assert "axis 0 is declared 3, and computed as 2" in capsys.readouterr().err
+    command(["check", str(path), "--dim", "n=2", "--trust-inferred", "--untrusted"])

@@ -28,20 +28,24 @@ def compile(
     output: str | Path | None = None,
     cache: bool = True,
     isolated: bool = True,
+    trust_inferred: bool = False,
+    untrusted: bool = False,
 ) -> Session:
     """Compile `model` (a path, bytes, an onnx ModelProto or a Graph) and give back the loaded artefact.
 
     `dims` fixes symbolic extents by name; the others stay dynamic. `threads` of 0 is as many as the
     process may use. With `output` the artefact is written there, else to a temporary file that goes
     away with the session. Kernels are built in a process of their own unless `isolated` is off, which
-    is faster for many small models. Raises LeptonError with all that is wrong with the model at once.
+    is faster for many small models. `trust_inferred` goes by computed shapes where outputs are
+    declared otherwise; `untrusted` reads a model's data instead of mapping it. Raises LeptonError
+    with all that is wrong with the model at once.
     """
     from leptonc.driver import compile_model
     from leptonc.runtime import load
 
     options = make_options(
         target, level=level, precision=precision, dims=dims or {}, threads=threads, cache=cache,
-        isolated=isolated,
+        isolated=isolated, trust_inferred=trust_inferred, untrusted=untrusted,
     )
     if output is not None:
         compile_model(model, Path(output), options)

@@ -37,6 +37,10 @@ class Options:
     level: int = 2
     precision: str = "fp32"
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    trust_inferred: bool = False
+    """Go by what is computed where a model declares other shapes of its outputs."""
+    untrusted: bool = False
+    """Read a model's data instead of mapping it, and refuse hard links."""
     threads: int = 1
     pipeline: str | None = None
     """Passes in place of those of the level."""
@@ -81,7 +85,9 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     _check_precision(options.precision)
     with report.stage("import"):
         options.progress("import", 0, 1)
-        graph = import_source(source, options.dims)
+        graph = import_source(
+            source, options.dims, trust_inferred=options.trust_inferred, untrusted=options.untrusted
+        )
     report.nodes_before = sum(1 for _ in compute_ops(graph))
     _dump(graph, options, "1-imported")
     with report.stage("passes"):
@@ -104,7 +110,9 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     return report
 
 
-def import_source(source: Any, dims: Mapping[str, int]) -> Graph:
+def import_source(
+    source: Any, dims: Mapping[str, int], *, trust_inferred: bool = False, untrusted: bool = False
+) -> Graph:
     """The graph of a model, or of textual IR in a file that ends in .lir; a graph is given back as it is."""
     if isinstance(source, Graph):
         return source
@@ -112,7 +120,7 @@ def import_source(source: Any, dims: Mapping[str, int]) -> Graph:
         return _read_text(Path(source))
     from leptonc.onnx_import import import_model
 
-    return import_model(source, dims=dims)
+    return import_model(source, dims, trust_inferred=trust_inferred, untrusted=untrusted)
 
 
 def _read_text(path: Path) -> Graph:

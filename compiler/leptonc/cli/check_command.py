@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from leptonc.cli.console import emit_json, table
-from leptonc.cli.options import json_option
+from leptonc.cli.options import json_option, model_options, read_dims
 from leptonc.ir.diagnostics import shown
 
 if TYPE_CHECKING:
@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 @click.command("check")
 @click.argument("model", type=click.Path(dir_okay=False), required=False)
 @click.option("--target", default="cpu", show_default=True, help="KIND or KIND:key=value,...")
+@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a symbolic extent.")
+@model_options
 @click.option("--limits", is_flag=True, help="Print the limits that models are held to.")
 @json_option
-def command(*, model: str | None, target: str, limits: bool, as_json: bool) -> None:
+def command(
+    *, model: str | None, target: str, dims: tuple[str, ...], trust_inferred: bool, untrusted: bool,
+    limits: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Say whether MODEL compiles, and list every node that does not. The exit status is 1 if one does not.
 
     \b
@@ -38,7 +43,10 @@ def command(*, model: str | None, target: str, limits: bool, as_json: bool) -> N
         return
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
-    report = check_model(model, backend_of(Target.parse(target), 1).unsupported)
+    report = check_model(
+        model, backend_of(Target.parse(target), 1).unsupported, read_dims(dims),
+        trust_inferred=trust_inferred, untrusted=untrusted,
+    )  # fmt: skip
     if as_json:
         emit_json(report.as_json())
     else:

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from leptonc.cli.console import bytes_text, emit_json, progress, seconds_text, table
-from leptonc.cli.options import compile_options, json_option, model_argument, read_dims
+from leptonc.cli.options import compile_options, json_option, model_argument, model_options, read_dims
 
 
 @click.command("compile")
 @model_argument
 @compile_options
+@model_options
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="The artefact; MODEL.lepton by default.")
 @click.option("--passes", "pipeline", help="Pipeline text in place of that of the level.")
 @click.option("--dump-stages", type=click.Path(file_okay=False), help="Write each stage as text into this folder.")
@@ -21,7 +22,8 @@ from leptonc.cli.options import compile_options, json_option, model_argument, re
 @json_option
 def command(
     *, model: str, output: str | None, target: str, level: int, precision: str, dims: tuple[str, ...], threads: int,
-    cache: bool, pipeline: str | None, dump_stages: str | None, explain: bool, as_json: bool,
+    cache: bool, pipeline: str | None, dump_stages: str | None, explain: bool, trust_inferred: bool, untrusted: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL (ONNX, or textual IR that ends in .lir) into one artefact.
 
@@ -37,7 +39,8 @@ def command(
     with progress() as report:
         options = make_options(
             target, level=level, precision=precision, dims=read_dims(dims), threads=threads, cache=cache,
-            pipeline=pipeline, dump_stages=Path(dump_stages) if dump_stages else None, progress=report,
+            trust_inferred=trust_inferred, untrusted=untrusted, pipeline=pipeline,
+            dump_stages=Path(dump_stages) if dump_stages else None, progress=report,
         )  # fmt: skip
         done = compile_model(model, path, options)
     total = time.perf_counter() - start

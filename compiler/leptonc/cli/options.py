@@ -37,6 +37,17 @@ def compile_options(function: Command) -> Command:
     return function
 
 
+def model_options(function: Command) -> Command:
+    """How far a model is trusted."""
+    decorators = [
+        click.option("--trust-inferred", is_flag=True, help="Go by computed shapes where outputs declare others."),
+        click.option("--untrusted", is_flag=True, help="Read data instead of mapping it; refuse hard links."),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
 def read_dims(pairs: Sequence[str]) -> dict[str, int]:
     """Read ``seq=128``; raises E805 for anything else."""
     dims: dict[str, int] = {}
