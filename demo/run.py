@@ -108,10 +108,10 @@ def compiled(console: Console) -> Path:
     model = package_file("standard_v3_3/model.onnx")
     ARTEFACT.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    leptonc.compile(model, target="cpu").save(ARTEFACT)
+    leptonc.compile(model, target="cpu", threads=1).save(ARTEFACT)
     seconds = time.perf_counter() - start
-    size = ARTEFACT.stat().st_size / 1e6
-    console.print(f"compiled {model.name} of magika in {seconds:.1f} s: {ARTEFACT} ({size:.1f} MB)")
+    size, shown = ARTEFACT.stat().st_size / 1e6, ARTEFACT.relative_to(ROOT)
+    console.print(f"compiled {model.name} of magika in {seconds:.1f} s: {shown} ({size:.1f} MB)")
     return ARTEFACT
 
 
