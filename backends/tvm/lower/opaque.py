@@ -13,7 +13,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall
-from leptonc.ir.dims import Dim, Symbol, product, symbols
+from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Value
 from leptonc.ir.ops.contents import content_of
 
@@ -74,7 +74,7 @@ class Kernel:
 
 
 def kernel(call: LowerCall, cpu: Any, body: Callable[[Kernel], None]) -> PrimFunc:
-    """The function of inputs, scalars and outputs that `body` writes."""
+    """The function of inputs and outputs that `body` writes, reading symbols of `call.dims`."""
     job = Kernel(call, cpu)
     with IRBuilder() as builder, T.prim_func():
         T.func_name(call.op.name)
@@ -82,10 +82,6 @@ def kernel(call: LowerCall, cpu: Any, body: Callable[[Kernel], None]) -> PrimFun
         for slot, value in enumerate(call.op.operands):
             if _is_data(call, slot) and value not in job.inputs:
                 job.inputs[value] = _parameter(call, f"x{slot}", value)
-        for name in _scalars(call, list(job.inputs)):
-            call.dims.variables[name] = T.arg(
-                name, call.dims.variables.get(name) or tirx.Var(name, "int64")
-            )
         used = [at for at, value in enumerate(call.op.results) if value.is_used]
         for at in used or range(len(call.op.results)):
             job.outputs[at] = _parameter(call, f"y{at}", call.op.results[at])
@@ -106,23 +102,3 @@ def _parameter(call: LowerCall, name: str, value: Value) -> Buffer:
     shape = tuple(call.dim(dim) for dim in value.type.shape)
     dtype = TVM_DTYPE[value.type.dtype]
     return T.arg(name, T.buffer(shape, dtype, buffer_name=name, align=emit.ALIGNMENT))
-
-
-def _scalars(call: LowerCall, inputs: Sequence[Value]) -> list[str]:
-    """The symbols of the operation that are no plain extent of an input."""
-    needed: set[str] = set()
-    for value in (*call.op.operands, *call.op.results):
-        for dim in (
-            *value.type.shape,
-            *(value.content.reshape(-1) if value.content is not None else ()),
-        ):
-            needed |= symbols(dim)
-    bound = {
-        str(dim)
-        for value in inputs
-        for dim in value.type.shape
-        if not isinstance(dim, int)
-        and isinstance(dim.terms[0][0][0], Symbol)
-        and symbols(dim) == {str(dim)}
-    }
-    return sorted(needed - bound)
