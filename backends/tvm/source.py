@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Symbol, symbols
 from leptonc.ir.graph import Graph, Op, Value
-from leptonc.ir.table import Inference
+from leptonc.ir.table import Inference, Trait
 from leptonc.ir.text import print_graph
 
 _SYMBOL = re.compile(r"[A-Za-z_][\w]*")
@@ -32,7 +32,19 @@ def is_inlined(value: Value) -> bool:
     """True for constants that become part of the code: one number, or extents."""
     if value.producer is not None and value.producer.name == "dims":
         return True
-    return value.blob is not None and value.blob.size == 1
+    return value.blob is not None and value.blob.size == 1 and not _needs_memory(value)
+
+
+def _needs_memory(value: Value) -> bool:
+    """True where a product or reduction reads it: their own kernels take buffers only."""
+    for use in value.uses:
+        inner = use.op.regions[0].inputs[use.slot].uses if use.op.name == "group" else (use,)
+        for reader in inner:
+            row = reader.op.definition
+            anchored = row.has(Trait.PRODUCT) or row.has(Trait.REDUCTION)
+            if anchored and is_read(reader.op, reader.slot):
+                return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -242,11 +242,14 @@ def moves_inside(op: Op, slot: int) -> bool:
     producer = op.operands[slot].producer
     if producer is None or producer.definition not in (CONST, DIMS):
         return False
-    type = producer.result.type
-    if producer.definition is DIMS or type.shape.count(1) == type.rank:
-        return True
     name = op.operand_names[slot]
-    return any(operand.shape_like and operand.name == name for operand in op.definition.operands)
+    if any(operand.shape_like and operand.name == name for operand in op.definition.operands):
+        return True
+    if producer.definition is DIMS:
+        return True
+    type = producer.result.type
+    takes_numbers = op.definition.has(Trait.ELEMENTWISE) or op.definition.has(Trait.INJECTIVE)
+    return takes_numbers and type.shape.count(1) == type.rank
 
 
 def _feeders(op: Op, inside: set[Op]) -> list[Op]:
