@@ -110,51 +110,55 @@ def _check_gelu(call: Inference) -> None:
 
 
 RELU = unary(
-    "relu(x)", "max(x, 0); NaN stays NaN.", _relu, dtypes=FLOATS | SIGNED, onnx="Relu"
+    "relu(x)", "max(x, 0); NaN stays NaN.", _relu, dtypes=FLOATS | SIGNED, onnx="Relu", since=14
 )
 LEAKY_RELU = unary(
     "leaky_relu(x)", "x, times `alpha` where negative.", _leaky_relu,
-    attrs={"alpha": Attr("float", 0.009999999776482582)}, onnx="LeakyRelu",
+    attrs={"alpha": Attr("float", 0.009999999776482582)}, onnx="LeakyRelu", since=16,
 )  # fmt: skip
 THRESHOLDED_RELU = unary(
     "thresholded_relu(x)", "x where above `alpha`, else 0.", _thresholded_relu,
-    attrs={"alpha": Attr("float", 1.0)}, onnx="ThresholdedRelu",
+    attrs={"alpha": Attr("float", 1.0)}, onnx="ThresholdedRelu", since=22,
 )  # fmt: skip
 ELU = unary(
     "elu(x)", "x, and `alpha` (exp(x) - 1) where negative.", _elu,
-    attrs={"alpha": Attr("float", 1.0)}, onnx="Elu",
+    attrs={"alpha": Attr("float", 1.0)}, onnx="Elu", since=22,
 )  # fmt: skip
 SELU = unary(
     "selu(x)", "`gamma` times x, and times `alpha` (exp(x) - 1) where negative.", _selu,
     attrs={"alpha": Attr("float", 1.6732631921768188), "gamma": Attr("float", 1.0507010221481323)},
     onnx="Selu",
+    since=22,
 )  # fmt: skip
 CELU = unary(
     "celu(x)", "max(0, x) + min(0, `alpha` (exp(x / `alpha`) - 1)).", _celu,
-    attrs={"alpha": Attr("float", 1.0)}, onnx="Celu",
+    attrs={"alpha": Attr("float", 1.0)}, onnx="Celu", since=28,
 )  # fmt: skip
-SIGMOID = unary("sigmoid(x)", "1 / (1 + exp(-x)).", sigmoid, onnx="Sigmoid")
+SIGMOID = unary("sigmoid(x)", "1 / (1 + exp(-x)).", sigmoid, onnx="Sigmoid", since=13)
 HARD_SIGMOID = unary(
     "hard_sigmoid(x)", "max(0, min(1, `alpha` x + `beta`)).", _hard_sigmoid,
     attrs={"alpha": Attr("float", 0.20000000298023224), "beta": Attr("float", 0.5)},
     onnx="HardSigmoid",
+    since=22,
 )  # fmt: skip
 HARD_SWISH = unary(
-    "hard_swish(x)", "x max(0, min(1, x / 6 + 1 / 2)).", _hard_swish, onnx="HardSwish"
+    "hard_swish(x)", "x max(0, min(1, x / 6 + 1 / 2)).", _hard_swish, onnx="HardSwish", since=22
 )
 SWISH = unary(
-    "swish(x)", "x sigmoid(`alpha` x).", _swish, attrs={"alpha": Attr("float", 1.0)}, onnx="Swish"
-)
-SOFTPLUS = unary("softplus(x)", "log(exp(x) + 1).", _softplus, onnx="Softplus")
-SOFTSIGN = unary("softsign(x)", "x / (1 + |x|).", _softsign, onnx="Softsign")
-MISH = unary("mish(x)", "x tanh(softplus(x)).", _mish, onnx="Mish")
+    "swish(x)", "x sigmoid(`alpha` x).", _swish, attrs={"alpha": Attr("float", 1.0)},
+    onnx="Swish", since=24,
+)  # fmt: skip
+SOFTPLUS = unary("softplus(x)", "log(exp(x) + 1).", _softplus, onnx="Softplus", since=22)
+SOFTSIGN = unary("softsign(x)", "x / (1 + |x|).", _softsign, onnx="Softsign", since=22)
+MISH = unary("mish(x)", "x tanh(softplus(x)).", _mish, onnx="Mish", since=22)
 GELU = unary(
     "gelu(x)", "x times the normal distribution function, exact or `approximate` by tanh.", _gelu,
-    attrs={"approximate": Attr("str", "none")}, check=_check_gelu, onnx="Gelu",
+    attrs={"approximate": Attr("str", "none")}, check=_check_gelu, onnx="Gelu", since=20,
 )  # fmt: skip
 SHRINK = unary(
     "shrink(x)", "x moved by `bias` towards zero, 0 where within `lambd` of zero.", _shrink,
-    dtypes=NUMBERS, attrs={"bias": Attr("float", 0.0), "lambd": Attr("float", 0.5)}, onnx="Shrink",
+    dtypes=NUMBERS, attrs={"bias": Attr("float", 0.0), "lambd": Attr("float", 0.5)},
+    onnx="Shrink", since=9,
 )  # fmt: skip
 
 
@@ -178,6 +182,7 @@ PRELU = define(
     evaluate=lambda call: evaluated(lambda x, slope: np.where(x < 0, slope * x, x), call),
     traits=(Trait.ELEMENTWISE,),
     onnx="PRelu",
+    since=16,
 )
 
 # -- of com.microsoft ---------------------------------------------------------------------------

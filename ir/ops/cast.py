@@ -143,6 +143,7 @@ CAST = define(
     attrs={"to": Attr("dtype", required=True), **_CAST_ATTRS},
     traits=(Trait.ELEMENTWISE,),
     onnx="Cast",
+    since=28,
 )
 
 
@@ -159,6 +160,7 @@ CAST_LIKE = define(
     content=_cast_content,
     attrs=_CAST_ATTRS,
     onnx="CastLike",
+    since=25,
 )
 IDENTITY = define(
     "identity(x)",
@@ -168,6 +170,7 @@ IDENTITY = define(
     content=lambda call: contents.content_of(call[0]),
     traits=(Trait.ELEMENTWISE, Trait.INJECTIVE, Trait.VIEW),
     onnx="Identity",
+    since=25,
 )
 
 
@@ -201,4 +204,5 @@ DROPOUT = define(
     evaluate=_dropout,
     attrs={"seed": Attr("int")},
     onnx="Dropout",
+    since=22,
 )

@@ -28,47 +28,51 @@ from leptonc.ir.types import TensorType
 
 ABS = unary(
     "abs(x)", "The absolute value; the smallest signed integer stays itself.", np.abs,
-    dtypes=NUMBERS, content=contents.elementwise(contents.absolute), onnx="Abs",
+    dtypes=NUMBERS, content=contents.elementwise(contents.absolute), onnx="Abs", since=13,
 )  # fmt: skip
 NEG = unary(
     "neg(x)", "The negated value; the smallest signed integer stays itself.", np.negative,
-    dtypes=FLOATS | SIGNED, content=contents.elementwise(contents.negate), onnx="Neg",
+    dtypes=FLOATS | SIGNED, content=contents.elementwise(contents.negate), onnx="Neg", since=13,
 )  # fmt: skip
-SIGN = unary("sign(x)", "-1, 0 or 1, and NaN for NaN.", np.sign, dtypes=NUMBERS, onnx="Sign")
-CEIL = unary("ceil(x)", "The next integer above.", np.ceil, onnx="Ceil")
-FLOOR = unary("floor(x)", "The next integer below.", np.floor, onnx="Floor")
-ROUND = unary("round(x)", "The nearest integer, the even one of two.", np.rint, onnx="Round")
-SQRT = unary("sqrt(x)", "The square root.", np.sqrt, onnx="Sqrt")
-RECIPROCAL = unary("reciprocal(x)", "1 / x.", lambda x: 1 / x, onnx="Reciprocal")
-EXP = unary("exp(x)", "e to the power of x.", np.exp, onnx="Exp")
-LOG = unary("log(x)", "The natural logarithm.", np.log, onnx="Log")
-ERF = unary("erf(x)", "The error function.", erf, onnx="Erf")
-SIN = unary("sin(x)", "The sine.", np.sin, onnx="Sin")
-COS = unary("cos(x)", "The cosine.", np.cos, onnx="Cos")
-TAN = unary("tan(x)", "The tangent.", np.tan, onnx="Tan")
-SINH = unary("sinh(x)", "The hyperbolic sine.", np.sinh, onnx="Sinh")
-COSH = unary("cosh(x)", "The hyperbolic cosine.", np.cosh, onnx="Cosh")
-TANH = unary("tanh(x)", "The hyperbolic tangent.", np.tanh, onnx="Tanh")
-ASIN = unary("asin(x)", "The arc sine.", np.arcsin, onnx="Asin")
-ACOS = unary("acos(x)", "The arc cosine.", np.arccos, onnx="Acos")
-ATAN = unary("atan(x)", "The arc tangent.", np.arctan, onnx="Atan")
-ASINH = unary("asinh(x)", "The inverse hyperbolic sine.", np.arcsinh, onnx="Asinh")
-ACOSH = unary("acosh(x)", "The inverse hyperbolic cosine.", np.arccosh, onnx="Acosh")
-ATANH = unary("atanh(x)", "The inverse hyperbolic tangent.", np.arctanh, onnx="Atanh")
+SIGN = unary(
+    "sign(x)", "-1, 0 or 1, and NaN for NaN.", np.sign, dtypes=NUMBERS, onnx="Sign", since=13
+)
+CEIL = unary("ceil(x)", "The next integer above.", np.ceil, onnx="Ceil", since=13)
+FLOOR = unary("floor(x)", "The next integer below.", np.floor, onnx="Floor", since=13)
+ROUND = unary(
+    "round(x)", "The nearest integer, the even one of two.", np.rint, onnx="Round", since=22
+)
+SQRT = unary("sqrt(x)", "The square root.", np.sqrt, onnx="Sqrt", since=13)
+RECIPROCAL = unary("reciprocal(x)", "1 / x.", lambda x: 1 / x, onnx="Reciprocal", since=13)
+EXP = unary("exp(x)", "e to the power of x.", np.exp, onnx="Exp", since=13)
+LOG = unary("log(x)", "The natural logarithm.", np.log, onnx="Log", since=13)
+ERF = unary("erf(x)", "The error function.", erf, onnx="Erf", since=13)
+SIN = unary("sin(x)", "The sine.", np.sin, onnx="Sin", since=22)
+COS = unary("cos(x)", "The cosine.", np.cos, onnx="Cos", since=22)
+TAN = unary("tan(x)", "The tangent.", np.tan, onnx="Tan", since=22)
+SINH = unary("sinh(x)", "The hyperbolic sine.", np.sinh, onnx="Sinh", since=22)
+COSH = unary("cosh(x)", "The hyperbolic cosine.", np.cosh, onnx="Cosh", since=22)
+TANH = unary("tanh(x)", "The hyperbolic tangent.", np.tanh, onnx="Tanh", since=13)
+ASIN = unary("asin(x)", "The arc sine.", np.arcsin, onnx="Asin", since=22)
+ACOS = unary("acos(x)", "The arc cosine.", np.arccos, onnx="Acos", since=22)
+ATAN = unary("atan(x)", "The arc tangent.", np.arctan, onnx="Atan", since=22)
+ASINH = unary("asinh(x)", "The inverse hyperbolic sine.", np.arcsinh, onnx="Asinh", since=22)
+ACOSH = unary("acosh(x)", "The inverse hyperbolic cosine.", np.arccosh, onnx="Acosh", since=22)
+ATANH = unary("atanh(x)", "The inverse hyperbolic tangent.", np.arctanh, onnx="Atanh", since=22)
 
 # -- two operands -------------------------------------------------------------------------------
 
 ADD = binary(
     "add(a, b)", "a + b; integers wrap.", np.add, dtypes=NUMBERS, commutative=True,
-    content=contents.elementwise(contents.add), onnx="Add",
+    content=contents.elementwise(contents.add), onnx="Add", since=14,
 )  # fmt: skip
 SUB = binary(
     "sub(a, b)", "a - b; integers wrap.", np.subtract, dtypes=NUMBERS,
-    content=contents.elementwise(contents.subtract), onnx="Sub",
+    content=contents.elementwise(contents.subtract), onnx="Sub", since=14,
 )  # fmt: skip
 MUL = binary(
     "mul(a, b)", "a * b; integers wrap.", np.multiply, dtypes=NUMBERS, commutative=True,
-    content=contents.elementwise(contents.multiply), onnx="Mul",
+    content=contents.elementwise(contents.multiply), onnx="Mul", since=14,
 )  # fmt: skip
 
 
@@ -84,7 +88,7 @@ def _divide(a: Array, b: Array) -> Array:
 DIV = binary(
     "div(a, b)",
     "a / b; integers round towards zero, give 0 for a zero divisor, and wrap.",
-    _divide, dtypes=NUMBERS, content=contents.elementwise(contents.divide), onnx="Div",
+    _divide, dtypes=NUMBERS, content=contents.elementwise(contents.divide), onnx="Div", since=14,
 )  # fmt: skip
 
 
@@ -105,7 +109,7 @@ MOD = binary(
     "mod(a, b)",
     "The remainder, with the sign of b, or of a with `fmod`; 0 for a zero integer divisor.",
     _modulo, dtypes=NUMBERS, attrs={"fmod": Attr("int", 0)}, check=_check_modulo,
-    content=_modulo_content, onnx="Mod",
+    content=_modulo_content, onnx="Mod", since=28,
 )  # fmt: skip
 
 
@@ -149,6 +153,7 @@ POW = define(
     evaluate=_pow,
     traits=(Trait.ELEMENTWISE,),
     onnx="Pow",
+    since=15,
 )
 
 # -- any number of operands ---------------------------------------------------------------------
@@ -172,14 +177,16 @@ def _mean(*arrays: Array) -> Array:
 
 MIN = variadic(
     "min(x*)", "The smallest of the operands; NaN if one is.", _minimum, dtypes=NUMBERS,
-    content=contents.elementwise(contents.folded(contents.lower)), onnx="Min",
+    content=contents.elementwise(contents.folded(contents.lower)), onnx="Min", since=13,
 )  # fmt: skip
 MAX = variadic(
     "max(x*)", "The largest of the operands; NaN if one is.", _maximum, dtypes=NUMBERS,
-    content=contents.elementwise(contents.folded(contents.higher)), onnx="Max",
+    content=contents.elementwise(contents.folded(contents.higher)), onnx="Max", since=13,
 )  # fmt: skip
-SUM = variadic("sum(x*)", "The sum of the operands.", _sum, dtypes=FLOATS, onnx="Sum")
-MEAN = variadic("mean(x*)", "The mean of the operands.", _mean, dtypes=FLOATS, onnx="Mean")
+SUM = variadic("sum(x*)", "The sum of the operands.", _sum, dtypes=FLOATS, onnx="Sum", since=13)
+MEAN = variadic(
+    "mean(x*)", "The mean of the operands.", _mean, dtypes=FLOATS, onnx="Mean", since=13
+)
 
 # -- limits -------------------------------------------------------------------------------------
 
@@ -222,4 +229,5 @@ CLIP = define(
     content=fitted(_clip_content),
     traits=(Trait.ELEMENTWISE,),
     onnx="Clip",
+    since=13,
 )

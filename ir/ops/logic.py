@@ -29,37 +29,39 @@ NOT = unary(
 )  # fmt: skip
 AND = binary(
     "and(a, b)", "True where both are.", np.logical_and, dtypes=_BOOL, commutative=True,
-    content=contents.elementwise(contents.conjunction), onnx="And",
+    content=contents.elementwise(contents.conjunction), onnx="And", since=7,
 )  # fmt: skip
 OR = binary(
     "or(a, b)", "True where one is.", np.logical_or, dtypes=_BOOL, commutative=True,
-    content=contents.elementwise(contents.disjunction), onnx="Or",
+    content=contents.elementwise(contents.disjunction), onnx="Or", since=7,
 )  # fmt: skip
 XOR = binary(
     "xor(a, b)", "True where just one is.", np.logical_xor, dtypes=_BOOL, commutative=True,
     onnx="Xor",
+    since=7,
 )  # fmt: skip
 EQUAL = binary(
     "equal(a, b)", "True where a = b; NaN equals nothing.", np.equal,
     dtypes=NUMBERS | {DType.BOOL, DType.STR}, result=DType.BOOL, commutative=True,
-    content=contents.elementwise(contents.equal), onnx="Equal",
+    content=contents.elementwise(contents.equal), onnx="Equal", since=19,
 )  # fmt: skip
 LESS = binary(
     "less(a, b)", "True where a < b.", np.less, dtypes=NUMBERS, result=DType.BOOL,
-    content=contents.elementwise(contents.less), onnx="Less",
+    content=contents.elementwise(contents.less), onnx="Less", since=13,
 )  # fmt: skip
 LESS_OR_EQUAL = binary(
     "less_or_equal(a, b)", "True where a <= b.", np.less_equal, dtypes=NUMBERS, result=DType.BOOL,
-    content=contents.elementwise(contents.less_or_equal), onnx="LessOrEqual",
+    content=contents.elementwise(contents.less_or_equal), onnx="LessOrEqual", since=16,
 )  # fmt: skip
 GREATER = binary(
     "greater(a, b)", "True where a > b.", np.greater, dtypes=NUMBERS, result=DType.BOOL,
-    content=contents.elementwise(contents.greater), onnx="Greater",
+    content=contents.elementwise(contents.greater), onnx="Greater", since=13,
 )  # fmt: skip
 GREATER_OR_EQUAL = binary(
     "greater_or_equal(a, b)", "True where a >= b.", np.greater_equal, dtypes=NUMBERS,
     result=DType.BOOL, content=contents.elementwise(contents.greater_or_equal),
     onnx="GreaterOrEqual",
+    since=16,
 )  # fmt: skip
 
 
@@ -72,27 +74,28 @@ def _is_inf(x: Array, detect_negative: int, detect_positive: int) -> Array:
 IS_NAN = unary(
     "is_nan(x)", "True for NaN.", np.isnan, dtypes=FLOATS | FLOATS8, result=DType.BOOL,
     onnx="IsNaN",
+    since=20,
 )  # fmt: skip
 IS_INF = unary(
     "is_inf(x)", "True for infinities of the wanted signs.", _is_inf, dtypes=FLOATS | FLOATS8,
-    result=DType.BOOL, onnx="IsInf",
+    result=DType.BOOL, onnx="IsInf", since=20,
     attrs={"detect_negative": Attr("int", 1), "detect_positive": Attr("int", 1)},
 )  # fmt: skip
 
 BITWISE_NOT = unary(
-    "bitwise_not(x)", "Every bit flipped.", np.invert, dtypes=INTEGERS, onnx="BitwiseNot"
+    "bitwise_not(x)", "Every bit flipped.", np.invert, dtypes=INTEGERS, onnx="BitwiseNot", since=18
 )
 BITWISE_AND = binary(
     "bitwise_and(a, b)", "The bits set in both.", np.bitwise_and, dtypes=INTEGERS,
-    commutative=True, onnx="BitwiseAnd",
+    commutative=True, onnx="BitwiseAnd", since=18,
 )  # fmt: skip
 BITWISE_OR = binary(
     "bitwise_or(a, b)", "The bits set in one or both.", np.bitwise_or, dtypes=INTEGERS,
-    commutative=True, onnx="BitwiseOr",
+    commutative=True, onnx="BitwiseOr", since=18,
 )  # fmt: skip
 BITWISE_XOR = binary(
     "bitwise_xor(a, b)", "The bits set in just one.", np.bitwise_xor, dtypes=INTEGERS,
-    commutative=True, onnx="BitwiseXor",
+    commutative=True, onnx="BitwiseXor", since=18,
 )  # fmt: skip
 
 
@@ -123,7 +126,7 @@ BIT_SHIFT = binary(
     "bit_shift(x, y)",
     "x shifted by y bits; to the right a sign stays, shifts out of range leave no other bit.",
     _bit_shift, dtypes=INTEGERS, attrs={"direction": Attr("str", required=True)},
-    check=_check_shift, onnx="BitShift",
+    check=_check_shift, onnx="BitShift", since=28,
 )  # fmt: skip
 
 
@@ -147,4 +150,5 @@ WHERE = define(
     content=fitted(contents.elementwise(contents.choose)),
     traits=(Trait.ELEMENTWISE,),
     onnx="Where",
+    since=16,
 )

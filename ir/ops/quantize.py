@@ -171,6 +171,7 @@ QUANTIZE_LINEAR = define(
         "output_dtype": Attr("dtype"), "precision": Attr("dtype"),
     },
     onnx="QuantizeLinear",
+    since=28,
 )  # fmt: skip
 
 # -- to real numbers ----------------------------------------------------------------------------
@@ -207,6 +208,7 @@ DEQUANTIZE_LINEAR = define(
     evaluate=_dequantize,
     attrs={**_GRANULARITY, "output_dtype": Attr("dtype")},
     onnx="DequantizeLinear",
+    since=28,
 )
 
 # -- with a scale found at run time -------------------------------------------------------------
@@ -234,6 +236,7 @@ DYNAMIC_QUANTIZE_LINEAR = define(
     infer=_dynamic_infer,
     evaluate=_dynamic,
     onnx="DynamicQuantizeLinear",
+    since=11,
 )
 
 # -- of com.microsoft ---------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def _evaluate(call: Evaluation, combine: Combine) -> Array:
 
 
 def _reduction(
-    name: str, summary: str, combine: Combine, *, onnx: str,
+    name: str, summary: str, combine: Combine, *, onnx: str, since: int = 18,
     dtypes: Collection[DType] = NUMBERS, content: Contents | None = None,
 ) -> OpDef:  # fmt: skip
     return define(
@@ -107,6 +107,7 @@ def _reduction(
         attrs=_ATTRS,
         traits=(Trait.REDUCTION,),
         onnx=onnx,
+        since=since,
     )
 
 
@@ -176,18 +177,18 @@ def _log_sum_exp(x: Array, axes: Axes) -> Any:
 
 REDUCE_SUM = _reduction(
     "reduce_sum", "The sum over axes.", _sum,
-    content=contents.reduced(contents.sum_of), onnx="ReduceSum",
+    content=contents.reduced(contents.sum_of), onnx="ReduceSum", since=13,
 )  # fmt: skip
 REDUCE_MEAN = _reduction(
     "reduce_mean", "The mean over axes; integers round towards zero.", _mean, onnx="ReduceMean"
 )
 REDUCE_MAX = _reduction(
     "reduce_max", "The largest over axes; NaN if one is.", _max,
-    dtypes=NUMBERS | {DType.BOOL}, onnx="ReduceMax",
+    dtypes=NUMBERS | {DType.BOOL}, onnx="ReduceMax", since=20,
 )  # fmt: skip
 REDUCE_MIN = _reduction(
     "reduce_min", "The smallest over axes; NaN if one is.", _min,
-    dtypes=NUMBERS | {DType.BOOL}, onnx="ReduceMin",
+    dtypes=NUMBERS | {DType.BOOL}, onnx="ReduceMin", since=20,
 )  # fmt: skip
 REDUCE_PROD = _reduction(
     "reduce_prod", "The product over axes.", _product,
@@ -202,11 +203,11 @@ REDUCE_SUM_SQUARE = _reduction(
 )
 REDUCE_LOG_SUM = _reduction(
     "reduce_log_sum", "The logarithm of the sum over axes.", _log_sum,
-    dtypes=FLOATS, onnx="ReduceLogSum",
+    dtypes=FLOATS, onnx="ReduceLogSum", since=28,
 )  # fmt: skip
 REDUCE_LOG_SUM_EXP = _reduction(
     "reduce_log_sum_exp", "The logarithm of the sum of exponentials over axes.", _log_sum_exp,
-    dtypes=FLOATS, onnx="ReduceLogSumExp",
+    dtypes=FLOATS, onnx="ReduceLogSumExp", since=28,
 )  # fmt: skip
 
 # -- positions of extremes ----------------------------------------------------------------------
@@ -246,6 +247,7 @@ def _extreme(name: str, summary: str, find: Callable[..., Any], onnx: str) -> Op
         },
         traits=(Trait.REDUCTION,),
         onnx=onnx,
+        since=13,
     )  # fmt: skip
 
 

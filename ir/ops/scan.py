@@ -49,7 +49,9 @@ def _first(x: Array, axis: int) -> tuple[int, ...]:
     return tuple(1 if index == axis % x.ndim else size for index, size in enumerate(x.shape))
 
 
-def _running(name: str, summary: str, scan: Callable[..., Any], neutral: int, onnx: str) -> OpDef:
+def _running(
+    name: str, summary: str, scan: Callable[..., Any], neutral: int, onnx: str, since: int
+) -> OpDef:
     return define(
         f"{name}(x, axis!)",
         summary,
@@ -57,12 +59,14 @@ def _running(name: str, summary: str, scan: Callable[..., Any], neutral: int, on
         evaluate=lambda call: _evaluate(call, scan, neutral),
         attrs={"exclusive": Attr("int", 0), "reverse": Attr("int", 0)},
         onnx=onnx,
+        since=since,
     )
 
 
 CUM_SUM = _running(
-    "cum_sum", "The sum of all elements up to here along an axis.", np.cumsum, 0, "CumSum"
+    "cum_sum", "The sum of all elements up to here along an axis.", np.cumsum, 0, "CumSum", 14
 )
 CUM_PROD = _running(
-    "cum_prod", "The product of all elements up to here along an axis.", np.cumprod, 1, "CumProd"
-)
+    "cum_prod", "The product of all elements up to here along an axis.", np.cumprod, 1,
+    "CumProd", 26,
+)  # fmt: skip
