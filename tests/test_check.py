@@ -94,5 +94,5 @@ def test_the_command_line_fixes_extents_and_trusts(
     with pytest.raises(SystemExit) as end:
         command(["check", str(path), "--dim", "n=2"])
     assert end.value.code == 1
-    assert "axis 0 is declared 3, and computed as 2" in capsys.readouterr().err
+    assert "axis 0 is declared 3, and computed as 2" in capsys.readouterr().out
     command(["check", str(path), "--dim", "n=2", "--trust-inferred", "--untrusted"])

@@ -38,9 +38,11 @@ def _evaluate(call: Evaluation) -> Array:
     codes = (codes.view(np.uint8) & mask).astype(np.uint8)
     if target is DType.F4E2M1:
         return codes.view(target.numpy)
+    if not target.is_signed:
+        return codes.astype(target.numpy)
     signed = codes.astype(np.int8)
-    signed = np.where(signed > mask // 2, signed - mask - 1, signed)
-    return (signed if target.is_signed else codes).astype(target.numpy)
+    signed[signed > mask // 2] -= np.int8(mask + 1)
+    return signed.astype(target.numpy)
 
 
 BIT_CAST = define(
