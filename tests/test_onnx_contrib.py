@@ -83,6 +83,23 @@ CASES: dict[str, tuple[str, Mapping[str, Array], dict[str, Any], int]] = {
         "QLinearAveragePool", QUANTISED | QUANTISED_OUT, {"kernel_shape": [2, 2]}, 1),
     "qlinear concat": (
         "QLinearConcat", {"ys": f32(0.05), "yz": u8(90)} | QUANTISED, {"axis": 1}, 1),
+    "qgemm": (
+        "QGemm",
+        {"x": BYTES[0, 0], "xs": f32(0.1371), "xz": u8(100), "b": BYTES[1, 0], "bs": f32(0.0217),
+         "bz": u8(7), "c": np.arange(4, dtype=np.int32) * 100} | {"ys": f32(1.713), "yz": u8(9)},
+        {"transB": 1, "alpha": 0.5}, 1),
+    "qgemm to real numbers": (
+        "QGemm",
+        {"x": BYTES[0, 0], "xs": f32(0.1371), "xz": u8(100), "b": BYTES[1, 0], "bs": f32(0.0217),
+         "bz": u8(7)},
+        {"transA": 1}, 1),
+    "integer product": (
+        "MatMulIntegerToFloat",
+        {"x": BYTES[0], "b": BYTES[1, 0], "xs": f32(0.1371), "bs": ROW, "xz": u8(100),
+         "bz": u8(7), "bias": ROW}, {}, 1),
+    "dynamic product": (
+        "DynamicQuantizeMatMul",
+        {"x": X, "b": BYTES[1, 0], "bs": f32(0.0217), "bz": u8(100)}, {}, 1),
     "quantize": ("QuantizeLinear", {"x": X, "s": f32(0.1), "z": u8(3)}, {}, 1),
     "dequantize": ("DequantizeLinear", QUANTISED, {}, 1),
 }  # fmt: skip

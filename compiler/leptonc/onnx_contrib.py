@@ -15,6 +15,7 @@ from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Attribute, Value
 from leptonc.ir.table import op_named
 from leptonc.onnx_attributes import fit
+from leptonc.onnx_contrib_quantized import QUANTIZED
 from leptonc.onnx_scope import Call
 
 Results: TypeAlias = "Sequence[Value | None]"
@@ -129,41 +130,6 @@ def _without_activation(call: Call, row: str) -> Value:
     return result
 
 
-def _real(call: Call, index: int) -> Value:
-    """The real numbers of a quantised operand, its scale and its zero point."""
-    zero = call.operand(index + 2)
-    parts = [call.required(index), call.required(index + 1), *([] if zero is None else [zero])]
-    return call.build.op("dequantize_linear", parts).result
-
-
-def _quantized(call: Call, value: Value, index: int) -> Results:
-    zero = call.operand(index + 1)
-    parts = [value, call.required(index), *([] if zero is None else [zero])]
-    return [call.build.op("quantize_linear", parts).result]
-
-
-def _between(row: str) -> Rule:
-    """Quantised operators of one operand: to real numbers, through `row`, and back."""
-
-    def rule(call: Call) -> Results:
-        if call.take("channels_last", "int", 0):
-            raise LeptonError(f"{call.op_type} with channels last is not supported", code="E013")
-        call.take("opset", "int")
-        real = _real(call, 0)
-        definition = op_named(row)
-        assert definition is not None
-        result = call.build.op(definition, [real], fit(definition, call.attributes)).results[0]
-        return _quantized(call, result, 3)
-
-    return rule
-
-
-def _qlinear_concat(call: Call) -> Results:
-    parts = [_real(call, index) for index in range(2, len(call.operands), 3)]
-    axis = call.take("axis", "int", 0)
-    return _quantized(call, call.build.op("concat", parts, {"axis": axis}).result, 0)
-
-
 CONTRIB: Mapping[tuple[str, str], Rule] = MappingProxyType({
     (MICROSOFT, "LayerNormalization"): _as_row("layer_normalization"),
     ("", "SimplifiedLayerNormalization"): _as_row("rms_normalization"),
@@ -175,12 +141,7 @@ CONTRIB: Mapping[tuple[str, str], Rule] = MappingProxyType({
     (MICROSOFT, "FusedGemm"): _fused_gemm,
     (MICROSOFT, "QuantizeLinear"): _as_row("quantize_linear"),
     (MICROSOFT, "DequantizeLinear"): _as_row("dequantize_linear"),
-    (MICROSOFT, "QLinearSigmoid"): _between("sigmoid"),
-    (MICROSOFT, "QLinearLeakyRelu"): _between("leaky_relu"),
-    (MICROSOFT, "QLinearSoftmax"): _between("softmax"),
-    (MICROSOFT, "QLinearGlobalAveragePool"): _between("global_average_pool"),
-    (MICROSOFT, "QLinearAveragePool"): _between("average_pool"),
-    (MICROSOFT, "QLinearConcat"): _qlinear_concat,
     (MICROSOFT, "Trilu"): _as_row("trilu"),
+    **{(MICROSOFT, name): rule for name, rule in QUANTIZED.items()},
 })  # fmt: skip
 """Operators by domain and name, and what takes them apart."""
