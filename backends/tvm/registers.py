@@ -48,6 +48,7 @@ class _Flattening:
     def __init__(self) -> None:
         self.bindings: Bindings = []
         self.renamed: Bindings = []
+        self.in_store = False
 
     def mutate(self, body: Any) -> Any:
         """The statement `body` with its stored values changed."""
@@ -65,12 +66,14 @@ class _Flattening:
         return tirx.BufferStore(store.buffer, nested(bindings, value), store.indices)
 
     def _store(self, store: Any, mutator: Any) -> Any:
-        outer, self.bindings = self.bindings, []
+        outer, self.bindings, self.in_store = self.bindings, [], True
         value = mutator.mutate(store.value)
-        found, self.bindings = self.bindings, outer
+        found, self.bindings, self.in_store = self.bindings, outer, False
         return self.stored(store, found, value) if found else store
 
     def _let(self, let: Any, mutator: Any) -> Any:
+        if not self.in_store:  # in the extent of a loop, say: there it stays
+            return mutator.default_mutate(let)
         value = mutator.mutate(let.value)
         same = _find(self.bindings, let.var)
         if same is None:

@@ -11,7 +11,7 @@ from leptonc.backends.cpu.target import tvm_target
 from leptonc.backends.tvm.binding import let
 from leptonc.backends.tvm.pipeline import PIPELINE
 from leptonc.backends.tvm.schedule import schedule
-from tests.backends.tvm.one_kernel import cpu
+from tests.backends.tvm.one_kernel import check_kernel, cpu
 
 X = np.linspace(-2, 2, 64, dtype=np.float32)
 
@@ -63,3 +63,8 @@ def test_a_guarded_load_stays_behind_its_guard():
         return tirx.if_then_else(i < tirx.const(0, "int32"), value, x(i))
 
     np.testing.assert_array_equal(computed(guarded), X)
+
+
+def test_a_binding_in_the_extent_of_a_loop_stays_there():
+    x = np.arange(57, dtype=np.float32).reshape(19, 3)
+    check_kernel("transpose", [x], {"perm": (1, 0)}, shapes={0: ("n", 3)})
