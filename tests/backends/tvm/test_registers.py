@@ -9,9 +9,12 @@ from tvm import te, tirx
 
 from leptonc.backends.cpu.target import tvm_target
 from leptonc.backends.tvm.binding import let
+from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.pipeline import PIPELINE
 from leptonc.backends.tvm.schedule import schedule
-from tests.backends.tvm.one_kernel import check_kernel, cpu
+from leptonc.backends.tvm.source import kernel_source
+from tests.backends.tvm.one_kernel import cpu, only_op, run_kernel
+from tests.ir.ops.single import one_op
 
 X = np.linspace(-2, 2, 64, dtype=np.float32)
 
@@ -67,4 +70,9 @@ def test_a_guarded_load_stays_behind_its_guard():
 
 def test_a_binding_in_the_extent_of_a_loop_stays_there():
     x = np.arange(57, dtype=np.float32).reshape(19, 3)
-    check_kernel("transpose", [x], {"perm": (1, 0)}, shapes={0: ("n", 3)})
+    graph = one_op("transpose", [x], {"perm": (1, 0)}, shapes={0: ("n", 3)})
+    source = kernel_source(only_op(graph))
+    module = tvm.IRModule({source.name: lower_kernel(source, cpu())})
+    library = tvm.runtime.Executable(tirx.build(module, tvm_target(cpu()), PIPELINE))
+    (found,) = run_kernel(library[source.name], source, [x], [x.T])
+    np.testing.assert_array_equal(found, x.T)
