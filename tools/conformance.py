@@ -193,7 +193,8 @@ def main(
             click.echo(f"{outcome.case.name}: {outcome.failure}")
     write_json(report, failures(results))
     if update:
-        write_json(known, merge(before, {name: passed(rows) for name, rows in results.items()}))
+        now = {name: passed(rows) for name, rows in results.items()}
+        write_json(known, merge(read_known(known), now))
     if lost:
         progress.print(f"{len(lost)} tests fail that are known to pass")
         raise SystemExit(1)
