@@ -24,6 +24,7 @@ from leptonc.ir.text import parse_graph
 from leptonc.ir.types import DType, TensorType
 from leptonc.onnx_export import export_model, save_model
 from leptonc.onnx_import import import_model
+from leptonc.onnx_surgeon import surgeon_graph
 from tests.peer import onnxruntime_gives
 from tests.robustness.models import const, model, node, untyped, value
 
@@ -281,6 +282,18 @@ def test_values_of_one_name_are_told_apart() -> None:
     exported = export_model(graph)
     check_whole(exported)
     assert len({exported.graph.input[0].name, *exported.graph.node[0].output, "y"}) == 3
+
+
+def test_graphs_of_graphsurgeon_go_in_and_come_out() -> None:
+    source = model(
+        [node("Add", ("x", "w"), ("s",), name="sum"), node("Relu", ("s",))],
+        initializers=[const("w", [1, -5], np.float32)],
+    )
+    edited = surgeon_graph(import_model(source))
+    assert [item.op for item in edited.nodes] == ["Add", "Relu"]
+    edited.nodes[1].op = "Neg"
+    (y,) = interpret(import_model(edited), {"x": np.array([1, 2], np.float32)}).values()
+    assert y.tolist() == [-2, 3]
 
 
 # files

@@ -5,9 +5,9 @@ before they are expanded (`onnx_functions`), its inputs typed (`onnx_dims`), its
 (`onnx_order`) and imported one by one (`onnx_nodes`): older forms are upgraded (`onnx_upgrade`,
 `onnx_contrib`), subgraphs become regions (`onnx_control`), all else is one row of the table.
 
-This takes onnx's messages directly and not onnx-graphsurgeon's graphs, because those load typed
-tensor fields at once, drop sparse initialisers' laziness and node-level metadata, merge nodes by
-output name (so that a name defined twice goes unseen), and spell two of the float8 types as others.
+Files are read as onnx's messages and not as onnx-graphsurgeon's graphs, because those load typed
+tensor fields at once, merge nodes by output name (so that a name defined twice goes unseen), and
+spell two of the float8 types as others. A graph made there is taken all the same (`onnx_surgeon`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from leptonc.onnx_limits import LIMITS, Limits
 from leptonc.onnx_nodes import NodeImporter
 from leptonc.onnx_scope import FAILED, Failed, Meaning, Scope
 from leptonc.onnx_support import Findings, Unsupported
+from leptonc.onnx_surgeon import is_surgeon_graph, message_of
 
 
 class ImportNotice(UserWarning):
@@ -45,7 +46,7 @@ def import_model(
     folder: Path | None = None,
     limits: Limits = LIMITS,
 ) -> Graph:
-    """The graph of an ONNX model: a path, the content of a file, or a message.
+    """The graph of a model: a path, a file's content, a message, or a graph of onnx-graphsurgeon.
 
     `dims` gives sizes (or other names) to symbolic extents of the inputs. A declared output shape
     that contradicts the computed one is an error unless `trust_inferred`. `untrusted` reads data
@@ -54,6 +55,8 @@ def import_model(
 
     Raises one LeptonError that lists everything that is wrong.
     """
+    if is_surgeon_graph(source):
+        source = message_of(source)
     file = read_model(source, folder=folder, untrusted=untrusted)
     found = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
     if not found.is_complete:
