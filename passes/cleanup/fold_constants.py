@@ -30,8 +30,9 @@ class FoldConstants(Pass):
 
     An operation on constants is computed by its reference meaning, in its own element type. An
     integer tensor whose elements are known as extents becomes a constant, or a `dims` operation
-    where symbols are among them; so chains of `shape`, `gather` and `concat` dissolve. Results that
-    are large, or much larger than what they come from (a broadcast), are left to run time.
+    where symbols are among them; so chains of `shape`, `gather` and `concat` dissolve. A result
+    without elements is known whatever it is computed from. Results that are large, or much larger
+    than what they come from (a broadcast), are left to run time.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -44,7 +45,7 @@ class FoldConstants(Pass):
         for op in graph.walk():
             if op.region is None or op.definition in (CONST, RETURN):
                 continue
-            if _fold_content(op, context) or op.definition is DIMS:
+            if _fold_content(op, context) or op.definition is DIMS or _fold_empty(op, context):
                 continue
             if op.operands and all(value.blob is not None for value in op.operands):
                 self._fold_data(op, context)
@@ -82,6 +83,20 @@ class FoldConstants(Pass):
 
 def _bytes(value: Value) -> int:
     return math.prod(value.type.extents) * value.type.dtype.bits // 8
+
+
+def _fold_empty(op: Op, context: PassContext) -> bool:
+    """Replace `op` where its results have no elements, so that nothing is there to compute."""
+    if not op.results or op.definition.has(Trait.EFFECT) or op.regions:
+        return False
+    if not all(value.type.is_static and 0 in value.type.shape for value in op.results):
+        return False
+    if not context.grant("fold-constants", op.location):
+        return False
+    _replace_by_constants(
+        op, [np.empty(value.type.extents, value.type.dtype.numpy) for value in op.results]
+    )
+    return True
 
 
 def _fold_content(op: Op, context: PassContext) -> bool:
