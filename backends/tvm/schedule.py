@@ -15,11 +15,12 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.ir import Expr as PrimExpr
 from tvm.ir import TensorLoad
+from tvm.ir import Expr as PrimExpr
 from tvm.s_tir.schedule import ScheduleError
 
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.tvm.register_tiles import branches, share, tiled
 
 REPEATABLE_NODES = 48
 """An expression up to this size is computed again for each reader rather than stored."""
@@ -65,7 +66,8 @@ def _inline(sch: s_tir.Schedule, block: Any) -> None:
         node = sch.get(consumer)
         reads += _reads_of(node, body.writes[0].source)
         repeats = len(node.iter_vars) > len(body.iter_vars)
-        if repeats and not _is_spatial(node) and size > REPEATABLE_IN_REDUCTION:
+        costly = size > REPEATABLE_IN_REDUCTION or branches(body)
+        if repeats and not _is_spatial(node) and costly:
             return
     if reads > 1 and size > REPEATABLE_NODES:
         return
@@ -141,8 +143,7 @@ def _arrange_spatial(sch: s_tir.Schedule, block: Any, loops: list[Any], cpu: Cpu
     *outer, last = loops
     steps = _vectorize(sch, last, cpu.lanes)
     if many:
-        shared = sch.fuse(*outer) if outer else steps
-        _attempt(sch, lambda: sch.parallel(shared))
+        _attempt(sch, lambda: share(sch, outer or [steps], cpu))
 
 
 def _vectorize(sch: s_tir.Schedule, loop: Any, lanes: int) -> Any:
@@ -199,7 +200,10 @@ def _arrange_reduction(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuT
         return
     axis = _contiguous_axis(body)
     parallel = cpu.threads > 1 and _count(sch, [*loops.spatial, *loops.reduce]) >= PARALLEL_ELEMENTS
-    if axis is not None and axis == _last_variable(body, tirx.IterVar.DataPar):
+    trial = tiled(sch, block, (loops.spatial, loops.reduce), cpu, parallel=parallel)
+    if trial is not None:
+        _adopt(sch, trial)
+    elif axis is not None and axis == _last_variable(body, tirx.IterVar.DataPar):
         _reduce_across(sch, block, loops, cpu, parallel=parallel)
     elif axis is not None and axis == _last_variable(body, tirx.IterVar.CommReduce):
         _reduce_along(sch, block, loops, cpu, parallel=parallel)
@@ -253,8 +257,7 @@ def _reduce_across(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarge
     else:
         sch.reorder(*outer, *loops.reduce, last)
     if parallel and outer:
-        fused = sch.fuse(*outer)
-        _attempt(sch, lambda: sch.parallel(fused))
+        _attempt(sch, lambda: share(sch, outer, cpu))
     _attempt(sch, lambda: sch.decompose_reduction(block, loops.reduce[0]))
 
 

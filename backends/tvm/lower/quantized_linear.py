@@ -10,7 +10,7 @@ import numpy as np
 from tvm import tirx
 
 from leptonc.backends.tvm.lower.linear import product
-from leptonc.backends.tvm.lower.nn import convolution, surrounded, window_of
+from leptonc.backends.tvm.lower.nn import convolution, surrounded, widened, window_of
 from leptonc.backends.tvm.lower.parts import Tensor, cast, compute
 from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import clamp, nearest
@@ -62,7 +62,7 @@ def _sums(call: LowerCall) -> Tensor:
     (_, x), (_, w) = _given(call, "x"), _given(call, "w")
     window = window_of(call, x, w)
     centred = _centred(call, "x", "x_zero_point", _per_channel)
-    source = surrounded(call, centred, x.shape[2:], window, tirx.const(0, SUM))
+    source = surrounded(call, centred, x.shape[2:], widened(window), tirx.const(0, SUM))
     weight = _centred(call, "w", "w_zero_point", _per_channel)
     return convolution(call, source, weight, window, call.known.int("group"))
 
