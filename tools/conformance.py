@@ -64,6 +64,11 @@ def passed(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
     return {suite: sorted(found) for suite, found in names.items()}
 
 
+def wanted(case: Case, listed: dict[str, list[str]], which: str | None) -> bool:
+    """Whether the test is to run, given the tests known to pass."""
+    return which is None or (case.name in listed.get(case.suite, ())) == (which == "known")
+
+
 def fallen(known: dict[str, list[str]], outcomes: Iterable[Outcome]) -> list[Outcome]:
     """The outcomes of tests that are known to pass and now fail."""
     return [
@@ -117,6 +122,13 @@ def read_known(path: Path) -> Known:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_report(path: Path) -> dict[str, dict[str, str]]:
+    """Why tests failed when each way of running was last looked at."""
+    if not path.exists():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_json(path: Path, content: object) -> None:
     """Write `content` so that a change of one entry is a change of one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +157,8 @@ def failures(results: dict[str, list[Outcome]]) -> dict[str, dict[str, str]]:
 @click.option("--reasons", "limit", default=0, help="Show this many of the commonest reasons.")
 @click.option("--verbose", is_flag=True, help="Show every failure.")
 @click.option("--known", default=KNOWN, show_default=True, type=click.Path(path_type=Path))
-@click.option("--known-only", is_flag=True, help="Run only the tests that are known to pass.")
+@click.option("--known-only", "which", flag_value="known", help="Only tests known to pass.")
+@click.option("--others-only", "which", flag_value="others", help="Only tests not known to pass.")
 @click.option("--part", type=(int, int), default=(1, 1), help="Every n-th test from the k-th: K N.")
 @click.option("--update", is_flag=True, help="Add what passes now to the tests known to pass.")
 @click.option("--report", type=click.Path(path_type=Path), default=CACHE / "failures.json")
@@ -159,7 +172,7 @@ def main(
     *,
     verbose: bool,
     known: Path,
-    known_only: bool,
+    which: str | None,
     part: tuple[int, int],
     update: bool,
     report: Path,
@@ -181,7 +194,7 @@ def main(
     lost: list[Outcome] = []
     for name in [column] if column else COLUMNS:
         listed = before.get(name, {})
-        chosen = [c for c in cases if not known_only or c.name in listed.get(c.suite, ())]
+        chosen = [case for case in cases if wanted(case, listed, which)]
         results[name] = run_column(name, chosen, jobs, seconds, progress)
         lost += fallen(listed, results[name])
     console.print(counts(results, suites))
@@ -191,7 +204,7 @@ def main(
     for outcome in every if verbose else lost:
         if outcome.failure:
             click.echo(f"{outcome.case.name}: {outcome.failure}")
-    write_json(report, failures(results))
+    write_json(report, {**read_report(report), **failures(results)})
     if update:
         now = {name: passed(rows) for name, rows in results.items()}
         write_json(known, merge(read_known(known), now))
