@@ -8,7 +8,7 @@ import numpy as np
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim, substitute, symbols
+from leptonc.ir.dims import Dim, ExtentTooLargeError, substitute, symbols
 from leptonc.ir.graph import Attribute, Content, Graph, Op, Region, Value
 from leptonc.ir.location import UNKNOWN, Location
 from leptonc.ir.table import CONST, RETURN, Inference, OpDef, op_named
@@ -39,7 +39,10 @@ def infer_content(op: Op) -> Content | None:
     if op.definition is CONST:
         blob = result.blob
         return blob.array.astype(object) if blob is not None and not blob.is_absent else None
-    return op.definition.content(_call_of(op)) if op.definition.content is not None else None
+    try:
+        return op.definition.content(_call_of(op)) if op.definition.content is not None else None
+    except ExtentTooLargeError:
+        return None  # run time will tell
 
 
 class Builder:

@@ -12,8 +12,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
+from leptonc.ir.diagnostics import LeptonError
+
+LARGEST_EXPRESSION = 2000
+"""Symbols, calls and their arguments that one extent may be written with."""
+
+DEEPEST_EXPRESSION = 50
+"""Calls that may stand inside each other in one extent."""
+
 LARGEST_EXTENT = 10**9 - 1
 """No extent of a tensor is larger; what a call gives is held to it."""
+
+
+class ExtentTooLargeError(LeptonError):
+    """An extent became an expression too large to reason about."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"an extent became an expression of more than {LARGEST_EXPRESSION} symbols or "
+            f"{DEEPEST_EXPRESSION} calls inside each other",
+            notes=["fix some of the symbolic extents of the inputs"],
+            code="E018",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +64,12 @@ Monomial = tuple[Atom, ...]
 class Expr:
     """A sum of integer multiples of products of atoms, with at least one atom in it."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "depth", "size", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
+        self.size, self.depth = _extent_of(terms)
+        if self.size > LARGEST_EXPRESSION or self.depth > DEEPEST_EXPRESSION:
+            raise ExtentTooLargeError
         self.terms: tuple[tuple[Monomial, int], ...] = tuple(
             sorted(terms.items(), key=lambda term: (-len(term[0]), [str(atom) for atom in term[0]]))
         )
@@ -77,6 +100,8 @@ class Expr:
         return self * -1 + other
 
     def __mul__(self, other: Dim) -> Dim:
+        if len(self.terms) * len(_terms(other)) > LARGEST_EXPRESSION:
+            raise ExtentTooLargeError
         total: dict[Monomial, int] = {}
         for left, a in self.terms:
             for right, b in _terms(other):
@@ -111,6 +136,19 @@ class Expr:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _extent_of(terms: Iterable[Monomial]) -> tuple[int, int]:
+    """How many atoms the terms are written with, and how deep their calls are nested."""
+    size = depth = 0
+    for monomial in terms:
+        size += len(monomial)
+        for atom in monomial:
+            if isinstance(atom, Call):
+                parts = [arg for arg in atom.args if isinstance(arg, Expr)]
+                size += sum(part.size for part in parts)
+                depth = max(depth, 1, *(part.depth + 1 for part in parts))
+    return size, depth
 
 
 Dim = int | Expr

@@ -16,6 +16,9 @@ from leptonc.onnx_tensor import dtype_of
 _NO_NAME = frozenset({"", "?", "-1", "none", "unknown", "unk", "dynamic"})
 """Spellings of "some size": two extents spelled like this need not be equal."""
 
+_LONGEST_EXPRESSION = 200
+"""Names of extents up to this length are read as expressions where they are some."""
+
 _RESERVED = re.compile(r"u\d+_|floordiv|min|max|mod")
 """Names that textual IR uses for something else."""
 
@@ -72,6 +75,8 @@ class InputDims:
         text = dim.dim_param.strip()
         if text.lower() in _NO_NAME:
             return self._named(f"{name}_{axis}")
+        if len(text) > _LONGEST_EXPRESSION:
+            return self._named(text)
         try:
             parsed = parse_dim(text)
         except (ValueError, ZeroDivisionError, RecursionError):

@@ -558,6 +558,52 @@ def test_56_constant_of_shape_is_not_materialised() -> None:
     assert str(import_model(source).outputs[0].type) == "f32[1099511627776]"
 
 
+def shape_arithmetic(turns: int, *steps: tuple[str, str, str]) -> onnx.ModelProto:
+    """Extents n and m, then each turn the steps on t (the result so far), m and d."""
+    nodes = [
+        node("Shape", ("x",), ("s",)),
+        node("ReduceSum", ("s",), ("t0",), keepdims=1),
+        node("Gather", ("s", "one"), ("m",)),
+    ]
+    for turn in range(turns):
+        names = {"t": f"t{turn}", "m": "m", "d": f"d{turn}"}
+        for index, (op, left, right) in enumerate(steps):
+            result = f"t{turn + 1}" if index == len(steps) - 1 else f"d{turn}"
+            nodes.append(node(op, (names[left], names[right]), (result,)))
+    return model(
+        nodes,
+        inputs=[value("x", ("n", "m"))],
+        outputs=[untyped(f"t{turns}")],
+        initializers=[const("one", [1])],
+    )
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("Mul", "t", "t")],
+        [("Div", "t", "m"), ("Add", "d", "m")],
+        [("Min", "t", "m"), ("Mul", "d", "t")],
+    ],
+)
+def test_56_shape_arithmetic_that_explodes_is_left_to_run_time(
+    steps: list[tuple[str, str, str]],
+) -> None:
+    graph = import_model(shape_arithmetic(200, *steps))
+    assert graph.outputs[0].content is None
+    few = import_model(shape_arithmetic(2, *steps))
+    assert few.outputs[0].content is not None
+
+
+def test_56_an_extent_that_explodes() -> None:
+    shape = tuple("a+b+c+d+e" for _ in range(30))
+    symbols = ("a", "b", "c", "d", "e")
+    source = model([node("Flatten", axis=0)], inputs=[value("x", shape), value("symbols", symbols)])
+    with pytest.raises(LeptonError, match="expression of more than 2000 symbols") as caught:
+        import_model(source)
+    assert caught.value.code == "E018"
+
+
 def test_57_a_loop_of_2_to_63_turns_is_not_unrolled() -> None:
     body = onnx.helper.make_graph(
         [node("Identity", ("go",), ("again",)), node("Neg", ("v",), ("w",))],
