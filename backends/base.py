@@ -54,6 +54,8 @@ class Backend(Protocol):
         """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
         ...
 
-    def build(self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress) -> LibraryReport:
+    def build(
+        self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress
+    ) -> LibraryReport:
         """Write the library of a prepared graph to `path`."""
         ...

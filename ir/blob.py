@@ -70,7 +70,9 @@ class Blob:
         """True where textual IR holds the data itself, or how to make it."""
         if self._recipe:
             return not self._recipe.startswith("blob(")
-        if self.size > INLINE_INTEGERS or (self.size > INLINE_ELEMENTS and not self.type.dtype.is_integer):
+        if self.size > INLINE_INTEGERS or (
+            self.size > INLINE_ELEMENTS and not self.type.dtype.is_integer
+        ):
             return False
         return self.recipe[:5] != "blob("
 
@@ -116,7 +118,9 @@ class Blob:
                 return generator.standard_normal(type.extents).astype(type.dtype.numpy)
             low = -8 if type.dtype.is_signed else 0
             high = 2 if type.dtype.value == "bool" else 8
-            return generator.integers(low if high > 2 else 0, high, type.extents).astype(type.dtype.numpy)
+            return generator.integers(low if high > 2 else 0, high, type.extents).astype(
+                type.dtype.numpy
+            )
 
         return Blob(type, load, recipe=f"random({seed})")
 

@@ -54,7 +54,12 @@ class Builder:
     """
 
     def __init__(
-        self, region: Region, *, before: Op | None = None, location: Location = UNKNOWN, graph: Graph | None = None
+        self,
+        region: Region,
+        *,
+        before: Op | None = None,
+        location: Location = UNKNOWN,
+        graph: Graph | None = None,
     ) -> None:
         self.region, self.anchor, self.location = region, before, location
         self._graph = graph
@@ -98,7 +103,15 @@ class Builder:
             if error.location == UNKNOWN:
                 error.location = self.location
             raise
-        op = Op(row, operands, result_types, operand_names=slots, attrs=complete, regions=regions, location=self.location)
+        op = Op(
+            row,
+            operands,
+            result_types,
+            operand_names=slots,
+            attrs=complete,
+            regions=regions,
+            location=self.location,
+        )
         if op.results:
             op.results[0].content = infer_content(op)
         if self.anchor is not None:
@@ -119,11 +132,19 @@ class Builder:
 
     def _known(self, types: Sequence[TensorType]) -> list[TensorType]:
         """Fresh symbols in place of the extents that inference left unknown."""
-        names = {name for type in types for dim in type.shape for name in symbols(dim) if name.startswith("?")}
+        names = {
+            name
+            for type in types
+            for dim in type.shape
+            for name in symbols(dim)
+            if name.startswith("?")
+        }
         if not names:
             return list(types)
         graph = self._graph if self._graph is not None else self.region.graph
         if graph is None:
-            raise LeptonError("a detached region cannot name unknown extents", self.location, code="E205")
+            raise LeptonError(
+                "a detached region cannot name unknown extents", self.location, code="E205"
+            )
         fresh: dict[str, Dim] = {name: graph.fresh_dim() for name in sorted(names)}
         return [type.with_shape(*(substitute(dim, fresh) for dim in type.shape)) for type in types]

@@ -290,7 +290,13 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
     if atom.function == "max":
         return max(a, c), max(b, d)
     if c > 0:
-        return ((-math.inf if a == -math.inf else math.floor(a / c)) if a < 0 else 0.0 if d == math.inf else a // d), (b // c if b != math.inf else b)
+        return (
+            (-math.inf if a == -math.inf else math.floor(a / c))
+            if a < 0
+            else 0.0
+            if d == math.inf
+            else a // d
+        ), (b // c if b != math.inf else b)
     return -math.inf, math.inf
 
 

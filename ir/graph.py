@@ -374,7 +374,9 @@ class Graph(Region):
     without asking the pass.
     """
 
-    def __init__(self, name: str, inputs: Iterable[Value] = (), output_names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, name: str, inputs: Iterable[Value] = (), output_names: Iterable[str] = ()
+    ) -> None:
         self.version = 0
         super().__init__(inputs)
         self.name = name

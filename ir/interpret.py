@@ -107,6 +107,6 @@ class _Interpreter:
         got = f"{array.dtype}{list(array.shape)}"
         if op is None:
             return LeptonError(f"input {value.name!r} is {value.type}, got {got}", code="E003")
-        return LeptonBug(f"{op.name} is declared {value.type} but its meaning gives {got}", op.location)
-
-
+        return LeptonBug(
+            f"{op.name} is declared {value.type} but its meaning gives {got}", op.location
+        )

@@ -26,7 +26,9 @@ from leptonc.ir.types import DType, TensorType
 class Trait(enum.Enum):
     """What passes may assume of an operation."""
 
-    ELEMENTWISE = "each result element depends on the operands' elements at the same broadcast index"
+    ELEMENTWISE = (
+        "each result element depends on the operands' elements at the same broadcast index"
+    )
     INJECTIVE = "each result element is a copy of one operand element (or a constant)"
     VIEW = "the result has the operand's elements in the operand's row-major order"
     REDUCTION = "result elements combine many operand elements along some axes"
@@ -96,35 +98,48 @@ class Arguments(Generic[T]):
         """The integer attribute `name`."""
         value = self.attrs[name]
         if not isinstance(value, int):
-            raise LeptonError(f"{self.definition.name}.{name} is {value!r}, should be an integer", code="E105")
+            raise LeptonError(
+                f"{self.definition.name}.{name} is {value!r}, should be an integer", code="E105"
+            )
         return value
 
     def float(self, name: str) -> float:
         """The number attribute `name`."""
         value = self.attrs[name]
         if not isinstance(value, int | float):
-            raise LeptonError(f"{self.definition.name}.{name} is {value!r}, should be a number", code="E105")
+            raise LeptonError(
+                f"{self.definition.name}.{name} is {value!r}, should be a number", code="E105"
+            )
         return float(value)
 
     def str(self, name: str) -> str:
         """The text attribute `name`."""
         value = self.attrs[name]
         if not isinstance(value, str):
-            raise LeptonError(f"{self.definition.name}.{name} is {value!r}, should be text", code="E105")
+            raise LeptonError(
+                f"{self.definition.name}.{name} is {value!r}, should be text", code="E105"
+            )
         return value
 
     def ints(self, name: str) -> tuple[int, ...] | None:
         """The attribute `name`, a tuple of integers, or None where it is absent."""
         value = self.attrs.get(name)
-        if value is None or (isinstance(value, tuple) and all(isinstance(item, int) for item in value)):
+        if value is None or (
+            isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+        ):
             return value  # pyright: ignore[reportReturnType]
-        raise LeptonError(f"{self.definition.name}.{name} is {value!r}, should be integers", code="E105")
+        raise LeptonError(
+            f"{self.definition.name}.{name} is {value!r}, should be integers", code="E105"
+        )
 
     def dtype(self, name: str) -> DType:
         """The element type attribute `name`."""
         value = self.attrs[name]
         if not isinstance(value, DType):
-            raise LeptonError(f"{self.definition.name}.{name} is {value!r}, should be an element type", code="E105")
+            raise LeptonError(
+                f"{self.definition.name}.{name} is {value!r}, should be an element type",
+                code="E105",
+            )
         return value
 
 
@@ -147,7 +162,12 @@ class Inference(Arguments[Value]):
         if value is None:
             return None
         blob = value.blob
-        if value.content is None and blob is not None and not blob.is_absent and value.type.dtype.is_integer:
+        if (
+            value.content is None
+            and blob is not None
+            and not blob.is_absent
+            and value.type.dtype.is_integer
+        ):
             return blob.array.astype(object)
         return value.content
 
@@ -221,11 +241,15 @@ class OpDef:
         if unknown:
             known = ", ".join(self.attrs) or "none"
             raise LeptonError(
-                f"{self.name} has no attribute {', '.join(map(repr, unknown))}", notes=[f"it has: {known}"], code="E106"
+                f"{self.name} has no attribute {', '.join(map(repr, unknown))}",
+                notes=[f"it has: {known}"],
+                code="E106",
             )
         missing = [name for name, attr in self.attrs.items() if attr.required and name not in attrs]
         if missing:
-            raise LeptonError(f"{self.name} lacks attribute {', '.join(map(repr, missing))}", code="E106")
+            raise LeptonError(
+                f"{self.name} lacks attribute {', '.join(map(repr, missing))}", code="E106"
+            )
         return {name: attrs.get(name, attr.default) for name, attr in self.attrs.items()}
 
 
@@ -289,7 +313,12 @@ def _const_infer(call: Inference) -> Any:
     return call.attrs["value"].type  # pyright: ignore
 
 
-RETURN = define("return(values*)", "Ends a region; reads what the region gives back.", infer=_core_infer, evaluate=None)
+RETURN = define(
+    "return(values*)",
+    "Ends a region; reads what the region gives back.",
+    infer=_core_infer,
+    evaluate=None,
+)
 CONST = define(
     "const()", "A tensor known at compile time.",
     infer=_const_infer, evaluate=lambda call: call.attrs["value"].array,  # pyright: ignore
@@ -301,7 +330,11 @@ DIMS = define(
     infer=lambda call: TensorType(call.dtype("dtype"), tuple(call.attrs["shape"])),  # pyright: ignore
     evaluate=None,  # the interpreter knows the symbols, a row does not
     content=lambda call: np.array(call.attrs["value"], dtype=object).reshape(call.attrs["shape"]),  # pyright: ignore
-    attrs={"value": Attr("dims", required=True), "shape": Attr("ints", required=True), "dtype": Attr("dtype", DType.I64)},
+    attrs={
+        "value": Attr("dims", required=True),
+        "shape": Attr("ints", required=True),
+        "dtype": Attr("dtype", DType.I64),
+    },
 )
 GROUP = define(
     "group(inputs*)",

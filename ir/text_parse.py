@@ -40,7 +40,9 @@ class _Token(NamedTuple):
     end: int
 
 
-def parse_graph(source: str, file: str = "<text>", blobs: Mapping[str, Blob] | None = None) -> Graph:
+def parse_graph(
+    source: str, file: str = "<text>", blobs: Mapping[str, Blob] | None = None
+) -> Graph:
     """Read one graph. Constants spelled ``blob("digest")`` are taken from `blobs`; one that is not
     there keeps its digest and fails only when its data is asked for.
     """
@@ -70,7 +72,8 @@ class _Parser:
         text = self.source[start:].partition("\n")[0]
         caret = " " * (position - start) + "^"
         return ParseError(
-            f"{message}\n  --> {self.file}:{line}:{position - start + 1}\n  {text}\n  {caret}", code="E001"
+            f"{message}\n  --> {self.file}:{line}:{position - start + 1}\n  {text}\n  {caret}",
+            code="E001",
         )
 
     def accept(self, text: str) -> bool:
@@ -209,7 +212,15 @@ class _Parser:
         if len(types) != len(names):
             raise self.error(f"{len(names)} results have {len(types)} types", starts[0])
         attrs = definition.complete({key: value(types[0]) for key, value in pending.items()})
-        op = Op(definition, operands, types, operand_names=labels, attrs=attrs, regions=regions, location=self.location())
+        op = Op(
+            definition,
+            operands,
+            types,
+            operand_names=labels,
+            attrs=attrs,
+            regions=regions,
+            location=self.location(),
+        )
         op.results[0].content = infer_content(op)
         for name, value, start in zip(names, op.results, starts, strict=True):
             self._bind(name, value, start)

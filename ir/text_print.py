@@ -99,7 +99,9 @@ def _inputs(region: Region, names: dict[Value, str]) -> str:
 class _Printer:
     """Writes operations as lines."""
 
-    def __init__(self, names: dict[Value, str], lines: list[str], locations: bool, blob_names: bool) -> None:
+    def __init__(
+        self, names: dict[Value, str], lines: list[str], locations: bool, blob_names: bool
+    ) -> None:
         self.names, self.lines = names, lines
         self.locations, self.blob_names = locations, blob_names
         self.blobs = 0
@@ -111,7 +113,9 @@ class _Printer:
 
     def op(self, op: Op, indent: str) -> None:
         """Write one operation, with its regions."""
-        where = f" {spell_location(op.location)}" if self.locations and op.location != UNKNOWN else ""
+        where = (
+            f" {spell_location(op.location)}" if self.locations and op.location != UNKNOWN else ""
+        )
         operands = ", ".join(_operand(op, slot, self.names) for slot in range(len(op.operands)))
         if op.name == "return":
             self.lines.append(f"{indent}return{' ' if operands else ''}{operands}{where}")
@@ -133,7 +137,9 @@ class _Printer:
             for key, value in op.attrs.items()
             if key not in specs or specs[key].required or specs[key].default != value
         }
-        return f" {{{', '.join(f'{key} = {text}' for key, text in shown.items())}}}" if shown else ""
+        return (
+            f" {{{', '.join(f'{key} = {text}' for key, text in shown.items())}}}" if shown else ""
+        )
 
     def attribute(self, value: Attribute) -> str:
         """One value; a large constant by number where that was asked for."""

@@ -22,7 +22,8 @@ def verify(graph: Graph) -> None:
     _verify_region(graph, set(), f"graph @{graph.name}")
     if len(graph.output_names) != len(graph.outputs):
         raise LeptonError(
-            f"@{graph.name} names {len(graph.output_names)} outputs and returns {len(graph.outputs)}", code="E202"
+            f"@{graph.name} names {len(graph.output_names)} outputs and returns {len(graph.outputs)}",
+            code="E202",
         )
 
 
@@ -30,7 +31,11 @@ def _verify_region(region: Region, outside: set[Value], what: str) -> None:
     known = outside | set(region.inputs)
     last = region.last
     if last is None or last.name != "return":
-        raise LeptonError(f"{what} does not end in return", last.location if last else region_location(region), code="E201")
+        raise LeptonError(
+            f"{what} does not end in return",
+            last.location if last else region_location(region),
+            code="E201",
+        )
     for op in region:
         if op.name == "return" and op is not last:
             raise LeptonError(f"{what} has a return before its end", op.location, code="E201")
@@ -38,7 +43,9 @@ def _verify_region(region: Region, outside: set[Value], what: str) -> None:
         visible = set[Value]() if op.name == "group" else known
         for inner in op.regions:
             if inner.parent is not op:
-                raise LeptonError(f"a region of {op.name} has another parent", op.location, code="E204")
+                raise LeptonError(
+                    f"a region of {op.name} has another parent", op.location, code="E204"
+                )
             _verify_region(inner, visible, f"a region of {op.name}")
         _verify_types(op)
         known.update(op.results)
@@ -54,13 +61,19 @@ def _verify_operands(op: Op, known: set[Value]) -> None:
         if operand not in known:
             name = operand.name or "a value"
             raise LeptonError(
-                f"operand {slot} of {op.name}, {name}, is read before it is defined", op.location, code="E203"
+                f"operand {slot} of {op.name}, {name}, is read before it is defined",
+                op.location,
+                code="E203",
             )
         if Use(op, slot) not in operand._uses:  # pyright: ignore[reportPrivateUsage]
-            raise LeptonError(f"the use list of {op.name}'s operand {slot} is stale", op.location, code="E204")
+            raise LeptonError(
+                f"the use list of {op.name}'s operand {slot} is stale", op.location, code="E204"
+            )
     for operand in op.definition.operands:
         if not (operand.optional or operand.variadic) and operand.name not in op.operand_names:
-            raise LeptonError(f"{op.name} lacks its operand {operand.name}", op.location, code="E205")
+            raise LeptonError(
+                f"{op.name} lacks its operand {operand.name}", op.location, code="E205"
+            )
 
 
 def _verify_types(op: Op) -> None:
@@ -73,18 +86,25 @@ def _verify_types(op: Op) -> None:
         raise
     if len(inferred) < len(op.results):
         raise LeptonError(
-            f"{op.name} has {len(op.results)} results and computes {len(inferred)}", op.location, code="E206"
+            f"{op.name} has {len(op.results)} results and computes {len(inferred)}",
+            op.location,
+            code="E206",
         )
     for value, type in zip(op.results, inferred, strict=False):
         if not compatible(value.type, type):
-            raise LeptonError(f"{op.name} is declared {value.type} but computes {type}", op.location, code="E206")
+            raise LeptonError(
+                f"{op.name} is declared {value.type} but computes {type}", op.location, code="E206"
+            )
 
 
 def compatible(declared: TensorType, inferred: TensorType) -> bool:
     """True where the types agree, as far as their extents are known."""
     if declared.dtype != inferred.dtype or declared.rank != inferred.rank:
         return False
-    return all(a == b or _is_vague(a) or _is_vague(b) for a, b in zip(declared.shape, inferred.shape, strict=True))
+    return all(
+        a == b or _is_vague(a) or _is_vague(b)
+        for a, b in zip(declared.shape, inferred.shape, strict=True)
+    )
 
 
 def _is_vague(dim: Dim) -> bool:

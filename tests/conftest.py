@@ -69,7 +69,9 @@ class LirItem(pytest.Item):
         assert tool == "leptonc-opt", f"unknown tool {tool}"
         out = io.StringIO()
         status = main(arguments, out)
-        if status or not self.matches(out.getvalue(), shlex.split(check_part.replace("%s", ""))[1:]):
+        if status or not self.matches(
+            out.getvalue(), shlex.split(check_part.replace("%s", ""))[1:]
+        ):
             raise AssertionError(f"{self.command}\nstatus {status}; it printed:\n{out.getvalue()}")
 
     def matches(self, printed: str, arguments: list[str]) -> bool:

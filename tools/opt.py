@@ -19,8 +19,12 @@ def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     """Run the tool; the exit status is 1 for an error in the input."""
     parser = argparse.ArgumentParser("leptonc-opt", description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("-p", "--passes", default="", help="pipeline text, such as simplify,fold-constants")
-    parser.add_argument("--locations", action="store_true", help="print where each operation came from")
+    parser.add_argument(
+        "-p", "--passes", default="", help="pipeline text, such as simplify,fold-constants"
+    )
+    parser.add_argument(
+        "--locations", action="store_true", help="print where each operation came from"
+    )
     parser.add_argument("--explain", action="store_true", help="say which rules nearly applied")
     parser.add_argument("--expect-errors", action="store_true", help="print errors and succeed")
     args = parser.parse_args(argv)

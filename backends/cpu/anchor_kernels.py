@@ -45,7 +45,13 @@ def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
     x, w, *bias = anchor.op.operands
     _, depth, panel = w.type.extents
     spec = MatmulSpec(
-        anchor.shape(x.type)[:-1], depth, anchor.op.int("columns"), panel, bool(bias), anchor.epilogue, anchor.out_dtype
+        anchor.shape(x.type)[:-1],
+        depth,
+        anchor.op.int("columns"),
+        panel,
+        bool(bias),
+        anchor.epilogue,
+        anchor.out_dtype,
     )
     return matmul("kernel", spec, anchor.cpu)
 
@@ -60,9 +66,13 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
             batch, channels, height, width, window, bool(bias), anchor.epilogue, anchor.out_dtype
         )
         return depthwise("kernel", single, anchor.cpu)
-    sizes = ConvWeight(channels, op.int("filters"), window.kernel, op.int("group"), bool(op.attrs["plain"]))
+    sizes = ConvWeight(
+        channels, op.int("filters"), window.kernel, op.int("group"), bool(op.attrs["plain"])
+    )
     panel = w.type.extents[2]
-    spec = ConvSpec(batch, height, width, sizes, window, panel, bool(bias), anchor.epilogue, anchor.out_dtype)
+    spec = ConvSpec(
+        batch, height, width, sizes, window, panel, bool(bias), anchor.epilogue, anchor.out_dtype
+    )
     return conv("kernel", spec, anchor.cpu)
 
 
@@ -154,7 +164,10 @@ def _matmul(anchor: Anchor) -> tirx.PrimFunc | None:
     a, b = op.operands[0].type, op.operands[1].type
     if not _is_f32(op) or a.rank != b.rank or a.rank < 2:
         return None
-    if any(op.attrs.get(name) for name in ("transBatchA", "transBatchB")) or op.attrs.get("alpha", 1.0) != 1.0:
+    if (
+        any(op.attrs.get(name) for name in ("transBatchA", "transBatchB"))
+        or op.attrs.get("alpha", 1.0) != 1.0
+    ):
         return None
     turned = bool(op.attrs.get("transA")), bool(op.attrs.get("transB"))
     left, right = anchor.shape(a), anchor.shape(b)

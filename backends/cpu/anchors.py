@@ -128,6 +128,8 @@ def _in_input_order(
             first[value] = parameter
     body = function.body
     if replaced:
-        body = tvm_ffi.structural_map(body, (Var, lambda variable: replaced.get(variable, variable)))
+        body = tvm_ffi.structural_map(
+            body, (Var, lambda variable: replaced.get(variable, variable))
+        )
     parameters = [first[value] for value in source.graph.inputs]
     return tirx.PrimFunc([*parameters, out], body, function.ret_type, function.attrs)

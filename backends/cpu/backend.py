@@ -39,7 +39,8 @@ class CpuBackend:
 
     def unsupported(self, op: Op) -> str:
         """Why this operation cannot be compiled; empty if it can."""
-        from leptonc.backends.tvm.support import unsupported  # imports the code generator: on demand
+        # imports the code generator: on demand
+        from leptonc.backends.tvm.support import unsupported
 
         return unsupported(op)
 

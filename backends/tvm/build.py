@@ -108,13 +108,17 @@ def _compile_all(
         compile_kernel(source, cpu, target, folder / f"{name}.o")
     for child in children:
         os.waitpid(child, 0)
-    for name, source in todo:  # what a child failed to make is made here, where its error can be told
+    # what a child failed to make is made here, where its error can be told
+    for name, source in todo:
         if not (folder / f"{name}.o").exists():
             compile_kernel(source, cpu, target, folder / f"{name}.o")
 
 
 def _compile_quietly(
-    kernels: Iterable[tuple[str, KernelSource]], cpu: CpuTarget, target: tvm.target.Target, folder: Path
+    kernels: Iterable[tuple[str, KernelSource]],
+    cpu: CpuTarget,
+    target: tvm.target.Target,
+    folder: Path,
 ) -> int:
     try:
         for name, source in kernels:
@@ -126,7 +130,9 @@ def _compile_quietly(
     return 0
 
 
-def compile_kernel(source: KernelSource, cpu: CpuTarget, target: tvm.target.Target, path: Path) -> None:
+def compile_kernel(
+    source: KernelSource, cpu: CpuTarget, target: tvm.target.Target, path: Path
+) -> None:
     """Write the object file of one kernel."""
     try:
         function = lower_kernel(source, cpu)
@@ -144,7 +150,9 @@ def compile_kernel(source: KernelSource, cpu: CpuTarget, target: tvm.target.Targ
         ) from problem
 
 
-def _machine_objects(program: Program, target: tvm.target.Target, folder: Path) -> tuple[int, list[Path]]:
+def _machine_objects(
+    program: Program, target: tvm.target.Target, folder: Path
+) -> tuple[int, list[Path]]:
     """The bytes that the memory plan takes, and the objects of the bytecode and its helpers."""
     with target:
         module = tvm.transform.Sequential(_passes())(program.module)
@@ -158,7 +166,9 @@ def _machine_objects(program: Program, target: tvm.target.Target, folder: Path) 
     executable = relax_ffi.VMLink(builder, target, library, [], {})
     machine, bytecode = folder / "machine.o", folder / "bytecode.o"
     library.write_to_file(str(machine))
-    runtime_ffi.ModulePackImportsToLLVM(executable, False, str(target), "").write_to_file(str(bytecode))
+    runtime_ffi.ModulePackImportsToLLVM(executable, False, str(target), "").write_to_file(
+        str(bytecode)
+    )
     return planned, [machine, bytecode]
 
 
@@ -176,13 +186,17 @@ def _passes() -> list[Any]:
 def _in_slot_order(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """A function that computes extents, its stores by slot: TVM's own order differs from run to run."""
     body = function.body
-    if not isinstance(body, tirx.SeqStmt) or not all(isinstance(s, tirx.BufferStore) for s in body.seq):
+    if not isinstance(body, tirx.SeqStmt) or not all(
+        isinstance(s, tirx.BufferStore) for s in body.seq
+    ):
         return function
     stores = sorted(body.seq, key=lambda store: int(store.indices[0]))
     written = {int(store.indices[0]) for store in stores}
     reads: list[int] = []
     for store in stores:
-        tvm_ffi.structural_walk(store.value, (TensorLoad, lambda load: reads.append(int(load.indices[0]))))
+        tvm_ffi.structural_walk(
+            store.value, (TensorLoad, lambda load: reads.append(int(load.indices[0])))
+        )
     if written & set(reads):
         return function
     return function.with_body(tirx.SeqStmt(stores))
@@ -210,7 +224,9 @@ def _planned_bytes(module: tvm.IRModule) -> int:
             "relax.vm.alloc_storage", "relax.memory.alloc_storage",
         ):  # fmt: skip
             shape = expression.args[0]
-            if isinstance(shape, relax.ShapeExpr) and all(isinstance(n, tirx.IntImm) for n in shape.values):
+            if isinstance(shape, relax.ShapeExpr) and all(
+                isinstance(n, tirx.IntImm) for n in shape.values
+            ):
                 size = 1
                 for extent in shape.values:
                     size *= int(extent)
@@ -227,7 +243,10 @@ def _link(linker: str, objects: Iterable[Path], path: Path) -> None:
     direct = Path(linker).name in ("ld", "ld.lld")
     flags = ["-z", "noexecstack", "-z", "relro", "--gc-sections"]
     if not direct:
-        flags = ["-nostdlib", *(f"-Wl,{flag}" for flag in ("-z,noexecstack", "-z,relro", "--gc-sections"))]
+        flags = [
+            "-nostdlib",
+            *(f"-Wl,{flag}" for flag in ("-z,noexecstack", "-z,relro", "--gc-sections")),
+        ]
     command = [linker, "-shared", "-s", *flags, "-o", str(path), *map(str, objects)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:

@@ -72,7 +72,10 @@ class Cache:
             return None
         head = self._head(key)
         data = content[len(head) + 32 :]
-        if not content.startswith(head) or hashlib.sha256(data).digest() != content[len(head) : len(head) + 32]:
+        if (
+            not content.startswith(head)
+            or hashlib.sha256(data).digest() != content[len(head) : len(head) + 32]
+        ):
             self.warnings.append(f"cache entry {path} is damaged and was left out")
             return None
         with contextlib.suppress(OSError):

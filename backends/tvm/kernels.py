@@ -90,7 +90,9 @@ def copy_of(tensor: te.Tensor) -> te.Tensor:
     return te.compute(tensor.shape, lambda *index: tensor[index], name="copy")
 
 
-def _lower_op(op: Op, tensors: dict[Value, te.Tensor], dims: DimTable, table: Mapping[str, Rule]) -> None:
+def _lower_op(
+    op: Op, tensors: dict[Value, te.Tensor], dims: DimTable, table: Mapping[str, Rule]
+) -> None:
     if op.name == "const":
         blob = op.attrs["value"]
         tensors[op.result] = _constant(blob.array, op, dims)  # pyright: ignore

@@ -74,7 +74,9 @@ class LowerCall:
 
     def all(self, name: str) -> list[te.Tensor]:
         """The tensors of a variadic operand."""
-        return [self._tensors[slot] for slot, label in enumerate(self.op.operand_names) if label == name]
+        return [
+            self._tensors[slot] for slot, label in enumerate(self.op.operand_names) if label == name
+        ]
 
     @property
     def known(self) -> Inference:

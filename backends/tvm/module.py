@@ -38,7 +38,9 @@ def _is_alias(op: Op) -> bool:
     """True for an operation whose result is its operand's memory under another shape."""
     if len(op.results) != 1 or not op.operands or op.operands[0].type.dtype != op.result.type.dtype:
         return False
-    inner = [op] if op.name != "group" else [one for one in op.regions[0] if one.name not in NO_CODE]
+    inner = (
+        [op] if op.name != "group" else [one for one in op.regions[0] if one.name not in NO_CODE]
+    )
     return all(one.definition.has(Trait.VIEW) for one in inner)
 
 
@@ -57,10 +59,14 @@ class _Builder:
 
     def type(self, type: TensorType) -> relax.TensorType:
         """The Relax type of a tensor."""
-        return relax.TensorType([self.dims.expression(dim) for dim in type.shape], TVM_DTYPE[type.dtype])
+        return relax.TensorType(
+            [self.dims.expression(dim) for dim in type.shape], TVM_DTYPE[type.dtype]
+        )
 
     def program(self) -> Program:
-        inputs = [relax.Var(f"input_{i}", self.type(v.type)) for i, v in enumerate(self.graph.inputs)]
+        inputs = [
+            relax.Var(f"input_{i}", self.type(v.type)) for i, v in enumerate(self.graph.inputs)
+        ]
         weights = weights_of(self.graph)
         params = relax.Var("params", relax.TupleType([self.type(op.result.type) for op in weights]))
         self.values.update(zip(self.graph.inputs, inputs, strict=True))
@@ -78,7 +84,9 @@ class _Builder:
     def _operation(self, op: Op) -> None:
         if op not in self.sources:
             shape = relax.ShapeExpr([self.dims.expression(dim) for dim in op.result.type.shape])
-            self.values[op.result] = self.block.emit(relax.op.reshape(self._read(op.operands[0]), shape))
+            self.values[op.result] = self.block.emit(
+                relax.op.reshape(self._read(op.operands[0]), shape)
+            )
             return
         source = self.sources[op]
         results = self._call(source)
@@ -111,7 +119,9 @@ class _Builder:
         outputs: list[relax.Expr] = []
         seen: set[Value] = set()
         for value in self.graph.outputs:
-            owned = value.producer is not None and value.producer in self.sources and value not in seen
+            owned = (
+                value.producer is not None and value.producer in self.sources and value not in seen
+            )
             outputs.append(self.values[value] if owned else self._call(_copy_kernel(value))[0])
             seen.add(value)
         return outputs

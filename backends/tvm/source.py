@@ -21,7 +21,9 @@ _SYMBOL = re.compile(r"[A-Za-z_][\w]*")
 def is_read(op: Op, slot: int) -> bool:
     """False for a shape-like operand whose content is known: no kernel reads its data."""
     name = op.operand_names[slot]
-    shape_like = any(operand.name == name and operand.shape_like for operand in op.definition.operands)
+    shape_like = any(
+        operand.name == name and operand.shape_like for operand in op.definition.operands
+    )
     if not shape_like:
         return True
     call = Inference(op.definition, op.operands, op.operand_names, op.attrs)
@@ -77,7 +79,9 @@ def kernel_source(op: Op) -> KernelSource:
     """The kernel of one operation or group of the outermost region."""
     inputs = _real_inputs(op)
     outputs = tuple(value for value in op.results if value.is_used)
-    graph = Graph("kernel", [Value(value.type) for value in inputs], [f"o{i}" for i in range(len(outputs))])
+    graph = Graph(
+        "kernel", [Value(value.type) for value in inputs], [f"o{i}" for i in range(len(outputs))]
+    )
     mapping: dict[Value, Value] = dict(zip(inputs, graph.inputs, strict=True))
     build = Builder(graph, location=op.location)
     if op.name == "group":

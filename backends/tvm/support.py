@@ -56,7 +56,10 @@ def refuse_unsupported(graph: Graph) -> None:
             found.setdefault(reason, []).append(where)
     if not found:
         return
-    notes = [f"{reason}: {', '.join(where[:5])}{_more(len(where) - 5)}" for reason, where in found.items()]
+    notes = [
+        f"{reason}: {', '.join(where[:5])}{_more(len(where) - 5)}"
+        for reason, where in found.items()
+    ]
     count = sum(map(len, found.values()))
     raise LeptonError(
         f"{count} part{'s' if count > 1 else ''} of the model cannot be compiled for this target",

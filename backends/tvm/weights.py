@@ -8,7 +8,11 @@ from leptonc.ir.graph import Graph, Op
 
 def weights_of(graph: Graph) -> list[Op]:
     """The constants that a library of `graph` takes as parameters, in the order of its tuple."""
-    return [op for op in graph if op.name == "const" and not is_inlined(op.result) and op.result.is_used and _is_data(op)]
+    return [
+        op
+        for op in graph
+        if op.name == "const" and not is_inlined(op.result) and op.result.is_used and _is_data(op)
+    ]
 
 
 def _is_data(op: Op) -> bool:

@@ -22,7 +22,14 @@ from leptonc.ir.location import Location
 
 
 def build_in_child(
-    text: str, cpu: CpuTarget, path: Path, *, cache_folder: Path | None, version: str, jobs: int, progress: Progress
+    text: str,
+    cpu: CpuTarget,
+    path: Path,
+    *,
+    cache_folder: Path | None,
+    version: str,
+    jobs: int,
+    progress: Progress,
 ) -> LibraryReport:
     """Build the library of the graph that `text` spells, in a process of its own, into `path`.
 
@@ -73,7 +80,11 @@ def _converse(child: subprocess.Popen[str], job: str, progress: Progress) -> Lib
             return LibraryReport(**answer["report"])
     status = child.wait()
     said = child.stderr.read().strip()[-2000:]
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    how = (
+        f"was ended by {signal.Signals(-status).name}"
+        if status < 0
+        else f"ended with status {status}"
+    )
     raise LeptonBug(f"the process that builds kernels {how}", notes=[said or "it said nothing"])
 
 

@@ -44,8 +44,15 @@ def compile(
     from leptonc.runtime import load
 
     options = make_options(
-        target, level=level, precision=precision, dims=dims or {}, threads=threads, cache=cache,
-        isolated=isolated, trust_inferred=trust_inferred, untrusted=untrusted,
+        target,
+        level=level,
+        precision=precision,
+        dims=dims or {},
+        threads=threads,
+        cache=cache,
+        isolated=isolated,
+        trust_inferred=trust_inferred,
+        untrusted=untrusted,
     )
     if output is not None:
         compile_model(model, Path(output), options)
@@ -57,16 +64,29 @@ def compile(
 
 
 def make_options(
-    target: str | Target, *, level: int, precision: str, dims: Mapping[str, int], threads: int, cache: bool, **more: Any
+    target: str | Target,
+    *,
+    level: int,
+    precision: str,
+    dims: Mapping[str, int],
+    threads: int,
+    cache: bool,
+    **more: Any,
 ) -> Options:
     """Checked options; raises LeptonError for a level or number of threads that does not exist."""
     from leptonc.backends.tvm.cache import default_cache_folder
     from leptonc.driver import Options
 
     if level not in range(4):
-        raise LeptonError(f"there is no optimisation level {level}", notes=["levels go from 0 to 3"], code="E804")
+        raise LeptonError(
+            f"there is no optimisation level {level}", notes=["levels go from 0 to 3"], code="E804"
+        )
     if threads < 0:
-        raise LeptonError(f"{threads} threads are not possible", notes=["0 is as many as may be used"], code="E705")
+        raise LeptonError(
+            f"{threads} threads are not possible",
+            notes=["0 is as many as may be used"],
+            code="E705",
+        )
     return Options(
         target=Target.parse(target) if isinstance(target, str) else target,
         level=level, precision=precision, dims=dims, threads=threads,

@@ -101,10 +101,14 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
         library = Path(folder) / "library.so"
         with report.stage("kernels"):
-            built = backend.build(graph, library, cache_folder=options.cache_folder, progress=options.progress)
+            built = backend.build(
+                graph, library, cache_folder=options.cache_folder, progress=options.progress
+            )
         with report.stage("artifact"):
             options.progress("artifact", 0, 1)
-            report.artifact_bytes = save_artifact(graph, library, output, backend, built, options, report)
+            report.artifact_bytes = save_artifact(
+                graph, library, output, backend, built, options, report
+            )
     report.kernels, report.compiled_kernels = built.kernels, built.compiled
     report.planned_bytes = built.planned_bytes
     return report
@@ -146,7 +150,10 @@ def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassCont
 
 
 def run_passes(
-    graph: Graph, pipeline: str, observers: Sequence[Observer] = (), opaque: frozenset[str] = frozenset()
+    graph: Graph,
+    pipeline: str,
+    observers: Sequence[Observer] = (),
+    opaque: frozenset[str] = frozenset(),
 ) -> PassContext:
     """Run a pipeline, verifying the graph after each pass; `opaque` operations are grouped with no others."""
     from leptonc.passes.base import parse_pipeline
@@ -168,7 +175,9 @@ def compute_ops(graph: Graph) -> Iterator[Op]:
 def _check_precision(precision: str) -> None:
     if precision != "fp32":
         raise LeptonError(
-            f"precision {shown(precision)} is not available", notes=["available: fp32 (the model's own types)"], code="E803"
+            f"precision {shown(precision)} is not available",
+            notes=["available: fp32 (the model's own types)"],
+            code="E803",
         )
 
 
@@ -182,14 +191,23 @@ def save_artifact(
     weights = list(weights_of(graph))
     manifest = Manifest(
         inputs=tuple(_spec(value, value.name) for value in graph.inputs),
-        outputs=tuple(_spec(value, name) for value, name in zip(graph.outputs, graph.output_names, strict=True)),
+        outputs=tuple(
+            _spec(value, name)
+            for value, name in zip(graph.outputs, graph.output_names, strict=True)
+        ),
         weights=tuple(
-            WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents) for op in weights
+            WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents)
+            for op in weights
         ),
         target=TargetSpec(kind=options.target.kind, features=backend.features),
         threads=options.threads,
         plan={"peak": built.planned_bytes},
-        provenance={"model": graph.name, "level": options.level, "leptonc": __version__, **graph.metadata},
+        provenance={
+            "model": graph.name,
+            "level": options.level,
+            "leptonc": __version__,
+            **graph.metadata,
+        },
     )
     report.weight_bytes = sum(weight.size for weight in manifest.weights)
     return write_artifact(output, manifest, library, (_data(op) for op in weights))

@@ -25,7 +25,11 @@ class Target:
         for part in filter(None, rest.split(",")):
             key, equals, value = part.partition("=")
             if not equals:
-                raise LeptonError(f"target option {shown(part)} has no value", notes=["write key=value"], code="E801")
+                raise LeptonError(
+                    f"target option {shown(part)} has no value",
+                    notes=["write key=value"],
+                    code="E801",
+                )
             options[key.strip()] = value.strip()
         target = Target(kind.strip(), options)
         target.check()
@@ -37,7 +41,9 @@ class Target:
             raise _unknown("target", self.kind, list(TARGETS))
         for key in self.options:
             if key not in TARGETS[self.kind].options:
-                raise _unknown(f"option of target {self.kind}", key, list(TARGETS[self.kind].options))
+                raise _unknown(
+                    f"option of target {self.kind}", key, list(TARGETS[self.kind].options)
+                )
 
     def __str__(self) -> str:
         options = ",".join(f"{key}={value}" for key, value in self.options.items())
@@ -56,7 +62,11 @@ class TargetKind:
 def _unknown(what: str, name: str, known: list[str]) -> LeptonError:
     near = difflib.get_close_matches(name, known, 1)
     hint = [f"did you mean {near[0]}?"] if near else []
-    return LeptonError(f"there is no {what} {shown(name)}", notes=[*hint, f"known: {', '.join(known)}"], code="E801")
+    return LeptonError(
+        f"there is no {what} {shown(name)}",
+        notes=[*hint, f"known: {', '.join(known)}"],
+        code="E801",
+    )
 
 
 def _cpu(target: Target, threads: int, isolated: bool) -> Backend:  # noqa: FBT001

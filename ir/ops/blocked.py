@@ -16,8 +16,8 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import ceildiv
 from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, conv_shape, convolve, window_at
-from leptonc.ir.ops.pool import AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL, POOL_ATTRS
 from leptonc.ir.ops.extents import natural
+from leptonc.ir.ops.pool import AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL, POOL_ATTRS
 from leptonc.ir.table import Attr, Evaluation, Inference, OpDef, Trait, define
 from leptonc.ir.types import TensorType
 

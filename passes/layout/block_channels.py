@@ -61,7 +61,7 @@ class _Layout:
                 build = Builder(self.graph, before=op, location=op.location)
                 self._replace(op, rewrite(op, build), build)
 
-    def _rewrite_of(self, op: Op):  # noqa: ANN202  # pyright: ignore
+    def _rewrite_of(self, op: Op):  # pyright: ignore
         if op.name == "conv" and self._takes_part(op):
             return self._conv
         if not any(value in self.blocked for value in op.operands) or len(op.results) == 0:

@@ -38,7 +38,11 @@ def nodes(draw: st.DrawFn, depth: int = 3) -> Node:
         return draw(st.one_of(st.sampled_from(NAMES), st.integers(-4, 9)))
     function = draw(st.sampled_from([*OPERATORS, "floordiv", "ceildiv", "min", "max", "mod"]))
     left = draw(nodes(depth - 1))
-    right = draw(st.integers(1, 6)) if function in ("floordiv", "ceildiv", "mod") else draw(nodes(depth - 1))
+    right = (
+        draw(st.integers(1, 6))
+        if function in ("floordiv", "ceildiv", "mod")
+        else draw(nodes(depth - 1))
+    )
     return (function, left, right)
 
 
@@ -89,7 +93,9 @@ def test_text_round_trips(node: Node) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(nodes(2), st.sampled_from(NAMES), st.integers(1, 9), SIZES)
-def test_a_product_divides_exactly(node: Node, name: str, factor: int, sizes: dict[str, int]) -> None:
+def test_a_product_divides_exactly(
+    node: Node, name: str, factor: int, sizes: dict[str, int]
+) -> None:
     """`q * d // d` is `q`: what `reshape` with -1 relies on."""
     quotient, divisor = as_dim(node), symbol(name) * factor
     found = floordiv(quotient * divisor, divisor)

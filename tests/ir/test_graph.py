@@ -148,7 +148,9 @@ def test_contents_of_shapes_are_tracked() -> None:
 
 def test_shape_arithmetic_gives_exact_extents() -> None:
     """The builder infers -1 from a quotient of products."""
-    graph = parse_graph("graph @m(%x: f32[batch,2*seq,768]) -> (y: f32[batch,2*seq,768]) {\n  return %x\n}")
+    graph = parse_graph(
+        "graph @m(%x: f32[batch,2*seq,768]) -> (y: f32[batch,2*seq,768]) {\n  return %x\n}"
+    )
     build = Builder(graph, before=graph.terminator)
     shape = build.const(np.array([0, -1, 384], np.int64))
     assert str(build.reshape(graph.inputs[0], shape).type) == "f32[batch,4*seq,384]"

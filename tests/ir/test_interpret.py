@@ -35,7 +35,9 @@ def test_widened_runs_compute_in_double_precision() -> None:
     np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=1e-15)
 
 
-@pytest.mark.parametrize("x", [np.zeros((3, 4), np.float32), np.zeros((3, 5)), np.zeros(3, np.float32)])
+@pytest.mark.parametrize(
+    "x", [np.zeros((3, 4), np.float32), np.zeros((3, 5)), np.zeros(3, np.float32)]
+)
 def test_inputs_that_do_not_fit_are_refused(x: np.ndarray) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
     """Wrong extents, element type or rank name the input and both types."""
     with pytest.raises(LeptonError, match=r"input 'x' is f32\[n,2\*m\+1\], got"):
@@ -51,5 +53,7 @@ def test_a_missing_input_is_named() -> None:
 def test_a_wrong_declaration_is_a_bug() -> None:
     """Data that does not fit the declared type is told as a broken invariant."""
     wrong = "graph @m(%x: f32[2]) -> (y: f32[3]) {\n  %y = relu(%x) : f32[3]\n  return %y\n}"
-    with pytest.raises(LeptonBug, match=r"relu is declared f32\[3\] but its meaning gives float32\[2\]"):
+    with pytest.raises(
+        LeptonBug, match=r"relu is declared f32\[3\] but its meaning gives float32\[2\]"
+    ):
         interpret(parse_graph(wrong), {"x": np.zeros(2, np.float32)})

@@ -58,7 +58,9 @@ def test_numbers_and_names_round_trip(numbers: list[float], name: str) -> None:
     back = parse_graph(print_graph(graph, locations=True))
     blob = back.outputs[0].blob
     assert blob is not None
-    np.testing.assert_array_equal(blob.array.view(np.uint32)[array == array], array.view(np.uint32)[array == array])
+    np.testing.assert_array_equal(
+        blob.array.view(np.uint32)[array == array], array.view(np.uint32)[array == array]
+    )
     assert np.isnan(blob.array).tolist() == np.isnan(array).tolist()
     assert back.outputs[0].producer is not None
     assert back.outputs[0].producer.location.nodes == (name,)

@@ -16,7 +16,9 @@ from leptonc.cli.options import compile_options, json_option, model_argument, re
 @click.command("bench")
 @model_argument
 @compile_options
-@click.option("--against", default="", metavar="ort,...", help="Peers to measure in turns with the artefact.")
+@click.option(
+    "--against", default="", metavar="ort,...", help="Peers to measure in turns with the artefact."
+)
 @click.option("--seconds", default=5.0, show_default=True, help="How long to measure.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @json_option
@@ -42,14 +44,22 @@ def command(
             path = Path(folder) / "model.lepton"
             with progress() as report:
                 options = make_options(
-                    target, level=level, precision=precision, dims={}, threads=threads, cache=cache, progress=report
+                    target,
+                    level=level,
+                    precision=precision,
+                    dims={},
+                    threads=threads,
+                    cache=cache,
+                    progress=report,
                 )
                 compile_model(model, path, options)
         elif against:
             raise click.UsageError("--against needs the model, not the artefact")
         with load(path, threads or None) as session:
             feeds = read_inputs(session.signature.inputs, (), seed, sizes)
-            rows = compare(Path(model), feeds, session, [name for name in against.split(",") if name], seconds)
+            rows = compare(
+                Path(model), feeds, session, [name for name in against.split(",") if name], seconds
+            )
     if as_json:
         emit_json([asdict(row) for row in rows])
         return

@@ -8,16 +8,28 @@ from pathlib import Path
 import click
 
 from leptonc.cli.console import bytes_text, emit_json, progress, seconds_text, table
-from leptonc.cli.options import compile_options, json_option, model_argument, model_options, read_dims
+from leptonc.cli.options import (
+    compile_options,
+    json_option,
+    model_argument,
+    model_options,
+    read_dims,
+)
 
 
 @click.command("compile")
 @model_argument
 @compile_options
 @model_options
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="The artefact; MODEL.lepton by default.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="The artefact; MODEL.lepton by default."
+)
 @click.option("--passes", "pipeline", help="Pipeline text in place of that of the level.")
-@click.option("--dump-stages", type=click.Path(file_okay=False), help="Write each stage as text into this folder.")
+@click.option(
+    "--dump-stages",
+    type=click.Path(file_okay=False),
+    help="Write each stage as text into this folder.",
+)
 @click.option("--explain", is_flag=True, help="Say which rules applied, and which nearly did.")
 @json_option
 def command(

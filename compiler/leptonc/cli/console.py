@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from leptonc.backends.base import Progress as Report
@@ -22,7 +29,9 @@ def progress() -> Iterator[Report]:
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as live:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as live:
         task = live.add_task("starting", total=1)
 
         def report(what: str, done: int, total: int) -> None:

@@ -26,16 +26,22 @@ def read_inputs(
     for pair in pairs:
         name, equals, file = pair.partition("=")
         if not equals:
-            raise LeptonError(f"cannot read --input {shown(pair)}", notes=["write NAME=FILE.npy"], code="E805")
+            raise LeptonError(
+                f"cannot read --input {shown(pair)}", notes=["write NAME=FILE.npy"], code="E805"
+            )
         try:
             feeds[name] = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as problem:
-            raise LeptonError(f"{shown(file)} cannot be read as .npy: {problem}", code="E806") from None
+            raise LeptonError(
+                f"{shown(file)} cannot be read as .npy: {problem}", code="E806"
+            ) from None
     missing = [spec for spec in specs if spec.name not in feeds]
     if missing and seed is None:
         names = ", ".join(shown(spec.name) for spec in missing)
         raise LeptonError(
-            f"no data for input {names}", notes=["give --input NAME=FILE.npy, or --random SEED"], code="E806"
+            f"no data for input {names}",
+            notes=["give --input NAME=FILE.npy, or --random SEED"],
+            code="E806",
         )
     generator = np.random.default_rng(seed)
     for spec in missing:
@@ -47,7 +53,9 @@ def random_input(spec: TensorSpec, generator: Any, dims: Mapping[str, int]) -> A
     """Standard normal numbers, or small non-negative integers, in the shape of `spec`."""
     shape = [_extent(dim, dims) for dim in spec.shape]
     if math.prod(shape) > RANDOM_LIMIT:
-        raise LeptonError(f"input {shown(spec.name)} would have {math.prod(shape)} elements", code="E806")
+        raise LeptonError(
+            f"input {shown(spec.name)} would have {math.prod(shape)} elements", code="E806"
+        )
     dtype = DTYPE_OF_NAME[spec.dtype]
     if dtype.is_float:
         return generator.standard_normal(shape).astype(dtype.numpy)

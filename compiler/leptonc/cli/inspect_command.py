@@ -34,7 +34,10 @@ def command(*, file: str, ir: bool, as_json: bool) -> None:
             "outputs": {spec.name: str(spec) for spec in manifest.outputs},
             "target": {"kind": manifest.target.kind, "features": list(manifest.target.features)},
             "threads": manifest.threads or "all that may be used",
-            "weights": {"count": len(manifest.weights), "bytes": sum(weight.size for weight in manifest.weights)},
+            "weights": {
+                "count": len(manifest.weights),
+                "bytes": sum(weight.size for weight in manifest.weights),
+            },
             "plan": dict(manifest.plan),
             "library bytes": len(artifact.library),
             "file bytes": artifact.size,
@@ -56,10 +59,15 @@ def _inspect_model(file: str, *, ir: bool, as_json: bool) -> None:
     kinds = Counter(op.name for op in compute_ops(graph))
     document = {
         "inputs": {value.name: str(value.type) for value in graph.inputs},
-        "outputs": {name: str(value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)},
+        "outputs": {
+            name: str(value.type)
+            for name, value in zip(graph.output_names, graph.outputs, strict=True)
+        },
         "constants": {
             "count": len(constants),
-            "bytes": sum(blob.size * blob.type.dtype.bits // 8 for blob in constants if blob is not None),
+            "bytes": sum(
+                blob.size * blob.type.dtype.bits // 8 for blob in constants if blob is not None
+            ),
         },
         "operations": dict(kinds.most_common()),
         "metadata": dict(graph.metadata),

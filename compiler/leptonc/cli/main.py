@@ -77,5 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in given:
             raise
         click.echo(f"bug in leptonc: {type(crash).__name__}: {crash}", err=True)
-        click.echo("  note: leptonc --debug ... shows where; please report it with the model", err=True)
+        click.echo(
+            "  note: leptonc --debug ... shows where; please report it with the model", err=True
+        )
         sys.exit(EXIT_BUG)

@@ -13,12 +13,23 @@ from leptonc.cli.options import json_option, model_argument
 
 @click.command("optimize")
 @model_argument
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The ONNX file to write.")
-@click.option("-O", "level", type=click.IntRange(0, 3), default=2, show_default=True, help="Optimisation level.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The ONNX file to write."
+)
+@click.option(
+    "-O",
+    "level",
+    type=click.IntRange(0, 3),
+    default=2,
+    show_default=True,
+    help="Optimisation level.",
+)
 @click.option("--passes", "pipeline", help="Pipeline text in place of that of the level.")
 @click.option("--explain", is_flag=True, help="Say which rules applied, and which nearly did.")
 @json_option
-def command(*, model: str, output: str, level: int, pipeline: str | None, explain: bool, as_json: bool) -> None:
+def command(
+    *, model: str, output: str, level: int, pipeline: str | None, explain: bool, as_json: bool
+) -> None:
     """Rewrite MODEL into a smaller ONNX model that computes the same.
 
     \b

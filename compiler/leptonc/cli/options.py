@@ -19,17 +19,40 @@ def model_argument(function: Command) -> Command:
 
 def json_option(function: Command) -> Command:
     """Machine-readable output."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")(
+        function
+    )
 
 
 def compile_options(function: Command) -> Command:
     """What decides how a model is compiled."""
     decorators = [
-        click.option("--target", default="cpu", show_default=True, help="KIND or KIND:key=value,..."),
-        click.option("-O", "level", type=click.IntRange(0, 3), default=2, show_default=True, help="Optimisation level."),
-        click.option("--precision", default="fp32", show_default=True, help="Number format of the computation."),
-        click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a symbolic extent."),
-        click.option("--threads", type=click.IntRange(0), default=0, help="Threads of a run; 0: all that may be used."),
+        click.option(
+            "--target", default="cpu", show_default=True, help="KIND or KIND:key=value,..."
+        ),
+        click.option(
+            "-O",
+            "level",
+            type=click.IntRange(0, 3),
+            default=2,
+            show_default=True,
+            help="Optimisation level.",
+        ),
+        click.option(
+            "--precision",
+            default="fp32",
+            show_default=True,
+            help="Number format of the computation.",
+        ),
+        click.option(
+            "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a symbolic extent."
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(0),
+            default=0,
+            help="Threads of a run; 0: all that may be used.",
+        ),
         click.option("--cache/--no-cache", default=True, help="Keep and reuse compiled kernels."),
     ]
     for decorate in reversed(decorators):
@@ -40,8 +63,14 @@ def compile_options(function: Command) -> Command:
 def model_options(function: Command) -> Command:
     """How far a model is trusted."""
     decorators = [
-        click.option("--trust-inferred", is_flag=True, help="Go by computed shapes where outputs declare others."),
-        click.option("--untrusted", is_flag=True, help="Read data instead of mapping it; refuse hard links."),
+        click.option(
+            "--trust-inferred",
+            is_flag=True,
+            help="Go by computed shapes where outputs declare others.",
+        ),
+        click.option(
+            "--untrusted", is_flag=True, help="Read data instead of mapping it; refuse hard links."
+        ),
     ]
     for decorate in reversed(decorators):
         function = decorate(function)
@@ -54,6 +83,10 @@ def read_dims(pairs: Sequence[str]) -> dict[str, int]:
     for pair in pairs:
         name, equals, size = pair.partition("=")
         if not equals or not size.strip().isdigit():
-            raise LeptonError(f"cannot read --dim {shown(pair)}", notes=["write NAME=SIZE, such as batch=1"], code="E805")
+            raise LeptonError(
+                f"cannot read --dim {shown(pair)}",
+                notes=["write NAME=SIZE, such as batch=1"],
+                code="E805",
+            )
         dims[name.strip()] = int(size)
     return dims

@@ -28,13 +28,19 @@ def command(*, name: str | None, as_json: bool) -> None:
     registry = Registry()
     if name is not None and name not in registry:
         raise LeptonError(
-            f"there is no pass {shown(name)}", notes=[f"known passes: {', '.join(sorted(registry))}"], code="E402"
+            f"there is no pass {shown(name)}",
+            notes=[f"known passes: {', '.join(sorted(registry))}"],
+            code="E402",
         )
     described = [_described(registry[key]) for key in sorted(registry) if name in (None, key)]
     if as_json:
         emit_json(described)
     elif name is None:
-        table("", ("pass", "numbers", "what it does"), [(d["name"], d["numbers"], d["summary"]) for d in described])
+        table(
+            "",
+            ("pass", "numbers", "what it does"),
+            [(d["name"], d["numbers"], d["summary"]) for d in described],
+        )
     else:
         _print_page(described[0])
 
@@ -47,7 +53,10 @@ def _described(kind: Any) -> dict[str, Any]:
         "summary": text.partition("\n")[0],
         "text": text,
         "options": {
-            field.name.replace("_", "-"): {"default": field.default, "help": field.metadata.get("help", "")}
+            field.name.replace("_", "-"): {
+                "default": field.default,
+                "help": field.metadata.get("help", ""),
+            }
             for field in dataclasses.fields(kind)
         },
         "rules": {rule.name: rule.doc for rule in getattr(kind, "rules", ())},
@@ -60,5 +69,9 @@ def _print_page(page: dict[str, Any]) -> None:
         if page[title]:
             click.echo(f"\n{title}:")
         for key, about in page[title].items():
-            shown = f"{about['help']} (default {about['default']})" if isinstance(about, dict) else about
+            shown = (
+                f"{about['help']} (default {about['default']})"
+                if isinstance(about, dict)
+                else about
+            )
             click.echo(f"  {key}: {shown}")

@@ -16,10 +16,24 @@ from leptonc.cli.options import json_option, read_dims
 @click.command("run")
 @click.argument("artifact", type=click.Path(dir_okay=False))
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input's data.")
-@click.option("--random", "seed", type=int, help="Fill the other inputs with random numbers of this seed.")
-@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="The size of a symbolic extent of random inputs.")
-@click.option("--output-dir", type=click.Path(file_okay=False), help="Write each output as .npy into this folder.")
-@click.option("--threads", type=click.IntRange(1), help="Threads, in place of what the artefact says.")
+@click.option(
+    "--random", "seed", type=int, help="Fill the other inputs with random numbers of this seed."
+)
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="The size of a symbolic extent of random inputs.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False),
+    help="Write each output as .npy into this folder.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads, in place of what the artefact says."
+)
 @json_option
 def command(
     *, artifact: str, inputs: tuple[str, ...], seed: int | None, dims: tuple[str, ...], output_dir: str | None,
@@ -50,8 +64,15 @@ def command(
     if as_json:
         emit_json({"seconds": seconds, "outputs": described})
         return
-    rows = [(repr(d["name"])[1:-1], d["type"], d["first"], d["range"], d["file"] or "") for d in described]
-    table(f"{artifact}: {seconds_text(seconds)}", ("output", "type", "first elements", "range", "file"), rows)
+    rows = [
+        (repr(d["name"])[1:-1], d["type"], d["first"], d["range"], d["file"] or "")
+        for d in described
+    ]
+    table(
+        f"{artifact}: {seconds_text(seconds)}",
+        ("output", "type", "first elements", "range", "file"),
+        rows,
+    )
 
 
 def _described(name: str, array: Any, file: str | None) -> dict[str, Any]:
@@ -61,7 +82,9 @@ def _described(name: str, array: Any, file: str | None) -> dict[str, Any]:
     return {
         "name": name,
         "type": f"{array.dtype}{list(array.shape)}",
-        "first": ", ".join(f"{value:.5g}" if array.dtype.kind == "f" else str(value) for value in flat[:4]),
+        "first": ", ".join(
+            f"{value:.5g}" if array.dtype.kind == "f" else str(value) for value in flat[:4]
+        ),
         "range": f"{float(flat.min()):.5g} .. {float(flat.max()):.5g}" if numbers else "",
         "file": file,
     }

@@ -52,7 +52,10 @@ def compare(text: str, feeds: Mapping[str, Array], *, threads: int = 1, rtol: fl
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_outputs_of_every_kind(rows: int) -> None:
     """Inputs, constants, extents, views and single numbers can all be given back."""
-    compare(OUTPUTS_OF_EVERY_KIND, {"x": np.linspace(-2, 2, rows * 4, dtype=np.float32).reshape(rows, 4)})
+    compare(
+        OUTPUTS_OF_EVERY_KIND,
+        {"x": np.linspace(-2, 2, rows * 4, dtype=np.float32).reshape(rows, 4)},
+    )
 
 
 def test_an_output_may_be_named_twice_and_keeps_its_data() -> None:
@@ -112,7 +115,10 @@ def test_integer_division_never_ends_the_process() -> None:
       return %q, %r
     }"""
     least = np.iinfo(np.int32).min
-    compare(text, {"x": np.array([7, -7, least, least], np.int32), "y": np.array([0, 2, -1, 0], np.int32)})
+    compare(
+        text,
+        {"x": np.array([7, -7, least, least], np.int32), "y": np.array([0, 2, -1, 0], np.int32)},
+    )
 
 
 def test_a_linear_with_its_epilogue() -> None:
@@ -147,7 +153,9 @@ def test_kernels_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     """Two compilations, one in a process of its own, write equal artefacts."""
     for name, isolated in (("a", True), ("b", False)):
-        options = make_options("cpu", level=2, precision="fp32", dims={}, threads=1, cache=False, isolated=isolated)
+        options = make_options(
+            "cpu", level=2, precision="fp32", dims={}, threads=1, cache=False, isolated=isolated
+        )
         compile_model(parse_graph(NORMALISED), tmp_path / name, options)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -192,7 +200,9 @@ def test_everything_unsupported_is_listed_at_once() -> None:
     ]
 
 
-def test_a_worker_that_dies_is_a_bug_that_names_the_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_a_bug_that_names_the_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An abort inside the code generator does not end the process that asked."""
     real = subprocess.Popen
 
@@ -203,7 +213,13 @@ def test_a_worker_that_dies_is_a_bug_that_names_the_signal(tmp_path: Path, monke
     monkeypatch.setattr(worker.subprocess, "Popen", dying)
     with pytest.raises(LeptonBug, match="was ended by SIGSEGV"):
         worker.build_in_child(
-            NORMALISED, CPU, tmp_path / "a.so", cache_folder=None, version="", jobs=1, progress=lambda *_: None
+            NORMALISED,
+            CPU,
+            tmp_path / "a.so",
+            cache_folder=None,
+            version="",
+            jobs=1,
+            progress=lambda *_: None,
         )
 
 
@@ -219,7 +235,13 @@ def test_an_interrupt_ends_the_worker(tmp_path: Path) -> None:
     before = _children()
     with pytest.raises(KeyboardInterrupt):
         worker.build_in_child(
-            NORMALISED, CPU, tmp_path / "a.so", cache_folder=None, version="", jobs=2, progress=interrupt
+            NORMALISED,
+            CPU,
+            tmp_path / "a.so",
+            cache_folder=None,
+            version="",
+            jobs=2,
+            progress=interrupt,
         )
     assert started
     assert _children() == before
@@ -230,5 +252,3 @@ def _children() -> set[str]:
     """The processes that this one started and that still run."""
     task = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     return set(task.read_text().split())
-
-

@@ -68,7 +68,9 @@ def test_a_full_disk_leaves_the_old_entry(tmp_path: Path) -> None:
         "assert cache.warnings, 'the write went through'\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], check=True, env=environment, timeout=60
+    )
     assert Cache(tmp_path).get("key") == b"old"
     assert len(entries(tmp_path)) == 1
 
@@ -86,7 +88,8 @@ def test_writers_do_not_meet(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     writers = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(n)], env=environment) for n in range(3)
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(n)], env=environment)
+        for n in range(3)
     ]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
     assert len(entries(tmp_path)) == 1
@@ -114,7 +117,9 @@ def test_no_folder_keeps_nothing() -> None:
     cache.trim()
 
 
-def test_the_folder_is_found_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_found_without_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A home that cannot be written falls back to a folder for temporary files."""
     monkeypatch.delenv("LEPTONC_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

@@ -97,11 +97,13 @@ def test_shifts_of_any_distance(dtype):
 def test_powers_of_integers(dtype):
     a, b = pairs(edges_of(dtype))
     small = np.clip(a, -5, 5)
-    check_kernels([
-        Case("pow", [a, b]),
-        Case("pow", [small, np.clip(b, -3, 9).astype(np.int8)]),
-        Case("pow", [np.abs(small), np.full(a.shape, 2.5, np.float32)]),
-    ])
+    check_kernels(
+        [
+            Case("pow", [a, b]),
+            Case("pow", [small, np.clip(b, -3, 9).astype(np.int8)]),
+            Case("pow", [np.abs(small), np.full(a.shape, 2.5, np.float32)]),
+        ]
+    )
 
 
 def test_powers_of_mixed_types():
@@ -129,16 +131,18 @@ def test_limits():
     def scalar(value, dtype=np.float32):
         return np.array(value, dtype)
 
-    check_kernels([
-        Case("clip", [EDGES, scalar(-1), scalar(1)]),
-        Case("clip", [EDGES, None, scalar(1)]),
-        Case("clip", [EDGES, scalar(2), scalar(1)]),
-        Case("clip", [EDGES, scalar(np.nan)]),
-        Case("clip", [as_type(EDGES, np.float16), scalar(-1, np.float16)]),
-        Case("clip", [edges_of(np.int32), scalar(-2, np.int32), scalar(2, np.int32)]),
-        Case("max", [EDGES, EDGES[::-1].copy(), np.float32(1).reshape(1)]),
-        Case("min", [EDGES]),
-    ])
+    check_kernels(
+        [
+            Case("clip", [EDGES, scalar(-1), scalar(1)]),
+            Case("clip", [EDGES, None, scalar(1)]),
+            Case("clip", [EDGES, scalar(2), scalar(1)]),
+            Case("clip", [EDGES, scalar(np.nan)]),
+            Case("clip", [as_type(EDGES, np.float16), scalar(-1, np.float16)]),
+            Case("clip", [edges_of(np.int32), scalar(-2, np.int32), scalar(2, np.int32)]),
+            Case("max", [EDGES, EDGES[::-1].copy(), np.float32(1).reshape(1)]),
+            Case("min", [EDGES]),
+        ]
+    )
 
 
 @pytest.mark.parametrize("source", [np.float32, BF16, np.bool_, np.int8, np.uint64])

@@ -90,10 +90,12 @@ def test_integers(dtype):
 
 def test_truths():
     x = POSITIVE > 0.5
-    check_kernels([
-        *(Case(name, [x, axes(2)]) for name in EXTREMES),
-        *(Case(name, [np.zeros((2, 0), bool), axes(1)]) for name in EXTREMES),
-    ])
+    check_kernels(
+        [
+            *(Case(name, [x, axes(2)]) for name in EXTREMES),
+            *(Case(name, [np.zeros((2, 0), bool), axes(1)]) for name in EXTREMES),
+        ]
+    )
 
 
 def test_positions():

@@ -45,7 +45,13 @@ def test_equal_kernels_have_one_name() -> None:
 
 def test_a_number_in_the_code_is_part_of_the_name() -> None:
     """Inlined constants make different kernels."""
-    first, second = sources(parse_graph(TEXT.replace("%t = const() {value = dense([2.0])}", "%t = const() {value = dense([3.0])}")))
+    first, second = sources(
+        parse_graph(
+            TEXT.replace(
+                "%t = const() {value = dense([2.0])}", "%t = const() {value = dense([3.0])}"
+            )
+        )
+    )
     assert first.name != second.name
 
 

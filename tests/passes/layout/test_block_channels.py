@@ -66,6 +66,10 @@ def test_compiled_networks_agree_at_several_sizes(sizes: tuple[int, int, int]) -
     """One artefact serves every batch and image size; odd ones meet the tails of the tiles."""
     with leptonc.compile(network(*sizes), threads=1, isolated=False) as session:
         for batch, height, width in ((1, 8, 8), (3, 5, 13), (2, 17, 2)):
-            x = np.random.default_rng(width).standard_normal((batch, sizes[0], height, width)).astype(np.float32)
+            x = (
+                np.random.default_rng(width)
+                .standard_normal((batch, sizes[0], height, width))
+                .astype(np.float32)
+            )
             expected = interpret(network(*sizes), {"x": x}, widen=True)["y"]
             np.testing.assert_allclose(session.run({"x": x})["y"], expected, rtol=5e-5, atol=5e-5)
