@@ -49,6 +49,9 @@ _FIELD_OF = MappingProxyType({
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
 _LARGEST = 2**63 - 1
 
+LARGEST_DENSE = 2**31
+"""Bytes that a sparse tensor may have once its zeros are filled in."""
+
 
 def dtype_of(number: int, what: str) -> DType:
     """The element type with ONNX's `number`; raises E016 for one that we do not have."""
@@ -198,6 +201,12 @@ def dense_blob(sparse: onnx.SparseTensorProto, file: OnnxFile) -> Blob:
     if any(extent < 0 for extent in shape) or math.prod(shape) > _LARGEST:
         raise LeptonError(f"{what} has the shape {list(shape)}", code="E016")
     count = values.size
+    if math.prod(shape) * values.type.dtype.numpy.itemsize > LARGEST_DENSE:
+        raise LeptonError(
+            f"{what} of shape {list(shape)} has more than {LARGEST_DENSE} bytes once its zeros are "
+            "filled in",
+            code="E018",
+        )
     if indices.dtype != np.int64 or indices.shape not in ((count,), (count, len(shape))):
         raise LeptonError(
             f"{what} has {count} values and indices of shape {list(indices.shape)}", code="E016"

@@ -100,9 +100,9 @@ def versions(opset: int | None = None, ir: int | None = None) -> onnx.ModelProto
     return made
 
 
-def sparse(indices: list[int]) -> onnx.ModelProto:
+def sparse(indices: list[int], extent: int = 2) -> onnx.ModelProto:
     values = onnx.numpy_helper.from_array(np.ones(len(indices), np.float32), "w")
-    made = onnx.helper.make_sparse_tensor(values, const("w_indices", indices), [2])
+    made = onnx.helper.make_sparse_tensor(values, const("w_indices", indices), [extent])
     result = model([node("Add", ("x", "w"))])
     result.graph.sparse_initializer.append(made)
     return result
@@ -316,6 +316,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Any], str, str]] = {
         "data twice",
     ),
     "31 sparse index out of range": (lambda: sparse([0, 2]), "E016", "index outside of its shape"),
+    "31 sparse and enormous": (lambda: sparse([0], 2**40), "E018", "zeros are filled in"),
     "31 negative sparse index": (lambda: sparse([0, -1]), "E016", "index outside of its shape"),
     # attributes and operands
     "41 stride 0": (lambda: pads(strides=[0, 1]), "E108", "strides"),
