@@ -20,6 +20,12 @@ CHEAP = frozenset({
 })  # fmt: skip
 """Elementwise operations that cost no more than the load that computing them again saves."""
 
+MOVES = frozenset({
+    "constant_of_shape", "expand", "flatten", "identity", "range", "reshape", "slice", "squeeze",
+    "transpose", "unsqueeze",
+})  # fmt: skip
+"""Copies of elements that are found by index arithmetic alone."""
+
 REPEATING = frozenset({
     "expand", "gather", "gather_elements", "gather_nd", "one_hot", "resize", "tile", "upsample",
 })  # fmt: skip
@@ -196,7 +202,7 @@ class Planner:
             return False
         if not any(reader in group.repeated or _repeats(op, reader) for reader in readers):
             return True
-        cheap = self.kinds[op] is Kind.INJECTIVE or op.name in CHEAP
+        cheap = op.name in CHEAP or op.name in MOVES
         if not cheap or len(group.repeated) >= self.limits.max_repeated:
             return False
         group.repeated.add(op)
@@ -211,8 +217,9 @@ class Planner:
             inside = set(group.ops)
             view = next((op for op in group.ops if _is_view(op) and not _feeders(op, inside)), None)
             if view is None and _is_view(group.exit) and group.exit is not group.anchor:
-                view = group.exit
-                (group.exit,) = _feeders(view, inside)
+                last = _feeders(group.exit, inside)
+                if len(last) == 1:
+                    view, group.exit = group.exit, last[0]
             if view is None:
                 return
             group.ops.remove(view)
