@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import tvm_ffi
-from tvm import s_tir, tirx
+from tvm import tirx
 from tvm.error import InternalError
 from tvm.ir import Call, TensorLoad
 from tvm.s_tir.schedule import ScheduleError
 
 from leptonc.backends.cpu.target import CpuTarget
 
+Schedule: TypeAlias = Any
+"""An `s_tir.Schedule`, whose handles TVM's type hints leave open."""
 IF_THEN_ELSE = ("prim.if_then_else", "tirx.if_then_else")
 ROWS = (6, 5, 4, 3, 2, 1)
 VECTORS = (4, 3, 2, 1)
@@ -36,9 +38,9 @@ class Tile:
 
 
 def tiled(
-    sch: s_tir.Schedule, block: Any, loops: tuple[Sequence[Any], Sequence[Any]], cpu: CpuTarget,
+    sch: Schedule, block: Any, loops: tuple[Sequence[Any], Sequence[Any]], cpu: CpuTarget,
     *, parallel: bool,
-) -> s_tir.Schedule | None:  # fmt: skip
+) -> Schedule | None:  # fmt: skip
     """A schedule with the reduction over `loops` (spatial, reduced) tiled; None if unfit."""
     tile = _tile_of(sch, block, loops[0], cpu)
     if tile is None:
@@ -51,9 +53,7 @@ def tiled(
     return trial
 
 
-def _tile_of(
-    sch: s_tir.Schedule, block: Any, spatial: Sequence[Any], cpu: CpuTarget
-) -> Tile | None:
+def _tile_of(sch: Schedule, block: Any, spatial: Sequence[Any], cpu: CpuTarget) -> Tile | None:
     body = sch.get(block)
     if len(body.writes) != 1 or not isinstance(body.body, tirx.BufferStore) or not spatial:
         return None
@@ -91,7 +91,7 @@ def _score(rows: int, vectors: int) -> float:
 
 
 def _apply(
-    sch: s_tir.Schedule, block: Any, loops: tuple[Sequence[Any], Sequence[Any]], tile: Tile,
+    sch: Schedule, block: Any, loops: tuple[Sequence[Any], Sequence[Any]], tile: Tile,
     shared_by: CpuTarget | None,
 ) -> None:  # fmt: skip
     spatial, reduce = loops
@@ -128,7 +128,7 @@ def branches(block: Any) -> bool:
     return any(getattr(call.op, "name", "") in IF_THEN_ELSE for call in calls)
 
 
-def share(sch: s_tir.Schedule, loops: Sequence[Any], cpu: CpuTarget) -> None:
+def share(sch: Schedule, loops: Sequence[Any], cpu: CpuTarget) -> None:
     """Threads share nested loops: those of known extents, which alone fuse, or the first other."""
     known = [loop for loop in loops if _extent(sch, loop) is not None]
     steps = math.prod(_extent(sch, loop) or 1 for loop in known)
@@ -140,7 +140,7 @@ def share(sch: s_tir.Schedule, loops: Sequence[Any], cpu: CpuTarget) -> None:
     sch.parallel(sch.fuse(*known))
 
 
-def _extent(sch: s_tir.Schedule, loop: Any) -> int | None:
+def _extent(sch: Schedule, loop: Any) -> int | None:
     extent = sch.get(loop).extent
     return int(extent) if isinstance(extent, tirx.IntImm) else None
 

@@ -15,12 +15,12 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.ir import TensorLoad
 from tvm.ir import Expr as PrimExpr
+from tvm.ir import TensorLoad
 from tvm.s_tir.schedule import ScheduleError
 
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.tvm.register_tiles import branches, share, tiled
+from leptonc.backends.tvm.register_tiles import Schedule, branches, share, tiled
 
 REPEATABLE_NODES = 48
 """An expression up to this size is computed again for each reader rather than stored."""
@@ -43,7 +43,7 @@ def schedule(function: tirx.PrimFunc, cpu: CpuTarget) -> tirx.PrimFunc:
     return sch.mod["main"]
 
 
-def _attempt(sch: s_tir.Schedule, action: Any) -> bool:
+def _attempt(sch: Schedule, action: Any) -> bool:
     """Do `action`; where its preconditions do not hold nothing happens."""
     try:
         action()
@@ -55,7 +55,7 @@ def _attempt(sch: s_tir.Schedule, action: Any) -> bool:
 # ---------------------------------------------------------------- inlining
 
 
-def _inline(sch: s_tir.Schedule, block: Any) -> None:
+def _inline(sch: Schedule, block: Any) -> None:
     consumers = sch.get_consumers(block)
     body = sch.get(block)
     if not consumers or not _is_spatial(body):
@@ -88,8 +88,8 @@ def _reads_of(block: Any, buffer: Any) -> int:
     return sum(load.source.same_as(buffer) for load in _loads(block.body))
 
 
-def _loads(node: Any) -> list[TensorLoad]:
-    found: list[TensorLoad] = []
+def _loads(node: Any) -> list[Any]:
+    found: list[Any] = []
     tvm_ffi.structural_walk(node, (TensorLoad, lambda load: found.append(load)))
     return found
 
@@ -103,7 +103,7 @@ class _Loops:
     reduce: list[Any]
 
 
-def _arrange(sch: s_tir.Schedule, block: Any, cpu: CpuTarget) -> None:
+def _arrange(sch: Schedule, block: Any, cpu: CpuTarget) -> None:
     body = sch.get(block)
     loops = sch.get_loops(block)
     if len(loops) != len(body.iter_vars):
@@ -119,12 +119,12 @@ def _arrange(sch: s_tir.Schedule, block: Any, cpu: CpuTarget) -> None:
         _arrange_reduction(sch, block, _Loops(spatial, reduce), cpu)
 
 
-def _extent(sch: s_tir.Schedule, loop: Any) -> int | None:
+def _extent(sch: Schedule, loop: Any) -> int | None:
     extent = sch.get(loop).extent
     return int(extent) if isinstance(extent, tirx.IntImm) else None
 
 
-def _count(sch: s_tir.Schedule, loops: Sequence[Any]) -> int:
+def _count(sch: Schedule, loops: Sequence[Any]) -> int:
     """The number of steps; a loop of unknown extent counts as many."""
     total = 1
     for loop in loops:
@@ -133,7 +133,7 @@ def _count(sch: s_tir.Schedule, loops: Sequence[Any]) -> int:
     return total
 
 
-def _arrange_spatial(sch: s_tir.Schedule, block: Any, loops: list[Any], cpu: CpuTarget) -> None:
+def _arrange_spatial(sch: Schedule, block: Any, loops: list[Any], cpu: CpuTarget) -> None:
     if not loops or _count(sch, loops) == 0:
         return
     many = _count(sch, loops) >= PARALLEL_ELEMENTS and cpu.threads > 1
@@ -146,7 +146,7 @@ def _arrange_spatial(sch: s_tir.Schedule, block: Any, loops: list[Any], cpu: Cpu
         _attempt(sch, lambda: share(sch, outer or [steps], cpu))
 
 
-def _vectorize(sch: s_tir.Schedule, loop: Any, lanes: int) -> Any:
+def _vectorize(sch: Schedule, loop: Any, lanes: int) -> Any:
     """Whole vectors explicitly; other extents are left to LLVM's vectoriser, which adds the tail.
 
     Returns the loop over the vectors.
@@ -194,7 +194,7 @@ def _uses_iterators_outside_loads(value: Any, iterators: Sequence[Any]) -> bool:
 # ---------------------------------------------------------------- reductions
 
 
-def _arrange_reduction(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarget) -> None:
+def _arrange_reduction(sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget) -> None:
     body = sch.get(block)
     if len(body.writes) != 1:
         return
@@ -244,7 +244,7 @@ def _moves_by_one(index: Any, variable: Any) -> bool:
     return False
 
 
-def _reduce_across(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
+def _reduce_across(sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
     """Vectors along the last kept axis, one partial result a lane."""
     *outer, last = loops.spatial
     extent = _extent(sch, last)
@@ -261,7 +261,7 @@ def _reduce_across(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarge
     _attempt(sch, lambda: sch.decompose_reduction(block, loops.reduce[0]))
 
 
-def _reduce_along(sch: s_tir.Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
+def _reduce_along(sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
     """Vectors along the reduced axis: partial results in the lanes first, combined at the end."""
     *others, last = loops.reduce
     extent = _extent(sch, last)
@@ -286,7 +286,7 @@ def _is_float_reduction(block: Any) -> bool:
     return block.writes[0].source.dtype.startswith("float")
 
 
-def _arrange_partial(sch: s_tir.Schedule, partial: Any, kept: int, cpu: CpuTarget, *, parallel: bool) -> None:
+def _arrange_partial(sch: Schedule, partial: Any, kept: int, cpu: CpuTarget, *, parallel: bool) -> None:
     loops = sch.get_loops(partial)
     lane = loops[-1]
     reduce = loops[kept:-1]
@@ -298,5 +298,5 @@ def _arrange_partial(sch: s_tir.Schedule, partial: Any, kept: int, cpu: CpuTarge
         sch.decompose_reduction(partial, reduce[0])
 
 
-def _adopt(sch: s_tir.Schedule, trial: s_tir.Schedule) -> None:
+def _adopt(sch: Schedule, trial: Schedule) -> None:
     sch.state.replace(sch.get_sref(sch.get_sblock("root")), trial.get(trial.get_sblock("root")))
