@@ -6,7 +6,6 @@ second copy of every constant, and spell two of the float8 types as others.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,15 +14,11 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Expr
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
-from leptonc.ir.types import DType, TensorType
 from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC, SymbolSources
+from leptonc.onnx_messages import describe_model, describe_value, set_attribute
 from leptonc.onnx_opsets import BASE_OPSET, needed_opset
-from leptonc.onnx_tensor import ONNX_OF_DTYPE
 from leptonc.onnx_write import INLINE_LIMIT, byte_size, fill, tensor_of, write_model
-
-_FRESH = re.compile(r"u\d+_")
 
 
 def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
@@ -78,15 +73,15 @@ class Exporter:
         self._taken.update(graph.output_names)
         for value in graph.inputs:
             self.names[value] = self.fresh_name(value.name or "input")
-            _describe(proto.input.add(), self.names[value], value.type)
+            describe_value(proto.input.add(), self.names[value], value.type)
         self._region(proto, graph, graph.output_names)
         for name, value in zip(graph.output_names, graph.outputs, strict=True):
-            _describe(proto.output.add(), name, value.type)
+            describe_value(proto.output.add(), name, value.type)
         model.opset_import.add(domain="", version=self.asked or self.opset)
         for domain in sorted(self._domains - {""}):
             model.opset_import.add(domain=domain, version=1)
         model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import)[:1])
-        _describe_model(model, graph.metadata)
+        describe_model(model, graph.metadata)
         return model
 
     def fresh_name(self, wanted: str) -> str:
@@ -107,7 +102,7 @@ class Exporter:
         node.input.extend(operands)
         node.output.extend(outputs)
         for key, value in (attributes or {}).items():
-            _set_attribute(node.attribute.add(name=key), value, self)
+            set_attribute(node.attribute.add(name=key), value, self.weights)
         return node
 
     def constant(self, proto: GraphProto, blob: Blob, wanted: str = "constant") -> str:
@@ -214,11 +209,11 @@ class Exporter:
         proto.name = "body"
         for value in region.inputs:
             self.names[value] = self.fresh_name(value.name or "input")
-            _describe(proto.input.add(), self.names[value], value.type)
+            describe_value(proto.input.add(), self.names[value], value.type)
         names = [self.fresh_name(value.name or "output") for value in region.outputs]
         self._region(proto, region, names)
         for name, value in zip(names, region.outputs, strict=True):
-            _describe(proto.output.add(), name, value.type)
+            describe_value(proto.output.add(), name, value.type)
 
     def _need(self, op: Op, attributes: Iterable[str], operands: Sequence[Value | None]) -> None:
         form = op.definition.onnx
@@ -261,54 +256,3 @@ def operand_slots(op: Op) -> list[Value | None]:
     while slots and slots[-1] is None:
         slots.pop()
     return slots
-
-
-def _describe(info: onnx.ValueInfoProto, name: str, type: TensorType) -> None:
-    info.name = name
-    tensor = info.type.tensor_type
-    tensor.elem_type = ONNX_OF_DTYPE[type.dtype]
-    tensor.shape.SetInParent()
-    for dim in type.shape:
-        extent = tensor.shape.dim.add()
-        if not isinstance(dim, Expr):
-            extent.dim_value = dim
-        elif not _FRESH.search(str(dim)):
-            extent.dim_param = str(dim)
-
-
-def _describe_model(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    model.doc_string = metadata.get("doc_string", "")
-    model.domain = metadata.get("domain", "")
-    version = metadata.get("model_version", "")
-    if version.lstrip("-").isdigit():
-        model.model_version = int(version)
-    for key, value in metadata.items():
-        if key.startswith("custom."):
-            model.metadata_props.add(key=key.removeprefix("custom."), value=value)
-
-
-def _set_attribute(attribute: AttributeProto, value: Attribute, exporter: Exporter) -> None:
-    match value:
-        case bool() | int():
-            attribute.type, attribute.i = AttributeProto.INT, int(value)
-        case float():
-            attribute.type, attribute.f = AttributeProto.FLOAT, value
-        case str():
-            attribute.type, attribute.s = AttributeProto.STRING, value.encode()
-        case DType():
-            attribute.type, attribute.i = AttributeProto.INT, ONNX_OF_DTYPE[value]
-        case Blob():
-            attribute.type = AttributeProto.TENSOR
-            attribute.t.CopyFrom(tensor_of(value, ""))
-            exporter.weights.append((attribute.t, value))
-        case tuple() if value and isinstance(value[0], str):
-            attribute.type = AttributeProto.STRINGS
-            attribute.strings.extend(str(item).encode() for item in value)
-        case tuple() if any(isinstance(item, float) for item in value):
-            attribute.type = AttributeProto.FLOATS
-            attribute.floats.extend(float(str(item)) for item in value)
-        case tuple():
-            attribute.type = AttributeProto.INTS
-            attribute.ints.extend(int(str(item)) for item in value)
-        case _:
-            raise LeptonError(f"an attribute {value!r} has no ONNX form", code="E022")
