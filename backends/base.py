@@ -51,7 +51,7 @@ class Backend(Protocol):
         ...
 
     def prepare(self, graph: Graph) -> None:
-        """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
+        """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed."""
         ...
 
     def build(

@@ -1,4 +1,4 @@
-"""Constant tensors: lazily loaded data, named by recipe when small tests write them and by digest when models do."""
+"""Constant tensors: lazily loaded data, named by recipe in small tests and by digest in models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INLINE_INTEGERS = 64
 
 
 class Blob:
-    """A tensor's data, read when first asked for; its digest stands for it in text and in caches."""
+    """A tensor's data, read when first asked for; its digest names it in text and caches."""
 
     __slots__ = ("_array", "_digest", "_load", "_recipe", "is_absent", "type")
 
@@ -60,7 +60,7 @@ class Blob:
 
     @property
     def recipe(self) -> str:
-        """How textual IR spells the data: ``splat``, ``random``, ``dense`` or ``blob`` with the digest."""
+        """How textual IR spells the data: ``splat``, ``random``, ``dense`` or ``blob``."""
         if not self._recipe:
             self._recipe = _spelled(self.array) or f'blob("{self.digest}")'
         return self._recipe
@@ -110,7 +110,7 @@ class Blob:
 
     @staticmethod
     def random(seed: int, type: TensorType) -> Blob:
-        """Standard normal numbers from a seed (integers from -8 to 8): a test's weights without bytes."""
+        """Standard normal numbers from a seed (integers from -8 to 8): weights without bytes."""
 
         def load() -> Array:
             generator = np.random.default_rng(seed)

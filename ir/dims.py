@@ -128,7 +128,7 @@ class Expr:
         text = ""
         for monomial, factor in self.terms:
             product = "*".join(map(str, monomial))
-            size = str(abs(factor)) if not product else product
+            size = product or str(abs(factor))
             if product and abs(factor) != 1:
                 size = f"{abs(factor)}*{product}"
             text += ("-" if factor < 0 else "+" if text else "") + size

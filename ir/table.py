@@ -46,12 +46,15 @@ class Operand:
     optional: bool = False
     variadic: bool = False
     shape_like: bool = False
-    """Only its content matters (`reshape`'s shape): no kernel reads it where the content is known."""
+    """Only its content matters (`reshape`'s shape): no kernel reads it if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attr:
-    """An attribute: its kind (int, float, str, ints, floats, strs, dims, dtype, blob, bool) and default."""
+    """An attribute: its default and its kind.
+
+    Kinds: int, float, str, ints, floats, strs, dims, dtype, blob, bool.
+    """
 
     kind: str
     default: Attribute = None
@@ -215,7 +218,7 @@ class OpDef:
         return sum(not (operand.optional or operand.variadic) for operand in self.operands)
 
     def slot_names(self, count: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
-        """The operand name of each of `count` slots; given names are taken, the rest go by position."""
+        """The operand name of each of `count` slots: as given, the rest by position."""
         if names is not None and len(names) == count:
             return tuple(names)
         spelled = [operand.name for operand in self.operands if not operand.variadic]
@@ -269,7 +272,7 @@ def define(
     domain: str = "",
     since: int = 1,
 ) -> OpDef:
-    """Add a row. `signature` reads ``name(operand, shape!, optional?, variadic*)``; ``!`` is `shape_like`."""
+    """Add a row. In ``name(operand, shape!, optional?, variadic*)`` the ``!`` is `shape_like`."""
     name, _, rest = signature.rstrip(")").partition("(")
     spelled = [part.strip() for part in rest.split(",") if part.strip()]
     row = OpDef(
@@ -326,7 +329,7 @@ CONST = define(
 )  # fmt: skip
 DIMS = define(
     "dims()",
-    "An integer tensor whose elements are extents known as expressions: what shape arithmetic folds to.",
+    "An integer tensor whose elements are extents: what shape arithmetic folds to.",
     infer=lambda call: TensorType(call.dtype("dtype"), tuple(call.attrs["shape"])),  # pyright: ignore
     evaluate=None,  # the interpreter knows the symbols, a row does not
     content=lambda call: np.array(call.attrs["value"], dtype=object).reshape(call.attrs["shape"]),  # pyright: ignore

@@ -15,7 +15,7 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, parse_dim, symbols
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.location import UNKNOWN, Location
-from leptonc.ir.table import CONST, RETURN, OpDef, op_named
+from leptonc.ir.table import RETURN, OpDef, op_named
 from leptonc.ir.types import DTYPE_OF_NAME, TensorType
 
 _SPACE = re.compile(r"(?:\s+|//[^\n]*)*")
@@ -43,8 +43,10 @@ class _Token(NamedTuple):
 def parse_graph(
     source: str, file: str = "<text>", blobs: Mapping[str, Blob] | None = None
 ) -> Graph:
-    """Read one graph. Constants spelled ``blob("digest")`` are taken from `blobs`; one that is not
-    there keeps its digest and fails only when its data is asked for.
+    """Read one graph.
+
+    Constants spelled ``blob("digest")`` are taken from `blobs`; one that is not there keeps its
+    digest and fails only when its data is asked for.
     """
     return _Parser(source, file, blobs or {}).graph()
 

@@ -12,17 +12,20 @@ from leptonc.ir.location import UNKNOWN, Location
 from leptonc.ir.types import TensorType
 
 _VAGUE = re.compile(r"\?\d+|u\d+_")
-"""Symbols of inference and fresh symbols: an extent with one of these is only as good as it was known."""
+"""Symbols of inference and fresh symbols: extents with these are as good as they were known."""
 
 
 def verify(graph: Graph) -> None:
-    """Raise unless every region ends in return, definitions come before uses, use lists agree and
-    types are as inferred.
+    """Raise unless the graph holds together.
+
+    Every region ends in return, definitions come before uses, use lists agree and types are as
+    inferred.
     """
     _verify_region(graph, set(), f"graph @{graph.name}")
     if len(graph.output_names) != len(graph.outputs):
         raise LeptonError(
-            f"@{graph.name} names {len(graph.output_names)} outputs and returns {len(graph.outputs)}",
+            f"@{graph.name} names {len(graph.output_names)} outputs "
+            f"and returns {len(graph.outputs)}",
             code="E202",
         )
 

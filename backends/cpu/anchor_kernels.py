@@ -26,7 +26,7 @@ from leptonc.ir.types import DType, TensorType
 
 @dataclass(frozen=True)
 class Anchor:
-    """An operation with a kernel of its own, and everything the kernel's emitter needs of its group."""
+    """An operation with a kernel of its own, and what the kernel's emitter needs of its group."""
 
     op: Op
     dims: DimTable
@@ -58,7 +58,7 @@ def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
 
 def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     op = anchor.op
-    x, w, *bias = op.operands
+    _, w, *bias = op.operands
     batch, _, height, width = _blocked_extents(anchor, plain=bool(op.attrs["plain"]))
     window, channels = _window(op), op.int("channels")
     if op.attrs["depthwise"]:
@@ -98,7 +98,8 @@ def _pool(anchor: Anchor, kind: str, *, count_pads: bool) -> tirx.PrimFunc | Non
         return None
     batch, channels, height, width = _blocked_extents(anchor)
     spec = PoolSpec(
-        kind, batch, channels, height, width, _window(anchor.op), bool(anchor.op.int("ceil_mode")), count_pads,
+        kind, batch, channels, height, width,
+        _window(anchor.op), bool(anchor.op.int("ceil_mode")), count_pads,
         anchor.epilogue, anchor.out_dtype,
     )  # fmt: skip
     return pool("kernel", spec, anchor.cpu)
@@ -153,7 +154,8 @@ def _norm(anchor: Anchor) -> tirx.PrimFunc | None:
         return None
     *lead, width = anchor.shape(x.type)
     spec = NormSpec(
-        tuple(lead), width, op.float("epsilon"), op.name == "layer_normalization", True, len(affine) == 2,
+        tuple(lead), width, op.float("epsilon"),
+        op.name == "layer_normalization", True, len(affine) == 2,
         anchor.epilogue, anchor.out_dtype,
     )  # fmt: skip
     return norm("kernel", spec, anchor.cpu)
@@ -182,7 +184,9 @@ def _matmul(anchor: Anchor) -> tirx.PrimFunc | None:
 def _window(op: Op) -> Window:
     pads = op.ints("pads") or (0, 0, 0, 0)
     return Window(
-        _pair(op.ints("kernel_shape")), _pair(op.ints("strides") or (1, 1)), _pair(op.ints("dilations") or (1, 1)),
+        _pair(op.ints("kernel_shape")),
+        _pair(op.ints("strides") or (1, 1)),
+        _pair(op.ints("dilations") or (1, 1)),
         (pads[0], pads[1], pads[2], pads[3]),
     )  # fmt: skip
 

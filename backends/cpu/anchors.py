@@ -1,5 +1,5 @@
 # pyright: standard
-"""Groups around an operation that has a kernel of its own: that kernel with the rest as its epilogue."""
+"""Groups around an operation with a kernel of its own: that kernel, the rest its epilogue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from leptonc.ir.types import TensorType
 
 
 def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.PrimFunc | None:
-    """The function (inputs, outputs) of a kernel around one anchor; None where its group has none."""
+    """The function (inputs, outputs) of a kernel around one anchor; None without an anchor."""
     found = _anchor_of(source)
     if found is None:
         return None
@@ -117,7 +117,7 @@ def _aligned(type: TensorType, index: Sequence[PrimExpr]) -> list[PrimExpr]:
 def _in_input_order(
     function: tirx.PrimFunc, values: Sequence[Value], source: KernelSource
 ) -> tirx.PrimFunc:
-    """The function with one parameter for each distinct input, in the order of the kernel's inputs."""
+    """The function with one parameter for each distinct input, in the kernel's order."""
     *given, out = function.params
     first: dict[Value, Any] = {}
     replaced: dict[Any, Any] = {}

@@ -54,7 +54,7 @@ class CpuBackend:
         return frozenset({"pack_channels", "unpack_channels"})
 
     def prepare(self, graph: Graph) -> None:
-        """Rewrite the optimised graph into the form that `build` takes: kernels chosen, weights packed."""
+        """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed."""
         from leptonc.backends.cpu.prepare import prepare
 
         prepare(graph, self.cpu)

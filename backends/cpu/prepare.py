@@ -23,10 +23,12 @@ from leptonc.ir.dims import product
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.types import DType, TensorType
 
+_KEPT_BY_CONV = ("strides", "dilations", "pads", "group", "plain", "lanes")
+
 
 @dataclass(frozen=True)
 class Packing:
-    """How one operation takes its constants: the row that replaces it, and their packed data by operand."""
+    """How an operation takes its constants: the row that replaces it, packed data by operand."""
 
     row: str
     attrs: Mapping[str, Attribute]
@@ -38,7 +40,7 @@ Made = dict[tuple[Value, TensorType, object], Value]
 
 
 def prepare(graph: Graph, cpu: CpuTarget) -> None:
-    """Replace every product with a constant weight by its packed form. Data is packed when it is read."""
+    """Replace products with constant weights by packed forms. Data is packed when it is read."""
     made: Made = {}
     for op, holder in list(_products(graph)):
         blobs = _constants_of(op, holder)
@@ -118,7 +120,7 @@ def _constant_beside(value: Value, holder: Op | None, blob: Blob) -> Value:
 
 
 def _as_input(holder: Op, inner: Value, outer: Value) -> Value:
-    """The group's input for `outer`, in the slot of `inner` where only the packed operation reads that."""
+    """The group's input for `outer`, in the slot of `inner` if only the packed one reads that."""
     region = holder.regions[0]
     if len(inner.uses) == 1 and inner in region.inputs:
         holder.set_operand(region.inputs.index(inner), outer)
@@ -171,8 +173,11 @@ def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
             TensorType(DType.F32, (blocks * lanes,)), lambda: pack_channels(bias.array, lanes)
         )
     attrs = {
-        **{name: op.attrs[name] for name in ("strides", "dilations", "pads", "group", "plain", "lanes")},
-        "kernel_shape": (height, width), "channels": sizes.channels, "filters": filters, "depthwise": depthwise,
+        **{name: op.attrs[name] for name in _KEPT_BY_CONV},
+        "kernel_shape": (height, width),
+        "channels": sizes.channels,
+        "filters": filters,
+        "depthwise": depthwise,
     }  # fmt: skip
     return Packing("packed_conv", attrs, packed)
 

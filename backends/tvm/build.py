@@ -93,7 +93,7 @@ def _compile_all(
     kernels: Mapping[str, KernelSource], cpu: CpuTarget, target: tvm.target.Target, folder: Path,
     progress: Progress | None, jobs: int,
 ) -> None:  # fmt: skip
-    """One object file a kernel. Forking is safe here: nothing of this process has started threads."""
+    """One object file a kernel. Forking is safe: nothing of this process has started threads."""
     todo = list(kernels.items())
     children: list[int] = []
     for job in range(1, min(jobs, len(todo))):
@@ -173,18 +173,19 @@ def _machine_objects(
 
 
 def _passes() -> list[Any]:
-    """TVM's own way down to its virtual machine, without reshape recognition, which our kernels break."""
+    """TVM's own way down to its machine, without reshape recognition, which our kernels break."""
     transform = relax.transform
     return [
         transform.ToNonDataflow(), transform.RemovePurityChecking(), transform.CallTIRRewrite(),
-        transform.StaticPlanBlockMemory(), transform.LowerAllocTensor(), transform.KillAfterLastUse(),
+        transform.StaticPlanBlockMemory(), transform.LowerAllocTensor(),
+        transform.KillAfterLastUse(),
         transform.LowerRuntimeBuiltin(), transform.ComputePrimValue(), transform.VMShapeLower(),
         transform.AttachGlobalSymbol(),
     ]  # fmt: skip
 
 
 def _in_slot_order(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """A function that computes extents, its stores by slot: TVM's own order differs from run to run."""
+    """A function that computes extents, its stores by slot: TVM's order varies between runs."""
     body = function.body
     if not isinstance(body, tirx.SeqStmt) or not all(
         isinstance(s, tirx.BufferStore) for s in body.seq

@@ -18,7 +18,7 @@ _MAGIC = b"leptonc cache 1\n"
 
 
 def default_cache_folder() -> Path | None:
-    """Where build products are kept: the user's cache folder, else one of their own for temporary files."""
+    """Where build products are kept: the user's cache folder, else their own temporary one."""
     candidates: list[Path] = []
     if explicit := os.environ.get("LEPTONC_CACHE"):
         candidates.append(Path(explicit))
@@ -99,7 +99,7 @@ class Cache:
                 temporary.unlink()
 
     def trim(self) -> None:
-        """Erase the entries longest unused until the rest fits the limit, and what killed writers left."""
+        """Erase what killed writers left, and the entries longest unused until the rest fits."""
         if self.folder is None:
             return
         entries: list[tuple[float, int, Path]] = []

@@ -31,7 +31,7 @@ def lower_kernel(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc:
 
 
 def _with_scalars(function: tirx.PrimFunc, source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
-    """A function of inputs and outputs that takes the scalars in between, whether it reads them or not."""
+    """A function of inputs and outputs that takes all scalars in between, read or not."""
     scalars = [
         dims.variables[name] if name in dims.variables else tirx.Var(name, "int64")
         for name in source.scalars

@@ -1,4 +1,4 @@
-"""From operations to tensor expressions: what a lowering rule is given and where rules are found."""
+"""From operations to tensor expressions: what lowering rules are given and where they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from leptonc.ir.types import DType
 TVM_DTYPE = {
     DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16", DType.F64: "float64",
     DType.I8: "int8", DType.I16: "int16", DType.I32: "int32", DType.I64: "int64",
-    DType.U8: "uint8", DType.U16: "uint16", DType.U32: "uint32", DType.U64: "uint64", DType.BOOL: "bool",
+    DType.U8: "uint8", DType.U16: "uint16", DType.U32: "uint32", DType.U64: "uint64",
+    DType.BOOL: "bool",
 }  # fmt: skip
 """Element types that kernels compute with; what is missing here is unsupported on TVM targets."""
 
@@ -27,7 +28,7 @@ TVM_DTYPE = {
 class DimTable:
     """The variable of each symbol of one kernel, and the index type its extents use.
 
-    Kernels with static extents below 2**31 index by int32, which is faster; any symbol makes it int64.
+    Kernels with static extents below 2**31 index by int32, which is faster; others by int64.
     """
 
     def __init__(self, index_dtype: str = "int64") -> None:
@@ -84,7 +85,7 @@ class LowerCall:
         return self._known
 
     def content(self, name: str) -> Content:
-        """The elements of a shape-like operand as extents; the caller checked that they are known."""
+        """The elements of a shape-like operand, which are known, as extents."""
         content = self._known.content(name)
         if content is None:
             raise LeptonBug(f"{self.op.name}: the content of {name} is unknown", self.op.location)
@@ -116,14 +117,14 @@ class LowerCall:
 
 Rule = Callable[[LowerCall], "te.Tensor | Sequence[te.Tensor]"]
 Reason = Callable[[Op], str]
-"""Why an operation of a known kind cannot be lowered (its element type, an attribute, an unknown content); empty if it can."""
+"""Why an operation cannot be lowered (its element type, an attribute...); empty if it can."""
 
 FAMILIES = (
-    "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
-    "quantized_linear", "deform_conv", "sequential", "recurrent",
-    "blocked",
+    "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select",
+    "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
+    "quantized_linear", "deform_conv", "sequential", "recurrent", "blocked",
 )  # fmt: skip
-"""Modules of `leptonc.backends.tvm.lower`; each has RULES (name -> Rule) and REASONS (name -> Reason)."""
+"""Modules of `leptonc.backends.tvm.lower`; each has RULES and REASONS, both by operation name."""
 
 
 def rules() -> dict[str, Rule]:
@@ -143,8 +144,9 @@ def reasons() -> dict[str, Reason]:
 
 
 KernelRule = Callable[[LowerCall, Any], "tirx.PrimFunc | None"]
-"""A whole operation as one function (operands, scalars, results), given the call and the CPU; None where its
-tensor expressions are as good."""
+"""A whole operation as one function (operands, scalars, results), given the call and the CPU.
+
+None where its tensor expressions are as good."""
 
 
 def kernel_rules() -> dict[str, KernelRule]:

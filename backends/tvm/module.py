@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import tvm
-from tvm import relax, tirx
+from tvm import relax
 
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.backends.tvm.source import KernelSource, kernel_source
@@ -106,7 +105,7 @@ class _Builder:
         return [self.block.emit(relax.TupleGetItem(result, index)) for index in range(len(types))]
 
     def _read(self, value: Value) -> relax.Expr:
-        """The tensor of a value; extents and single numbers that are needed as data get a kernel."""
+        """The tensor of a value; extents and numbers that are needed as data get a kernel."""
         if value not in self.values:
             producer = value.producer
             if producer is None or producer.name not in ("const", "dims"):

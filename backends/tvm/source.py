@@ -130,7 +130,7 @@ def _real_inputs(op: Op) -> tuple[Value, ...]:
 
 
 def _inline(build: Builder, value: Value) -> Value:
-    """A copy inside the kernel of a constant, or of what is known of an operand that is not read."""
+    """The kernel's copy of a constant, or of what is known of an operand that is not read."""
     if value.producer is not None and value.producer.name in ("dims", "const"):
         return clone(build, value.producer, {}).result
     attrs = {"value": (), "shape": value.type.extents, "dtype": value.type.dtype}

@@ -1,5 +1,5 @@
 # pyright: standard
-"""What the code generator has kernels for. Importing the rules takes most of a second: only on demand."""
+"""What the code generator has kernels for. Importing the rules takes a second: on demand only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that builds a library: it reads a job from standard input and answers in lines of JSON.
+"""The process that builds a library: reads a job from standard input, answers in lines of JSON.
 
 TVM's memory, an abort inside LLVM and an interrupted build stay out of the process that asked.
 """
@@ -36,7 +36,8 @@ def build_in_child(
     Raises the worker's own error, or LeptonBug where the worker died.
     """
     job = {
-        "text": text, "cpu": dataclasses.asdict(cpu), "path": str(path), "version": version, "jobs": jobs,
+        "text": text, "cpu": dataclasses.asdict(cpu), "path": str(path),
+        "version": version, "jobs": jobs,
         "cache": str(cache_folder) if cache_folder is not None else None,
     }  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -31,14 +31,14 @@ def compile(
     trust_inferred: bool = False,
     untrusted: bool = False,
 ) -> Session:
-    """Compile `model` (a path, bytes, an onnx ModelProto or a Graph) and give back the loaded artefact.
+    """Compile `model` (a path, bytes, a ModelProto or a Graph) and give back the loaded artefact.
 
     `dims` fixes symbolic extents by name; the others stay dynamic. `threads` of 0 is as many as the
     process may use. With `output` the artefact is written there, else to a temporary file that goes
-    away with the session. Kernels are built in a process of their own unless `isolated` is off, which
-    is faster for many small models. `trust_inferred` goes by computed shapes where outputs are
-    declared otherwise; `untrusted` reads a model's data instead of mapping it. Raises LeptonError
-    with all that is wrong with the model at once.
+    away with the session. Kernels are built in a process of their own unless `isolated` is off,
+    which is faster for many small models. `trust_inferred` goes by computed shapes where outputs
+    are declared otherwise; `untrusted` reads a model's data instead of mapping it. Raises
+    LeptonError with all that is wrong with the model at once.
     """
     from leptonc.driver import compile_model
     from leptonc.runtime import load
@@ -95,7 +95,7 @@ def make_options(
 
 
 def optimize(model: Any, output: str | Path | None = None, *, level: int = DEFAULT_LEVEL) -> Any:
-    """Rewrite an ONNX model into a smaller, equal one; gives back the ModelProto, and writes `output`."""
+    """Rewrite an ONNX model into a smaller, equal one; gives it back, and writes `output`."""
     from leptonc.driver import import_source, run_passes
     from leptonc.onnx_export import export_model, save_model
     from leptonc.pipelines import OPTIMIZE

@@ -1,4 +1,4 @@
-"""The way from a model to an artefact, each stage one function; read `compile_model` top to bottom."""
+"""The way from a model to an artefact, each stage one function; begin with `compile_model`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
 def import_source(
     source: Any, dims: Mapping[str, int], *, trust_inferred: bool = False, untrusted: bool = False
 ) -> Graph:
-    """The graph of a model, or of textual IR in a file that ends in .lir; a graph is given back as it is."""
+    """The graph of a model, or of textual IR in a .lir file; a graph is given back as it is."""
     if isinstance(source, Graph):
         return source
     if isinstance(source, str | Path) and str(source).endswith(".lir"):
@@ -141,7 +141,7 @@ def _read_text(path: Path) -> Graph:
 
 
 def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassContext:
-    """Run the passes of the level and of the target, or those asked for; then form the kernels' groups."""
+    """Run the passes of the level and the target, or those asked for; then form groups."""
     from leptonc.pipelines import GROUP, OPTIMIZE
 
     chosen = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
@@ -155,7 +155,7 @@ def run_passes(
     observers: Sequence[Observer] = (),
     opaque: frozenset[str] = frozenset(),
 ) -> PassContext:
-    """Run a pipeline, verifying the graph after each pass; `opaque` operations are grouped with no others."""
+    """Run a pipeline, verifying after each pass; `opaque` operations are grouped alone."""
     from leptonc.passes.base import parse_pipeline
     from leptonc.passes.context import PassContext
     from leptonc.passes.fusion.limits import FusionLimits
@@ -182,7 +182,8 @@ def _check_precision(precision: str) -> None:
 
 
 def save_artifact(
-    graph: Graph, library: Path, output: Path, backend: Backend, built: LibraryReport, options: Options,
+    graph: Graph, library: Path, output: Path,
+    backend: Backend, built: LibraryReport, options: Options,
     report: CompileReport,
 ) -> int:  # fmt: skip
     """Write the artefact; weights are packed one by one on the way to the file."""

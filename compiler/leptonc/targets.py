@@ -69,7 +69,7 @@ def _unknown(what: str, name: str, known: list[str]) -> LeptonError:
     )
 
 
-def _cpu(target: Target, threads: int, isolated: bool) -> Backend:  # noqa: FBT001
+def _cpu(target: Target, threads: int, isolated: bool) -> Backend:
     from leptonc import __version__
     from leptonc.backends.cpu.backend import CpuBackend
     from leptonc.backends.cpu.target import by_name, with_threads

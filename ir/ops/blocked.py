@@ -1,4 +1,4 @@
-"""Operations on tensors whose channels are split into blocks of one vector: [N, C / lanes, H, W, lanes].
+"""Operations on tensors with channels in blocks of one vector: [N, C / lanes, H, W, lanes].
 
 The optimiser makes them; no model has them. The last block of a channel count that is no multiple
 of the lanes is filled up: `pack_channels` puts zeros there, later operations whatever they compute
@@ -49,7 +49,8 @@ def unpacked_type(type: TensorType, channels: int) -> TensorType:
 
 
 PACK_CHANNELS = define(
-    "pack_channels(x)", "Channels (axis 1) split into blocks of `lanes`, which become the last axis.",
+    "pack_channels(x)",
+    "Channels (axis 1) split into blocks of `lanes`, which become the last axis.",
     infer=lambda call: packed_type(call.types[0], call.int("lanes")),
     evaluate=lambda call: pack_array(call[0], call.int("lanes")),
     attrs={"lanes": Attr("int", required=True)}, traits=[Trait.INJECTIVE],
@@ -89,21 +90,24 @@ def _conv_evaluate(call: Evaluation) -> Array:
 
 CONV_BLOCKED = define(
     "conv_blocked(x, w, bias?)",
-    "Two-dimensional convolution of a blocked operand (a plain one if `plain`) to a blocked result.",
+    "Two-dimensional convolution of a blocked operand (plain if `plain`) to a blocked result.",
     infer=_conv_infer, evaluate=_conv_evaluate,
     attrs={**CONV_ATTRS, "lanes": Attr("int", required=True), "plain": Attr("bool", False)},
     traits=[Trait.PRODUCT],
 )  # fmt: skip
 
 
-def _blocked_pool(row: OpDef) -> tuple[Callable[[Inference], TensorType], Callable[[Evaluation], Array]]:
+def _blocked_pool(
+    row: OpDef,
+) -> tuple[Callable[[Inference], TensorType], Callable[[Evaluation], Array]]:
     """Typing and meaning of a pooling on blocked tensors, from its plain form."""
 
     def infer(call: Inference) -> TensorType:
         x = call.types[0]
         lanes = x.shape[-1]
         if not isinstance(lanes, int):
-            raise LeptonError(f"{call.definition.name} of {x}: the last axis should be a block", code="E103")
+            name = call.definition.name
+            raise LeptonError(f"{name} of {x}: the last axis should be a block", code="E103")
         plain = TensorType(x.dtype, (x.shape[0], x.shape[1] * lanes, *x.shape[2:-1]))
         from leptonc.ir.graph import Value
 

@@ -1,4 +1,4 @@
-"""Operations whose weights lie in the order in which a target's kernels read them; made just before code generation."""
+"""Operations with weights in the order that kernels read them; made before code generation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _linear_evaluate(call: Evaluation) -> Array:
 
 PACKED_LINEAR = define(
     "packed_linear(x, w, bias?)",
-    "Rows times a weight of [panels, depth, panel width] with `columns` real columns, plus one bias row.",
+    "Rows times a weight of [panels, depth, panel width] with `columns` real columns, plus a bias.",
     infer=_linear_infer, evaluate=_linear_evaluate,
     attrs={"columns": Attr("int", required=True)}, traits=[Trait.PRODUCT],
 )  # fmt: skip
@@ -77,8 +77,8 @@ def _unpacked_weight(call: Evaluation) -> Array:
 
 PACKED_CONV = define(
     "packed_conv(x, w, bias?)",
-    "`conv_blocked` with a weight of [panels, products, panel width] ([blocks, rows, columns, lanes] if "
-    "`depthwise`) and a bias filled up to whole blocks.",
+    "`conv_blocked` with a weight of [panels, products, panel width] "
+    "([blocks, rows, columns, lanes] if `depthwise`) and a bias filled up to whole blocks.",
     infer=_conv_infer, evaluate=_conv_evaluate,
     attrs={
         "channels": Attr("int", required=True), "filters": Attr("int", required=True),

@@ -17,7 +17,7 @@ from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
 
 FEW_CHANNELS = 4
-"""A convolution of up to this many channels reads them in plain order: filling a block would cost more."""
+"""A convolution of up to this many channels reads them plain: filling a block would cost more."""
 MAKES_INFINITY = ("div", "reciprocal", "log", "pow", "mod")
 """Elementwise operations that may make Inf or NaN of the zeros that fill up a block."""
 POOLS = {
@@ -79,7 +79,7 @@ class _Layout:
         return None
 
     def _replace(self, op: Op, result: Value, build: Builder) -> None:
-        """The plain form of `result` takes the place of `op`; it goes away where nothing needs it."""
+        """The plain form of `result` takes the place of `op`; it goes where nothing needs it."""
         old = op.results[0]
         channels = old.type.shape[1]
         plain = build.unpack_channels(result, channels=channels)

@@ -18,11 +18,13 @@ from leptonc.ir.text import ParseError, parse_graph, print_graph
 from leptonc.ir.types import DType, TensorType
 from leptonc.ir.verify import verify
 
-EVERYTHING = """graph @"a model"(%x: f32[batch,2*seq+1], %"in put": i64[]) -> (y: f32[batch,2*seq+1], "o 2": i64[2]) {
+EVERYTHING = """graph @"a model"(%x: f32[batch,2*seq+1], %"in put": i64[]) -> \
+(y: f32[batch,2*seq+1], "o 2": i64[2]) {
   %w = const() {value = dense([1.5, nan, -inf])} : f32[3]
   %c = const() {value = splat(2)} : i64[3,4]
   %r = const() {value = random(7)} : f16[300]
-  %d = dims() {value = [batch, floordiv(seq+1,2)], shape = [2]} : i64[2] loc("Shape_0" via fold, twice)
+  %d = dims() {value = [batch, floordiv(seq+1,2)], shape = [2]} : i64[2] \
+loc("Shape_0" via fold, twice)
   %lo = const() {value = dense([0.0])} : f32[]
   %k = clip(%x, min=%lo) : f32[batch,2*seq+1]
   %h = cast(%k) {to = f16} : f16[batch,2*seq+1] loc("a \\"quoted\\" name")
@@ -100,7 +102,8 @@ def test_large_constants_are_named_by_digest_or_number() -> None:
 
 def test_data_that_is_elsewhere_is_asked_for_by_name() -> None:
     """Text without its weights can be read; asking for them says which are missing."""
-    text = 'graph @m() -> (y: f32[100]) {\n  %0 = const() {value = blob("abc")} : f32[100]\n  return %0\n}\n'
+    const = '%0 = const() {value = blob("abc")} : f32[100]'
+    text = f"graph @m() -> (y: f32[100]) {{\n  {const}\n  return %0\n}}\n"
     graph = parse_graph(text)
     assert print_graph(graph) == text
     blob = graph.outputs[0].blob

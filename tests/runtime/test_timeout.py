@@ -25,7 +25,7 @@ def deep() -> Graph:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_run_ends_when_its_time_is_over(threads: int) -> None:
-    """The error names the limit; later runs, with time enough or without a limit, give equal numbers."""
+    """The error names the limit; later runs, with enough time or no limit, give equal numbers."""
     x = np.random.default_rng(0).standard_normal((4000, 256)).astype(np.float32)
     with leptonc.compile(deep(), threads=threads, isolated=False) as session:
         before = session.run({"a0": x})["y"]

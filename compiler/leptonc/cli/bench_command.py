@@ -23,7 +23,8 @@ from leptonc.cli.options import compile_options, json_option, model_argument, re
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @json_option
 def command(
-    *, model: str, target: str, level: int, precision: str, dims: tuple[str, ...], threads: int, cache: bool,
+    *, model: str, target: str, level: int, precision: str,
+    dims: tuple[str, ...], threads: int, cache: bool,
     against: str, seconds: float, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL (an artefact, or a model that is compiled first), in turns with other runtimes.
@@ -66,7 +67,10 @@ def command(
     ours = rows[0]
     shown = [
         (
-            f"{row.name} {row.version}", seconds_text(row.minimum), seconds_text(row.median), str(row.calls),
+            f"{row.name} {row.version}",
+            seconds_text(row.minimum),
+            seconds_text(row.median),
+            str(row.calls),
             f"{ours.minimum / row.minimum:.2f}", f"{row.deviation:.1e}",
         )
         for row in rows

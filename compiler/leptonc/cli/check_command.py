@@ -26,7 +26,7 @@ def command(
     *, model: str | None, target: str, dims: tuple[str, ...], trust_inferred: bool, untrusted: bool,
     limits: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Say whether MODEL compiles, and list every node that does not. The exit status is 1 if one does not.
+    """Say whether MODEL compiles, and list every node that does not: then the exit status is 1.
 
     \b
     leptonc check model.onnx

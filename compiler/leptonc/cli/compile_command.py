@@ -33,8 +33,9 @@ from leptonc.cli.options import (
 @click.option("--explain", is_flag=True, help="Say which rules applied, and which nearly did.")
 @json_option
 def command(
-    *, model: str, output: str | None, target: str, level: int, precision: str, dims: tuple[str, ...], threads: int,
-    cache: bool, pipeline: str | None, dump_stages: str | None, explain: bool, trust_inferred: bool, untrusted: bool,
+    *, model: str, output: str | None, target: str, level: int, precision: str,
+    dims: tuple[str, ...], threads: int, cache: bool, pipeline: str | None,
+    dump_stages: str | None, explain: bool, trust_inferred: bool, untrusted: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL (ONNX, or textual IR that ends in .lir) into one artefact.
@@ -50,7 +51,8 @@ def command(
     start = time.perf_counter()
     with progress() as report:
         options = make_options(
-            target, level=level, precision=precision, dims=read_dims(dims), threads=threads, cache=cache,
+            target, level=level, precision=precision,
+            dims=read_dims(dims), threads=threads, cache=cache,
             trust_inferred=trust_inferred, untrusted=untrusted, pipeline=pipeline,
             dump_stages=Path(dump_stages) if dump_stages else None, progress=report,
         )  # fmt: skip
@@ -67,7 +69,11 @@ def command(
             "artifact": str(path), "seconds": {**done.seconds, "total": total},
             "nodes": {"before": done.nodes_before, "after": done.nodes_after},
             "kernels": {"total": done.kernels, "compiled": done.compiled_kernels},
-            "bytes": {"weights": done.weight_bytes, "planned": done.planned_bytes, "artifact": done.artifact_bytes},
+            "bytes": {
+                "weights": done.weight_bytes,
+                "planned": done.planned_bytes,
+                "artifact": done.artifact_bytes,
+            },
             "rules": context.counts if context is not None else {},
         })  # fmt: skip
         return

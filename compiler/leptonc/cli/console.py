@@ -1,4 +1,4 @@
-"""What people see: progress and tables. The product goes to standard output, everything else to standard error."""
+"""Progress and tables. The product goes to standard output, all else to standard error."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from leptonc.backends.base import Progress as Report
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A live line on a terminal that says which stage runs; nothing where standard error is no terminal."""
+    """A live line that says which stage runs; nothing where standard error is no terminal."""
     console = Console(stderr=True)
     columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal

@@ -19,7 +19,7 @@ RANDOM_LIMIT = 1 << 32
 def read_inputs(
     specs: Sequence[TensorSpec], pairs: Sequence[str], seed: int | None, dims: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The data of each input: of ``NAME=FILE.npy`` where given, else random where there is a seed."""
+    """The data of each input: of ``NAME=FILE.npy`` where given, else random by the seed."""
     import numpy as np
 
     feeds: dict[str, Any] = {}

@@ -55,7 +55,10 @@ def command(
             click.echo(f"{miss.rule} at {miss.location}: {miss.reason}", err=True)
     if as_json:
         emit_json({
-            "output": output, "seconds": seconds, "nodes": {"before": before, "after": after}, "rules": context.counts,
+            "output": output,
+            "seconds": seconds,
+            "nodes": {"before": before, "after": after},
+            "rules": context.counts,
         })  # fmt: skip
         return
     rows = [("nodes", f"{before} -> {after}"), ("time", seconds_text(seconds))]

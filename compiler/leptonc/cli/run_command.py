@@ -36,7 +36,8 @@ from leptonc.cli.options import json_option, read_dims
 )
 @json_option
 def command(
-    *, artifact: str, inputs: tuple[str, ...], seed: int | None, dims: tuple[str, ...], output_dir: str | None,
+    *, artifact: str, inputs: tuple[str, ...], seed: int | None, dims: tuple[str, ...],
+    output_dir: str | None,
     threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run ARTIFACT once and show what it gives.

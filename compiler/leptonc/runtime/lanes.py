@@ -64,7 +64,7 @@ class Lane:
         return found[1]
 
     def watch(self, seconds: float) -> tuple[Callable[..., Any], threading.Event]:
-        """A machine for one call that ends between two kernels when the time is over, and whether it did.
+        """A machine for one call that ends between kernels when time is over, and whether it did.
 
         Looking at the clock costs a few microseconds a kernel, so such a machine is not kept.
         """

@@ -14,8 +14,9 @@ from leptonc.ir.verify import verify
 def test_a_weight_is_packed_outside_of_the_group_that_reads_it(inside: bool) -> None:
     constant = "    %w = const() {value = random(1)} : f32[8,8]\n"
     before, within = ("", constant) if inside else (constant, "")
+    operand, argument = ("", "") if inside else (", %w", ", %v: f32[8,8]")
     text = f"""graph @product(%x: f32[6,8]) -> (y: f32[6,8]) {{
-{before}  %y = group(%x{"" if inside else ", %w"}) (%a: f32[6,8]{"" if inside else ", %v: f32[8,8]"}) {{
+{before}  %y = group(%x{operand}) (%a: f32[6,8]{argument}) {{
 {within}    %m = linear(%a, {"%w" if inside else "%v"}) : f32[6,8]
     return %m
   }} : f32[6,8]

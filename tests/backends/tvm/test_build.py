@@ -27,7 +27,8 @@ CPU = with_threads(detect(), 1)
 
 EXTREMES = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-40, -3.5, 88.0], np.float32)
 
-OUTPUTS_OF_EVERY_KIND = """graph @m(%x: f32[n,4]) -> (a: f32[n,4], b: f32[n,4], c: i64[2], d: f32[3], e: f32[2,n*2], f: f32[]) {
+OUTPUTS_OF_EVERY_KIND = """graph @m(%x: f32[n,4]) -> \
+(a: f32[n,4], b: f32[n,4], c: i64[2], d: f32[3], e: f32[2,n*2], f: f32[]) {
   %r = relu(%x) : f32[n,4]
   %s = dims() {value = [n, 2*n], shape = [2]} : i64[2]
   %k = const() {value = random(3)} : f32[3]
@@ -108,7 +109,7 @@ def test_extreme_numbers_go_through_as_numpy_has_them() -> None:
 
 
 def test_integer_division_never_ends_the_process() -> None:
-    """x / 0 and the least integer / -1 give a number, as the interpreter says, not a signal."""
+    """By 0, and of the least integer by -1, there is a number and no signal, as interpreted."""
     text = """graph @m(%x: i32[4], %y: i32[4]) -> (q: i32[4], r: i32[4]) {
       %q = div(%x, %y) : i32[4]
       %r = mod(%x, %y) : i32[4]
@@ -122,7 +123,7 @@ def test_integer_division_never_ends_the_process() -> None:
 
 
 def test_a_linear_with_its_epilogue() -> None:
-    """A packed product takes what follows it element by element, a residual that it reads itself included."""
+    """A packed product takes what follows it element by element, also its own residual."""
     text = """graph @m(%x: f32[n,40]) -> (y: f32[n,40]) {
       %w = const() {value = random(1)} : f32[40,40]
       %b = const() {value = random(2)} : f32[40]
@@ -138,7 +139,7 @@ def test_a_linear_with_its_epilogue() -> None:
 
 
 def test_kernels_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
-    """A library of the same text compiles nothing; one that shares a kernel compiles the others only."""
+    """The same text compiles nothing; a library that shares a kernel compiles the others."""
     graph = parse_graph(NORMALISED)
     cache = Cache(tmp_path)
     first = builder.build_library(graph, CPU, tmp_path / "a.so", cache=cache)

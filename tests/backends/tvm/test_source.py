@@ -1,4 +1,4 @@
-"""Kernels are named by what they compute: equal ones share a name, and only real operands are read."""
+"""Kernels are named by what they compute: equal ones share a name; only real operands are read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from leptonc.backends.tvm.weights import weights_of
 from leptonc.ir.graph import Graph
 from leptonc.ir.text import parse_graph
 
-TEXT = """graph @m(%x: f32[batch,8], %z: f32[batch,8]) -> (y: f32[batch,8], w: f32[batch,8], v: f32[batch,2,4]) {
+TEXT = """graph @m(%x: f32[batch,8], %z: f32[batch,8]) -> \
+(y: f32[batch,8], w: f32[batch,8], v: f32[batch,2,4]) {
   %big = const() {value = random(1)} : f32[8]
   %same = const() {value = random(2)} : f32[8]
   %two = const() {value = dense([2.0])} : f32[]

@@ -1,4 +1,4 @@
-"""block-channels keeps the numbers, in the interpreter and in compiled code, for channel counts of every kind."""
+"""block-channels keeps the numbers, interpreted and compiled, for channel counts of every kind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SIZES = [(3, 16, 8), (8, 8, 8), (5, 12, 10), (16, 20, 3), (1, 1, 1)]
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_numbers_stay(sizes: tuple[int, int, int], lanes: int) -> None:
-    """The rewritten graph means the same, up to the order of sums, and a second run changes nothing."""
+    """The rewritten graph means the same, up to the order of sums; a second run does nothing."""
     x = np.random.default_rng(0).standard_normal((2, sizes[0], 5, 7)).astype(np.float32)
     expected = interpret(network(*sizes), {"x": x})["y"]
     graph = network(*sizes)
