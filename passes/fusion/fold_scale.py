@@ -10,6 +10,7 @@ import numpy as np
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
+from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass
 from leptonc.passes.constants import array_of, uniform
 from leptonc.passes.contract import REASSOCIATES, Contract
@@ -27,7 +28,7 @@ from leptonc.passes.fusion.weights import (
     weighted,
     x,
 )  # fmt: skip
-from leptonc.passes.pattern import Const, Match, pat
+from leptonc.passes.pattern import Const, Match, OpPattern, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 
 product = weighted()
@@ -104,7 +105,43 @@ def _comes_from_product(op: Op) -> bool:
         op = source
 
 
+y = Var("y")
+inner = Const("inner")
 scaled = pat.mul(x, c)
+
+
+def _factor_behind(pattern: OpPattern, side: int, name: str) -> Rule:
+    @rule(pattern)
+    def body(m: Match, build: Builder) -> Value:
+        """One factor of an operand of a matrix product is applied to the product instead."""
+        m.fits(uniform(m[c]) is not None and m[x].type.dtype in (DType.F32, DType.F64))
+        m.require(m[scaled].result.type == m[x].type, "the constant broadcasts the operand")
+        operands = [m[x], m[y]] if side == 0 else [m[y], m[x]]
+        result = build.op(m.root.definition, operands, m.root.attrs).result
+        number = np.full((), uniform(m[c]), m[x].type.dtype.numpy)
+        return build.mul(result, build.const(Blob.of(number)))
+
+    return Rule(name, body.pattern, body.body, body.doc)
+
+
+PRODUCTS = pat.any_of("matmul", "fused_matmul")
+factor_behind_left = _factor_behind(PRODUCTS(scaled, y), 0, "factor-behind-left-operand")
+factor_behind_right = _factor_behind(PRODUCTS(y, scaled), 1, "factor-behind-right-operand")
+
+
+@rule(pat.mul(pat.mul(x, inner), c))
+def merge_factors(m: Match, build: Builder) -> Value:
+    """Two constant factors are one."""
+    first, second = array_of(m[inner]), array_of(m[c])
+    m.fits(first is not None and second is not None and m[x].type.dtype.is_float)
+    assert first is not None
+    assert second is not None
+    m.require(m.root.result.type == m[x].type, "a constant broadcasts the other operand")
+    with np.errstate(all="ignore"):
+        number = (first.astype(np.float64) * second.astype(np.float64)).astype(first.dtype)
+    size = np.abs(number.astype(np.float64))
+    m.require(bool(((size > 1e-30) & (size < 1e30)).all()), "the product is too large or too small")
+    return build.mul(m[x], build.const(Blob.of(number)))
 
 
 @rule(pat.any_of("conv", "conv_transpose", "linear")(scaled, weight, bias=bias.optional()))
@@ -140,11 +177,13 @@ class FoldScale(RewritePass):
     """Folds factors and summands per channel into the weights and biases of products beside them.
 
     Behind a product both are always legal; before one, a summand only where no padding is read.
+    One factor of an operand of a product of two tensors is moved behind it.
     """
 
     name: ClassVar[str] = "fold-scale"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
         factor_before_movement, factor_into_product, divisor_into_product, summand_into_bias,
-        subtrahend_into_bias, factor_before_product, summand_before_product,
+        subtrahend_into_bias, factor_before_product, summand_before_product, factor_behind_left,
+        factor_behind_right, merge_factors,
     )  # fmt: skip

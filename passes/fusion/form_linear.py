@@ -14,6 +14,7 @@ from leptonc.passes.base import RewritePass
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import Rule, rule
+from leptonc.passes.views import require_known_extents, reshape_to
 
 x, matrix, addend = Var("x"), Var("matrix"), Var("addend")
 weight = Const("weight")
@@ -101,6 +102,23 @@ def gemm_to_matmul(m: Match, build: Builder) -> Value:
     return build.add(result, _scaled(build, value, op.float("beta")))
 
 
+row_view = pat.reshape(x, Var("rows")).shared()
+on_rows = pat.linear(row_view, weight, bias=addend.optional())
+
+
+@rule(pat.reshape(on_rows, Var("extents")))
+def linear_between_views(m: Match, build: Builder) -> Value:
+    """A linear layer on rows that are merged before it and split again behind it is one on all."""
+    kept = m[x].type.rank >= 2 and m[x].type.shape[-1] == m[row_view].result.type.shape[-1]
+    m.require(kept, "the view before it changes the rows")
+    require_known_extents(m, m[x])
+    op = m[on_rows]
+    operands = [m[x], *op.operands[1:]]
+    whole = build.op(op.definition, operands, op.attrs, names=op.operand_names).result
+    target = m.root.result.type
+    return whole if whole.type == target else reshape_to(build, whole, target.shape)
+
+
 def _scaled(build: Builder, value: Value, factor: float) -> Value:
     if factor == 1:
         return value
@@ -111,12 +129,13 @@ def _scaled(build: Builder, value: Value, factor: float) -> Value:
 class FormLinear(RewritePass):
     """Turns products with a constant matrix into `linear`, whose weight is packed at compile time.
 
-    A bias joins it by `fold-scale`. General products without constants become plain ones.
+    A bias joins it by `fold-scale`. Views around a layer that merge and split rows go away, so that
+    what follows can join the layer. General products without constants become plain ones.
     """
 
     name: ClassVar[str] = "form-linear"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
         matmul_to_linear, transposed_matmul_to_linear, transpose_into_linear, gemm_to_linear,
-        fused_matmul_to_linear, gemm_to_matmul,
+        fused_matmul_to_linear, gemm_to_matmul, linear_between_views,
     )  # fmt: skip

@@ -176,7 +176,7 @@ class Planner:
         """Put `op` into the group that reads it, where only one does and may hold it."""
         own = self.groups[op]
         readers = self.readers[op]
-        if own.ops != [op] or readers is None:
+        if own.ops != [op] or readers is None or any(_is_shape_of(op, each) for each in readers):
             return
         group = self.groups[readers[0]]
         if any(self.groups[reader] is not group for reader in readers):
@@ -217,9 +217,8 @@ class Planner:
             inside = set(group.ops)
             view = next((op for op in group.ops if _is_view(op) and not _feeders(op, inside)), None)
             if view is None and _is_view(group.exit) and group.exit is not group.anchor:
-                last = _feeders(group.exit, inside)
-                if len(last) == 1:
-                    view, group.exit = group.exit, last[0]
+                view = group.exit
+                (group.exit,) = _feeders(view, inside)
             if view is None:
                 return
             group.ops.remove(view)
@@ -261,6 +260,15 @@ def moves_inside(op: Op, slot: int) -> bool:
 
 def _feeders(op: Op, inside: set[Op]) -> list[Op]:
     return [value.producer for value in op.operands if value.producer in inside]  # pyright: ignore[reportReturnType] - None is never inside
+
+
+def _is_shape_of(op: Op, reader: Op) -> bool:
+    """True where `reader` takes extents from `op`, which must be known before its kernel runs."""
+    shapes = {operand.name for operand in reader.definition.operands if operand.shape_like}
+    return any(
+        value.producer is op and name in shapes
+        for name, value in zip(reader.operand_names, reader.operands, strict=True)
+    )
 
 
 def _is_view(op: Op) -> bool:
