@@ -96,3 +96,15 @@ def test_the_command_line_fixes_extents_and_trusts(
     assert end.value.code == 1
     assert "axis 0 is declared 3, and computed as 2" in capsys.readouterr().out
     command(["check", str(path), "--dim", "n=2", "--trust-inferred", "--untrusted"])
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_line_shows_notices_as_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [node("Neg", ("m",)), node("Relu", ("x",), ("m",))]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(nodes).SerializeToString())
+    command(["inspect", str(path)])
+    told = capsys.readouterr().err
+    assert told == "warning: the nodes are not in dependency order; they were sorted\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -53,13 +54,20 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
+def _tell(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a notice as one line, without the code it came from."""
+    click.echo(f"warning: {message}", err=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the user's error, 2 usage, 70 a bug of ours."""
     from leptonc.ir.diagnostics import LeptonBug, LeptonError
 
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        cli.main(args=given, prog_name="leptonc", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell
+            cli.main(args=given, prog_name="leptonc", standalone_mode=False)
     except click.ClickException as problem:
         problem.show()
         sys.exit(problem.exit_code)
