@@ -27,6 +27,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
+    "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
 })  # fmt: skip
 """Where each built-in pass is defined."""
