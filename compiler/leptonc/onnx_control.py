@@ -11,8 +11,9 @@ import onnx
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Region, Value
+from leptonc.ir.ops.control import SCAN
 from leptonc.ir.types import DType, TensorType
-from leptonc.onnx_attributes import Decoded
+from leptonc.onnx_attributes import Decoded, fit
 from leptonc.onnx_scope import FAILED, Failed, Importer, Meaning, Scope
 
 Attributes: TypeAlias = Mapping[str, tuple[str, Decoded]]
@@ -195,18 +196,18 @@ def _plain_scan(
     values: Sequence[Value],
 ) -> Sequence[Meaning]:
     graph = _subgraph(attributes, "body")
-    count = attributes.get("num_scan_inputs", ("int", 0))[1]
-    if not 0 < count <= len(values):
+    attrs = fit(SCAN, {name: value for name, value in attributes.items() if name != "body"})
+    count, axes = attrs["num_scan_inputs"], attrs.get("scan_input_axes")
+    if not isinstance(count, int) or not 0 < count <= len(values):
         raise LeptonError(f"num_scan_inputs is {count}, should be 1 to {len(values)}", code="E015")
+    axes = [int(str(axis)) for axis in axes] if isinstance(axes, tuple) else [0] * count
     states, scanned = values[: len(values) - count], values[len(values) - count :]
-    axes = attributes.get("scan_input_axes", ("ints", (0,) * count))[1]
     if len(axes) != count:
         raise LeptonError(f"scan_input_axes has {len(axes)} axes, should have {count}", code="E015")
     slices = [_without_axis(value.type, axis) for value, axis in zip(scanned, axes, strict=True)]
     region = _settled(importer, scope, graph, [], [value.type for value in states], slices, 0)
     if region is None:
         return [FAILED] * len(graph.output)
-    attrs = {name: value for name, (_, value) in attributes.items() if name != "body"}
     return build.op("scan", values, attrs, regions=[region]).results
 
 

@@ -76,7 +76,7 @@ def _if_evaluate(call: Evaluation) -> list[Array]:
     return call.run_region(region, [])
 
 
-define(
+IF = define(
     "if(cond)",
     "What the first region gives back where the condition holds, else what the second does.",
     infer=_if_infer,
@@ -185,7 +185,7 @@ def _stacked(items: Sequence[Array], type: TensorType, axis: int) -> Array:
     return np.zeros(shape, type.dtype.numpy)
 
 
-define(
+LOOP = define(
     "loop(max_trip?, cond?, carried*)",
     "Turns a region until its condition fails or its limit is reached; carries values from turn to "
     "turn and stacks the others it gives back.",
@@ -272,7 +272,7 @@ def _scan_evaluate(call: Evaluation) -> list[Array]:
     return [*states, *stacks]
 
 
-define(
+SCAN = define(
     "scan(inputs*)",
     "Turns a region once for each slice of the last `num_scan_inputs` operands, the others carried "
     "from turn to turn; stacks what else the region gives back.",

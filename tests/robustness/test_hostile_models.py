@@ -399,6 +399,13 @@ REFUSED: Mapping[str, tuple[Callable[[], Any], str, str]] = {
         "E1",
         "",
     ),
+    "20 scan counts in text": (
+        lambda: model(
+            [node("Scan", num_scan_inputs="one", body=graph([node("Relu", ("x",), ("o",))], ["o"]))]
+        ),
+        "E015",
+        "'num_scan_inputs' is text, should be an integer",
+    ),
     # bombs
     "58 subgraphs 3000 deep": (lambda: deep_bytes(3000), "E011", "nested"),
     "59 function recursion": (
