@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.graph import Graph, Value
 from leptonc.ir.interpret import interpret
+from leptonc.ir.table import OpDef, Operand
 from leptonc.ir.text import parse_graph
+from leptonc.ir.types import DType, TensorType
 
 GRAPH = """graph @m(%x: f32[n,2*m+1]) -> (y: f32[n,2*m+1], s: i64[2]) {
   %y = group(%x) (%a: f32[n,2*m+1]) {
@@ -46,8 +50,28 @@ def test_inputs_that_do_not_fit_are_refused(x: np.ndarray) -> None:  # pyright: 
 
 def test_a_missing_input_is_named() -> None:
     """Nothing runs without all of its data."""
-    with pytest.raises(LeptonError, match="no data for input 'x'"):
+    with pytest.raises(LeptonError, match="no data for input 'x'") as error:
         interpret(parse_graph(GRAPH), {})
+    assert error.value.code == "E003"
+
+
+def test_an_operation_without_a_meaning_is_named() -> None:
+    """A row that only targets know cannot be interpreted."""
+    row = OpDef("target_only", (Operand("x"),), infer=lambda call: call.types[0], evaluate=None)
+    graph = Graph("m", [Value(TensorType(DType.F32, (2,)), "x")], ["y"])
+    build = Builder(graph)
+    build.return_(build.op(row, graph.inputs).result)
+    with pytest.raises(LeptonError, match="target_only has no reference meaning") as error:
+        interpret(graph, {"x": np.zeros(2, np.float32)})
+    assert error.value.code == "E004"
+
+
+def test_an_attribute_of_the_wrong_type_is_named() -> None:
+    """Inference asks for integers where the row says so."""
+    graph = Graph("m", [Value(TensorType(DType.F32, (2, 3)), "x")], ["y"])
+    with pytest.raises(LeptonError, match="transpose.perm is 'ab', should be integers") as error:
+        Builder(graph).transpose(graph.inputs[0], perm="ab")
+    assert error.value.code == "E105"
 
 
 def test_a_wrong_declaration_is_a_bug() -> None:

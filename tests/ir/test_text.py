@@ -108,8 +108,9 @@ def test_data_that_is_elsewhere_is_asked_for_by_name() -> None:
     assert print_graph(graph) == text
     blob = graph.outputs[0].blob
     assert blob is not None
-    with pytest.raises(LeptonError, match="blob abc is not at hand"):
+    with pytest.raises(LeptonError, match="blob abc is not at hand") as error:
         _ = blob.array
+    assert error.value.code == "E002"
     data = Blob.of(np.ones(100, np.float32))
     found = parse_graph(text, blobs={"abc": data}).outputs[0].blob
     assert found is data
