@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from leptonc.cli.main import COMMANDS
+from leptonc.tools.conformance import KNOWN, read_known
+from leptonc.tools.conformance_cases import SUITES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,3 +28,12 @@ def test_every_make_target_named_exists() -> None:
 def test_every_file_linked_exists() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README + CONTRIBUTING):
         assert (ROOT / target).exists(), target
+
+
+def test_no_more_conformance_is_claimed_than_is_listed() -> None:
+    known = read_known(ROOT / KNOWN)
+    rows = re.findall(r"^\| ([a-z-]+) \| [\d,]+ \| ([\d,]+) \| ([\d,]+) \|$", README, re.MULTILINE)
+    assert [suite for suite, *_ in rows] == list(SUITES)
+    for suite, compiled, interpreted in rows:
+        assert int(compiled.replace(",", "")) <= len(known["compiled"][suite])
+        assert int(interpreted.replace(",", "")) <= len(known["interpreter"][suite])
