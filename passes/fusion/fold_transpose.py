@@ -1,4 +1,4 @@
-"""fold-transpose: matrix products read operands that lie transposed in memory as they are."""
+"""fold-transpose: products and changes of layout do what transposes beside them do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from leptonc.passes.cleanup.movement_rules import permutation
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.pattern import Match, OpPattern, Var, pat
 from leptonc.passes.rewrite import Rule, rule
+from leptonc.passes.views import reshape_to
 
 x, y = Var("x"), Var("y")
 turned = pat.transpose(y).shared()
@@ -68,11 +69,40 @@ def _product(transposed: str, *operands: Var | OpPattern) -> OpPattern:
     return pat.fused_matmul(*operands, **plain)
 
 
+to_first = pat.transpose(x)
+blocked = pat.unpack_channels(x)
+
+
+@rule(pat.pack_channels(to_first))
+def pack_channels_last(m: Match, build: Builder) -> Value:
+    """Channels that lie last are cut into blocks where they are; then whole blocks move."""
+    rank, lanes = m[x].type.rank, m.root.int("lanes")
+    m.fits(permutation(m[to_first]) == (0, rank - 1, *range(1, rank - 1)))
+    channels = m[x].type.shape[-1]
+    m.require(isinstance(channels, int) and channels % lanes == 0, "the last block is not full")
+    assert isinstance(channels, int)
+    cut = reshape_to(build, m[x], (*m[x].type.shape[:-1], channels // lanes, lanes))
+    return build.transpose(cut, perm=(0, rank - 1, *range(1, rank - 1), rank))
+
+
+@rule(pat.transpose(blocked))
+def unpack_channels_last(m: Match, build: Builder) -> Value:
+    """Whole blocks of channels move to the end, where they lie one behind the other."""
+    rank = m.root.result.type.rank
+    m.fits(permutation(m.root) == (0, *range(2, rank), 1))
+    blocks, lanes = m[x].type.shape[1], m[x].type.shape[-1]
+    full = blocks * lanes == m[blocked].int("channels")
+    m.require(full, "the last block is not full")
+    moved = build.transpose(m[x], perm=(0, *range(2, rank), 1, rank))
+    return reshape_to(build, moved, m.root.result.type.shape)
+
+
 @dataclass(frozen=True)
 class FoldTranspose(RewritePass):
-    """Folds transposes of the last two axes into the matrix products that read them.
+    """Folds transposes into the matrix products and changes of layout that they stand beside.
 
-    What is left of the transpose keeps the contiguous axis last, so that it copies whole rows.
+    Products read operands whose last two axes are swapped as they are. What is left of a transpose
+    keeps the contiguous axis last, so that it copies whole rows.
     """
 
     name: ClassVar[str] = "fold-transpose"
@@ -82,4 +112,6 @@ class FoldTranspose(RewritePass):
         _right(_product("transB", x, turned), "transpose-into-fused-matmul"),
         _left(pat.matmul(turned, x), "left-transpose-into-matmul"),
         _left(_product("transA", turned, x), "left-transpose-into-fused-matmul"),
+        pack_channels_last,
+        unpack_channels_last,
     )
