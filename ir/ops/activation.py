@@ -175,11 +175,15 @@ def _prelu_infer(call: Inference) -> TensorType:
     return call[0].type
 
 
+def _prelu(x: Array, slope: Array) -> Array:
+    return np.where(x < 0, slope * x, x)
+
+
 PRELU = define(
     "prelu(x, slope)",
     "x, times the slope where negative.",
     infer=_prelu_infer,
-    evaluate=lambda call: evaluated(lambda x, slope: np.where(x < 0, slope * x, x), call),
+    evaluate=lambda call: evaluated(_prelu, call),
     traits=(Trait.ELEMENTWISE,),
     onnx="PRelu",
     since=16,

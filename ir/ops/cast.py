@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from leptonc.ir.blob import Array
@@ -10,7 +12,7 @@ from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Content
 from leptonc.ir.ops import contents
 from leptonc.ir.ops.broadcasting import COMPLEX, FLOATS, FLOATS8, check_dtype
-from leptonc.ir.ops.rows import fitted, is_narrow, widened
+from leptonc.ir.ops.rows import fit, is_narrow, widened
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
 
@@ -33,8 +35,8 @@ def cast(x: Array, to: DType, *, saturate: bool = True, round_mode: str = "up") 
     if to in FLOATS8 and saturate:
         import ml_dtypes
 
-        limits = ml_dtypes.finfo(to.numpy)
-        return np.clip(widened(x), float(limits.min), float(limits.max)).astype(to.numpy)
+        largest = float(ml_dtypes.finfo(to.numpy).max)  # pyright: ignore
+        return np.clip(widened(x), -largest, largest).astype(to.numpy)
     if to.is_integer and is_narrow(x) and x.dtype.kind in "Vf":
         x = _exact(x)
     return x.astype(to.numpy)
@@ -47,7 +49,7 @@ def _exact(x: Array) -> Array:
 
 def _as_text(x: Array) -> Array:
     items = [str(item) for item in widened(x).reshape(-1)]
-    result = np.empty(len(items), dtype=object)
+    result: Array = np.empty(len(items), dtype=object)
     result[:] = items
     return result.reshape(x.shape)
 
@@ -127,9 +129,9 @@ def _cast_content(call: Inference) -> Content | None:
     items = [convert(item) for item in known.reshape(-1)]
     if any(item is None for item in items):
         return None
-    result = np.empty(len(items), dtype=object)
+    result: Content = np.empty(len(items), dtype=object)
     result[:] = items
-    return fitted(lambda _: result.reshape(known.shape), to)(call)
+    return fit(result.reshape(known.shape), to)
 
 
 _CAST_ATTRS = {"saturate": Attr("int", 1), "round_mode": Attr("str", "up")}
@@ -192,8 +194,8 @@ def _dropout(call: Evaluation) -> tuple[Array, Array]:
     if training is None or not training.reshape(()) or ratio == 0:
         return x, np.ones(x.shape, bool)
     seed = call.attrs["seed"]
-    generator = np.random.RandomState(seed if isinstance(seed, int) else None)
-    mask = np.asarray(generator.uniform(0, 1, x.shape) >= ratio)
+    generator: Any = np.random.RandomState(seed if isinstance(seed, int) else None)
+    mask: Array = np.asarray(generator.uniform(0, 1, x.shape) >= ratio)
     return np.where(mask, widened(x) / (1 - ratio), 0).astype(x.dtype), mask
 
 

@@ -24,6 +24,11 @@ from leptonc.ir.ops.rows import binary, fitted, unary, variadic, widened
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
 
+
+def _reciprocal(x: Array) -> Array:
+    return 1 / x
+
+
 # -- one operand --------------------------------------------------------------------------------
 
 ABS = unary(
@@ -43,7 +48,7 @@ ROUND = unary(
     "round(x)", "The nearest integer, the even one of two.", np.rint, onnx="Round", since=22
 )
 SQRT = unary("sqrt(x)", "The square root.", np.sqrt, onnx="Sqrt", since=13)
-RECIPROCAL = unary("reciprocal(x)", "1 / x.", lambda x: 1 / x, onnx="Reciprocal", since=13)
+RECIPROCAL = unary("reciprocal(x)", "1 / x.", _reciprocal, onnx="Reciprocal", since=13)
 EXP = unary("exp(x)", "e to the power of x.", np.exp, onnx="Exp", since=13)
 LOG = unary("log(x)", "The natural logarithm.", np.log, onnx="Log", since=13)
 ERF = unary("erf(x)", "The error function.", erf, onnx="Erf", since=13)

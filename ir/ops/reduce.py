@@ -10,9 +10,10 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim
+from leptonc.ir.graph import Content
 from leptonc.ir.ops import contents
 from leptonc.ir.ops.broadcasting import FLOATS, NUMBERS, check_dtype, normalized_axis
-from leptonc.ir.ops.rows import fitted, widened
+from leptonc.ir.ops.rows import fit, widened
 from leptonc.ir.table import Attr, Contents, Evaluation, Inference, OpDef, Trait, define
 from leptonc.ir.types import DType, TensorType
 
@@ -112,7 +113,11 @@ def _reduction(
 
 
 def _reduced_content(content: Contents) -> Contents:
-    return lambda call: fitted(content, call[0].type.dtype)(call)  # pyright: ignore[reportOptionalCall]
+    def of_the_operand(call: Inference) -> Content | None:
+        known = content(call)
+        return None if known is None else fit(known, call[0].type.dtype)
+
+    return of_the_operand
 
 
 # -- what is combined; an empty set gives the neutral element ------------------------------------
@@ -127,7 +132,7 @@ def _mean(x: Array, axes: Axes) -> Any:
     total = _sum(x, axes)
     if x.dtype.kind == "f":
         return total / x.dtype.type(count)
-    quotient = np.abs(total) // max(count, 1)
+    quotient: Array = np.abs(total) // max(count, 1)
     return np.where(total < 0, -quotient, quotient) if x.dtype.kind == "i" else quotient
 
 
@@ -171,7 +176,7 @@ def _log_sum(x: Array, axes: Axes) -> Any:
 
 def _log_sum_exp(x: Array, axes: Axes) -> Any:
     highest = _max(x, axes)
-    shift = np.where(np.isfinite(highest), highest, x.dtype.type(0))
+    shift = np.asarray(np.where(np.isfinite(highest), highest, 0), x.dtype)
     return np.log(_sum(np.exp(x - shift), axes)) + shift
 
 

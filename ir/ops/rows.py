@@ -46,19 +46,21 @@ def fitted(content: Contents | None, dtype: DType | None = None) -> Contents | N
     if content is None:
         return None
 
-    def fit(call: Inference) -> Content | None:
+    def fitting(call: Inference) -> Content | None:
         known = content(call)
-        if known is None:
-            return None
-        into = dtype or call[len(call) - 1].type.dtype
-        items = [_wrapped(item, into) for item in known.reshape(-1)]
-        if any(item is None for item in items):
-            return None
-        result = np.empty(len(items), dtype=object)
-        result[:] = items
-        return result.reshape(known.shape)
+        return None if known is None else fit(known, dtype or call[len(call) - 1].type.dtype)
 
-    return fit
+    return fitting
+
+
+def fit(known: Content, dtype: DType) -> Content | None:
+    """`known` as elements of `dtype`, None where one of them is none."""
+    items = [_wrapped(item, dtype) for item in known.reshape(-1)]
+    if any(item is None for item in items):
+        return None
+    result: Content = np.empty(len(items), dtype=object)
+    result[:] = items
+    return result.reshape(known.shape)
 
 
 def _wrapped(dim: Dim, dtype: DType) -> Dim | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-
 from leptonc.backends.tvm import vector_activation, vector_math
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import (
     constant,
     dtype_of,

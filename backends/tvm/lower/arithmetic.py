@@ -8,10 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-
 from leptonc.backends.tvm import binding
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.vector_math import absolute, is_nan
 
 NARROW = ("float16", "bfloat16")

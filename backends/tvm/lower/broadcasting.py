@@ -7,15 +7,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
-from tvm import te, tirx
-from tvm.ir import Expr as PrimExpr
+from tvm import te as typed_te
 
-from leptonc.backends.tvm.lowering import TVM_DTYPE
+from leptonc.backends.tvm.binding import PrimExpr, tirx
+from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall
 from leptonc.ir.graph import Value
+
+# Tensor expressions: TVM adds their members at run time, so that a type checker can only be misled.
+te: Any = typed_te
+Tensor = Any
+
+
+def operand(call: LowerCall, slot: int = 0) -> Tensor:
+    """The tensor of an operand."""
+    return call[slot]
 
 
 def broadcast_read(
-    tensor: te.Tensor, out_rank: int, index: Sequence[PrimExpr], shape: Sequence[PrimExpr] = ()
+    tensor: Tensor, out_rank: int, index: Sequence[PrimExpr], shape: Sequence[PrimExpr] = ()
 ) -> PrimExpr:
     """The element of `tensor` that broadcasting puts at `index` of a tensor of `out_rank` axes.
 

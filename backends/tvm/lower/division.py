@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import (
     bits_of,
     constant,

@@ -7,10 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tvm import te, tirx
-from tvm.ir import Expr as PrimExpr
-
 from leptonc.backends.tvm import vector_activation, vector_math, vector_power, vector_trigonometry
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower import arithmetic, division
 from leptonc.backends.tvm.lower.activation import ACTIVATIONS, Scalar
 from leptonc.backends.tvm.lower.arithmetic import (
@@ -22,7 +20,7 @@ from leptonc.backends.tvm.lower.arithmetic import (
     not_a_number,
     widened,
 )
-from leptonc.backends.tvm.lower.broadcasting import broadcast_read, scalar_constant
+from leptonc.backends.tvm.lower.broadcasting import Tensor, broadcast_read, scalar_constant, te
 from leptonc.backends.tvm.lower.requantize import QUANTIZED_SCALAR
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, Reason, Rule
 from leptonc.ir.graph import Op
@@ -186,7 +184,7 @@ SCALAR: dict[str, Scalar] = {
 """The scalar expression of every elementwise operation, on operands that are broadcast already."""
 
 
-def lower(call: LowerCall) -> te.Tensor:
+def lower(call: LowerCall) -> Tensor:
     """An elementwise operation as one stage over its result's elements."""
     shape, op = call.shape(), call.op
     scalar = SCALAR[op.name]
@@ -201,12 +199,12 @@ def lower(call: LowerCall) -> te.Tensor:
     return te.compute(shape, element, name=op.name)
 
 
-def _cast_like(call: LowerCall) -> te.Tensor:
+def _cast_like(call: LowerCall) -> Tensor:
     x, dtype = call[0], call.dtype()
     return te.compute(call.shape(), lambda *index: converted(x(*index), dtype), name="cast_like")
 
 
-def _dropout(call: LowerCall) -> list[te.Tensor]:
+def _dropout(call: LowerCall) -> list[Tensor]:
     x = call[0]
     kept = te.compute(call.shape(), lambda *index: x(*index), name="kept")
     true = tirx.const(True, "bool")

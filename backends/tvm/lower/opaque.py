@@ -33,7 +33,8 @@ class Kernel:
         """One element of an operand, be it data or known at compile time."""
         value = self.call.op.operands[slot]
         if value in self.inputs:
-            return emit.load(self.inputs[value], list(index))
+            buffer = self.inputs[value]
+            return emit.load(buffer, list(index)) if len(index) else tirx.BufferLoad(buffer, [])
         content, dtype = content_of(value), TVM_DTYPE[value.type.dtype]
         if content is not None:
             numbers = [self.call.dim(dim).astype(dtype) for dim in content.reshape(-1)]

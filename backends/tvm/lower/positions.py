@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tvm import te, tirx
-from tvm.ir import Expr as PrimExpr
-
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import is_float, not_a_number, widened
+from leptonc.backends.tvm.lower.broadcasting import Tensor, operand, te
 from leptonc.backends.tvm.lowering import LowerCall, Rule
 
 INDEX = "int64"
@@ -49,9 +48,9 @@ def highest_of(dtype: str) -> PrimExpr:
     return tirx.const(float("inf"), dtype) if "float" in dtype else tirx.max_value(dtype)
 
 
-def _position(*, highest: bool) -> Callable[[LowerCall], te.Tensor]:
-    def rule(call: LowerCall) -> te.Tensor:
-        x, rank = call[0], len(call[0].shape)
+def _position(*, highest: bool) -> Callable[[LowerCall], Tensor]:
+    def rule(call: LowerCall) -> Tensor:
+        x, rank = operand(call), len(operand(call).shape)
         axis = call.op.int("axis") % rank
         keeps = bool(call.op.int("keepdims"))
         search = _searched(highest=highest, last=bool(call.op.int("select_last_index")))

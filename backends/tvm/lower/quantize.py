@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import te, tirx
-from tvm.ir import Expr as PrimExpr
-
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import constant, converted, larger, let, smaller, widened
-from leptonc.backends.tvm.lower.broadcasting import scalar_constant
+from leptonc.backends.tvm.lower.broadcasting import Tensor, operand, scalar_constant, te
 from leptonc.backends.tvm.lower.elementwise import unsupported_type
 from leptonc.backends.tvm.lower.parts import reduce_axes
 from leptonc.backends.tvm.lower.reduce import MAX, MIN
@@ -52,8 +50,8 @@ class _Scales:
         return tensor(*at)
 
 
-def _quantize(call: LowerCall) -> te.Tensor:
-    x, scales = call[0], _Scales(call, "y_scale")
+def _quantize(call: LowerCall) -> Tensor:
+    x, scales = operand(call), _Scales(call, "y_scale")
     precision = TVM_DTYPE[division_dtype(call.known)]
     to = call.op.results[0].type.dtype
 
@@ -68,8 +66,8 @@ def _quantize(call: LowerCall) -> te.Tensor:
     return te.compute(call.shape(), element, name="quantize")
 
 
-def _dequantize(call: LowerCall) -> te.Tensor:
-    x, scales, dtype = call[0], _Scales(call, "x_scale"), call.dtype()
+def _dequantize(call: LowerCall) -> Tensor:
+    x, scales, dtype = operand(call), _Scales(call, "x_scale"), call.dtype()
 
     def element(*index: Any) -> PrimExpr:
         scale = scales.read("x_scale", index)
@@ -80,13 +78,13 @@ def _dequantize(call: LowerCall) -> te.Tensor:
     return te.compute(call.shape(), element, name="dequantize")
 
 
-def _dynamic(call: LowerCall) -> list[te.Tensor]:
-    x = call[0]
+def _dynamic(call: LowerCall) -> list[Tensor]:
+    x = operand(call)
     zero, one, top = (tirx.const(number, "float32") for number in (0, 1, 255))
     axes = reduce_axes(x.shape)
     at = [axis.var for axis in axes]
 
-    def extreme(reducer: Any, name: str) -> te.Tensor:
+    def extreme(reducer: Any, name: str) -> Tensor:
         """The extreme, or 0 where no element is; 0 belongs to the range anyway."""
         if not axes:
             return te.compute((), lambda: x(), name=name)
@@ -114,7 +112,7 @@ def _dynamic(call: LowerCall) -> list[te.Tensor]:
 
 def _is_empty(call: LowerCall) -> PrimExpr:
     count: Any = call.index(1)
-    for extent in call[0].shape:
+    for extent in operand(call).shape:
         count = count * extent
     return count < call.index(1)
 

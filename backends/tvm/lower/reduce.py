@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import te, tirx
-from tvm.ir import Expr as PrimExpr
-
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import (
     add,
     constant,
@@ -22,10 +20,11 @@ from leptonc.backends.tvm.lower.arithmetic import (
     smaller,
     widened,
 )
+from leptonc.backends.tvm.lower.broadcasting import Tensor, operand, te
 from leptonc.backends.tvm.lower.division import divide
 from leptonc.backends.tvm.lower.elementwise import unsupported_type
 from leptonc.backends.tvm.lower.positions import POSITIONS, highest_of, lowest
-from leptonc.backends.tvm.lower.scan import SCANS, scan_reason
+from leptonc.backends.tvm.lower.scan import SCANS
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import LARGEST, absolute, exp, log
 from leptonc.backends.tvm.vector_power import sqrt
@@ -121,7 +120,7 @@ class _Reducer:
     def __init__(self, call: LowerCall) -> None:
         axes = reduced_axes(call.known)
         assert axes is not None
-        self.call, self.axes, self.shape = call, axes, call[0].shape
+        self.call, self.axes, self.shape = call, axes, operand(call).shape
         self.kept = [axis for axis in range(len(self.shape)) if axis not in axes]
         self.kept_shape = [self.shape[axis] for axis in self.kept]
 
@@ -157,7 +156,7 @@ class _Reducer:
         empty = self.count("int64") < tirx.const(1, "int64")
         return lambda index: tirx.Select(empty, neutral, stage(*index))
 
-    def _at_once(self, reducer: Any, element: Element, name: str) -> te.Tensor:
+    def _at_once(self, reducer: Any, element: Element, name: str) -> Tensor:
         along = [self._axis(self.shape[axis], f"k{axis}") for axis in self.axes]
 
         def combined(*index: Any) -> PrimExpr:
@@ -165,7 +164,7 @@ class _Reducer:
 
         return te.compute(self.kept_shape, combined, name=name)
 
-    def result(self, element: Element) -> te.Tensor:
+    def result(self, element: Element) -> Tensor:
         """The last stage: `element` of an index along the axes that are kept."""
         call, dtype = self.call, self.call.dtype()
         return te.compute(
@@ -191,7 +190,7 @@ class _Reducer:
         known = isinstance(extent, tirx.IntImm) and int(extent)
         return last in self.axes and bool(known) and known > PARTIAL and known % PARTIAL == 0
 
-    def _in_lanes(self, reducer: Any, element: Element, name: str) -> te.Tensor:
+    def _in_lanes(self, reducer: Any, element: Element, name: str) -> Tensor:
         steps = [self._axis(self.shape[axis], f"k{axis}") for axis in self.axes[:-1]]
         extent = int(self.shape[self.axes[-1]]) // PARTIAL
         steps.append(self._axis(self.call.index(extent), "step"))
@@ -209,8 +208,8 @@ class _Reducer:
         )
 
 
-def _reduce(call: LowerCall) -> te.Tensor:
-    reduction, stages, x = REDUCTIONS[call.op.name], _Reducer(call), call[0]
+def _reduce(call: LowerCall) -> Tensor:
+    reduction, stages, x = REDUCTIONS[call.op.name], _Reducer(call), operand(call)
 
     def element(index: Index) -> PrimExpr:
         return reduction.start(widened(x(*index)))
@@ -229,9 +228,9 @@ def _reduce(call: LowerCall) -> te.Tensor:
     return stages.result(finished)
 
 
-def _log_sum_exp(call: LowerCall) -> te.Tensor:
+def _log_sum_exp(call: LowerCall) -> Tensor:
     """The largest element is taken out first, so that no exponential overflows."""
-    stages, x = _Reducer(call), call[0]
+    stages, x = _Reducer(call), operand(call)
     top = stages.reduce(MAX, lambda index: widened(x(*index)), "largest")
 
     def shift_of(*index: Any) -> PrimExpr:
@@ -271,5 +270,5 @@ KERNELS: dict[str, KernelRule] = dict(SCANS)
 REASONS: dict[str, Reason] = {
     **dict.fromkeys([*REDUCTIONS, "reduce_log_sum_exp"], _axes_reason),
     **dict.fromkeys(POSITIONS, unsupported_type),
-    **{name: lambda op: scan_reason(op) or unsupported_type(op) for name in SCANS},
+    **dict.fromkeys(SCANS, unsupported_type),
 }

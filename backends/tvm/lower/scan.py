@@ -3,67 +3,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
-from tvm.tirx import Buffer, PrimFunc
+from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import add, converted, multiply, widened
+from leptonc.backends.tvm.lower.opaque import Kernel, kernel
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall
-from leptonc.ir.graph import Op
 from leptonc.ir.ops.scan import scanned_axis
-from leptonc.ir.table import Inference
 
-PARALLEL_LINES = 64
-"""With fewer lines, waking the threads costs more than they save."""
+Combine = Callable[[PrimExpr, PrimExpr], PrimExpr]
 
 
-def _running(combine: Callable[[PrimExpr, PrimExpr], PrimExpr], neutral: int) -> KernelRule:
+def _running(combine: Combine, neutral: int) -> KernelRule:
     def rule(call: LowerCall, cpu: Any) -> PrimFunc:
-        axis = scanned_axis(call.known)
-        assert axis is not None
-        exclusive, reverse = bool(call.op.int("exclusive")), bool(call.op.int("reverse"))
-        shape, dtype = call.shape(), call.dtype()
+        axis, rank = scanned_axis(call.known), len(call.op.result.type.shape)
 
-        def line(x: Buffer, y: Buffer, others: list[PrimExpr]) -> None:
-            wide = str(widened(tirx.Var("x", dtype)).ty)
-            total = T.alloc_buffer((1,), wide, scope="global")
-            emit.store(total, tirx.const(neutral, wide), [0])
-            with emit.serial(shape[axis]) as step:
-                at = shape[axis] - 1 - step if reverse else step
-                index = [*others[:axis], at, *others[axis:]]
-                before = emit.load(total, [0])
-                value = combine(before, widened(emit.load(x, index)))
-                if exclusive:
-                    emit.store(y, converted(before, dtype), index)
-                    emit.store(total, value, [0])
-                else:
-                    emit.store(total, value, [0])
-                    emit.store(y, converted(emit.load(total, [0]), dtype), index)
+        def body(job: Kernel) -> None:
+            if axis is not None:
+                _along(job, axis, combine, neutral)
+                return
+            given = job.read(1, [call.index(0)] * len(job.shape(1))).astype("int64")
+            for candidate in range(rank):
+                chosen = tirx.Or(given == candidate, given == candidate - rank)
+                with T.If(chosen), T.Then():
+                    _along(job, candidate, combine, neutral)
 
-        def body(x: Buffer, y: Buffer) -> None:
-            rest = [*shape[:axis], *shape[axis + 1 :]]
-            lines: PrimExpr = tirx.const(1, "int64")
-            for extent in rest:
-                lines = lines * extent
-            few = isinstance(lines, tirx.IntImm) and int(lines) < PARALLEL_LINES
-            with emit.outer_loop(lines, parallel=cpu.threads > 1 and not few) as position:
-                line(x, y, emit.unflatten(position, tuple(rest)) if rest else [])
-
-        parameters = [(name, tuple(shape), dtype) for name in "xy"]
-        return emit.function(call.op.name, parameters, body)
+        return kernel(call, cpu, body)
 
     return rule
 
 
+def _along(job: Kernel, axis: int, combine: Combine, neutral: int) -> None:
+    """The loops over every line along `axis`."""
+    dims = job.shape(0)
+    others = [*dims[:axis], *dims[axis + 1 :]]
+    extents = tuple(job.call.dim(dim) for dim in others)
+    with job.shared(others, dims) as position:
+        index = emit.unflatten(position, extents) if others else []
+        _line(job, axis, index, combine, neutral)
+
+
+def _line(
+    job: Kernel, axis: int, others: Sequence[PrimExpr], combine: Combine, neutral: int
+) -> None:
+    op, dtype, extent = job.call.op, job.call.dtype(), job.call.shape()[axis]
+    wide = str(widened(tirx.Var("x", dtype)).ty)
+    total = emit.Register(1, wide)
+    total.set(tirx.const(neutral, wide))
+    with emit.serial(extent) as step:
+        at = extent - 1 - step if op.int("reverse") else step
+        index = [*others[:axis], at, *others[axis:]]
+        value = combine(total.lane(0), widened(job.read(0, index)))
+        if op.int("exclusive"):
+            held = emit.let(value)
+            emit.store(job.outputs[0], converted(total.lane(0), dtype), index)
+            total.set(held)
+        else:
+            total.set(value)
+            emit.store(job.outputs[0], converted(total.lane(0), dtype), index)
+
+
 SCANS: dict[str, KernelRule] = {"cum_sum": _running(add, 0), "cum_prod": _running(multiply, 1)}
-
-
-def scan_reason(op: Op) -> str:
-    """Why the running sum or product cannot be lowered; empty if it can."""
-    call = Inference(op.definition, op.operands, op.operand_names, op.attrs)
-    return "" if scanned_axis(call) is not None else "the axis is not known at compile time"

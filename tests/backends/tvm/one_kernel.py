@@ -30,17 +30,23 @@ Operands = Sequence[Array | None]
 
 @dataclass
 class Case:
-    """One operation on operands; `shapes` gives inputs symbolic extents, by slot."""
+    """One operation on operands; `shapes` gives inputs symbolic extents, by slot.
+
+    Shape-like operands are constants, but for those in `runtime`.
+    """
 
     name: str
     operands: Operands
     attrs: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[int, Sequence[Dim | str]] | None = None
     tolerance: float | None = None
+    runtime: Sequence[int] = ()
 
     def graph(self) -> Graph:
         """The graph of the operation alone."""
-        return one_op(self.name, self.operands, self.attrs, shapes=self.shapes)
+        return one_op(
+            self.name, self.operands, self.attrs, shapes=self.shapes, runtime=self.runtime
+        )
 
 
 @cache

@@ -1,6 +1,8 @@
 # pyright: standard
 """Kernels of elementwise operations agree with the rows, edge cases included."""
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -128,7 +130,7 @@ def test_truths_and_choices():
 
 
 def test_limits():
-    def scalar(value, dtype=np.float32):
+    def scalar(value, dtype: Any = np.float32):
         return np.array(value, dtype)
 
     check_kernels(

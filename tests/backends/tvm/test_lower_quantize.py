@@ -1,6 +1,8 @@
 # pyright: standard
 """Kernels of quantisation agree with the rows to the bit."""
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ VALUES = np.concatenate([
 BLOCK = VALUES[:600].reshape(2, 10, 30)
 
 
-def scalar(value, dtype=np.float32):
+def scalar(value, dtype: Any = np.float32):
     return np.array(value, dtype)
 
 

@@ -124,9 +124,18 @@ def test_running_sums_and_products():
     check_kernels(cases)
 
 
+@pytest.mark.parametrize("axis", [np.array(0), np.array([-1], np.int32)])
+def test_running_along_an_axis_of_run_time(axis):
+    x = normal(3, 5)
+    check_kernels(
+        [
+            Case("cum_sum", [x, axis], {"reverse": 1}, tolerance=1e-5, runtime=(1,)),
+            Case("cum_prod", [x, axis], {"exclusive": 1}, {0: ("a", "b")}, 1e-5, (1,)),
+        ]
+    )
+
+
 def test_what_cannot_be_lowered_says_why():
     x = np.zeros((2, 3), np.float32)
     graph = one_op("reduce_sum", [x, axes(1)], {}, runtime=(1,))
     assert reason(graph) == "the axes are not known at compile time"
-    graph = one_op("cum_sum", [x, np.array(1)], {}, runtime=(1,))
-    assert reason(graph) == "the axis is not known at compile time"

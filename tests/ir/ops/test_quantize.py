@@ -1,6 +1,8 @@
 # pyright: standard
 """Quantisation agrees with ONNX's reference, to the bit."""
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ INTEGERS = [DType.U8, DType.I8, DType.U16, DType.I16, DType.U4, DType.I4, DType.
 FLOATS = [DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ, DType.F4E2M1]
 
 
-def scalar(value, dtype=np.float32):
+def scalar(value, dtype: Any = np.float32):
     return np.array(value, dtype)
 
 
