@@ -147,8 +147,6 @@ def spell_number(item: Any) -> str:
     """One element so that reading it back gives the same bits (NaN payloads aside)."""
     if isinstance(item, np.bool_ | bool):
         return "1" if item else "0"
-    if isinstance(item, np.integer | int):
-        return str(int(item))
-    if np.asarray(item).dtype.kind in "iu":
+    if isinstance(item, int) or np.asarray(item).dtype.kind in "iu":
         return str(int(item))
     return repr(float(item))

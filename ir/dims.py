@@ -203,6 +203,8 @@ def _floordiv_atom(a: Expr, b: int) -> Dim:
     match a.terms:
         case (((Call("floordiv", (inner, int(by))),), 1),) if by > 0:
             return floordiv(inner, by * b)  # floor(floor(x / c) / b) = floor(x / (c b))
+        case _:
+            pass
     low, high = bounds(a)
     if low >= 0 and high < b:
         return 0
@@ -355,6 +357,8 @@ def solve_linear(dim: Dim, extent: int) -> tuple[str, int] | None:
         case [((Symbol(name),), factor)] if (extent - offset) % factor == 0:
             size = (extent - offset) // factor
             return (name, size) if size >= 0 else None
+        case _:
+            pass
     return None
 
 

@@ -103,7 +103,7 @@ class _Interpreter:
             self.sizes.update([solution])
         return solution is not None
 
-    def _misfit(self, value: Value, array: Array, op: Op | None) -> LeptonError:
+    def _misfit(self, value: Value, array: Array, op: Op | None) -> LeptonError | LeptonBug:
         got = f"{array.dtype}{list(array.shape)}"
         if op is None:
             return LeptonError(f"input {value.name!r} is {value.type}, got {got}", code="E003")

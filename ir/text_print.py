@@ -77,7 +77,7 @@ def spell_location(location: Location) -> str:
     return f"loc({nodes}{via})"
 
 
-def spell_attribute(value: Attribute) -> str:
+def spell_attribute(value: Attribute | Expr) -> str:
     """An attribute's value as the parser reads it."""
     if isinstance(value, Blob):
         return value.recipe

@@ -90,8 +90,10 @@ _NUMPY_NAME = {
     DType.U2: "uint2",
 }  # fmt: skip
 _OF_NUMPY_NAME = {name: dtype for dtype, name in _NUMPY_NAME.items()}
-_ML_DTYPES = {name for dtype, name in _NUMPY_NAME.items() if dtype.value[:2] in ("bf", "f8", "f4")}
-_ML_DTYPES |= {"int4", "uint4", "int2", "uint2"}
+_ML_DTYPES = {
+    *(name for dtype, name in _NUMPY_NAME.items() if dtype.value[:2] in ("bf", "f8", "f4")),
+    "int4", "uint4", "int2", "uint2",
+}  # fmt: skip
 
 
 def _numpy_type(dtype: DType) -> Any:

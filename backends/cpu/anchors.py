@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
-from tvm import tirx
-from tvm.ir import Expr as PrimExpr
 from tvm.ir import Var
 
 from leptonc.backends.cpu.anchor_kernels import ANCHORS, PLAIN, Anchor
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.tvm.binding import PrimExpr, PrimFunc, tirx
 from leptonc.backends.tvm.lower.elementwise import SCALAR
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.backends.tvm.source import KernelSource
@@ -22,7 +21,7 @@ from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import TensorType
 
 
-def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.PrimFunc | None:
+def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> PrimFunc | None:
     """The function (inputs, outputs) of a kernel around one anchor; None without an anchor."""
     found = _anchor_of(source)
     if found is None:
@@ -114,9 +113,7 @@ def _aligned(type: TensorType, index: Sequence[PrimExpr]) -> list[PrimExpr]:
     ]
 
 
-def _in_input_order(
-    function: tirx.PrimFunc, values: Sequence[Value], source: KernelSource
-) -> tirx.PrimFunc:
+def _in_input_order(function: PrimFunc, values: Sequence[Value], source: KernelSource) -> PrimFunc:
     """The function with one parameter for each distinct input, in the kernel's order."""
     *given, out = function.params
     first: dict[Value, Any] = {}

@@ -17,6 +17,8 @@ from tvm.tirx.op import register_intrin_lowering
 # what is annotated is often wrong, so that a type checker can only be misled.
 PrimExpr = Any
 Buffer = Any
+Tensor = Any
+PrimFunc = Any
 tirx: Any = typed_tirx
 
 # The kind of effect of an expression that loads: `tvm.tirx.CallEffectKind` has it as ReadState.

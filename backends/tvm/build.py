@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -15,13 +16,12 @@ from typing import Any
 import tvm
 import tvm.relax.vm_build as vm_build
 import tvm_ffi
-from tvm import relax, tirx
+from tvm import relax
 from tvm.ir import TensorLoad
-from tvm.relax import _ffi_api as relax_ffi
-from tvm.runtime import _ffi_api as runtime_ffi
 
 from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget, tvm_target
+from leptonc.backends.tvm.binding import PrimFunc, tirx
 from leptonc.backends.tvm.cache import Cache
 from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.module import Program, kernel_sources, relax_program
@@ -64,8 +64,9 @@ def build_library(
         folder = Path(name)
         missing = _cached_objects(program.kernels, cpu, folder, cache)
         _compile_all(missing, cpu, target, folder, progress, jobs)
-        for kernel, source in missing.items() if cache is not None else ():
-            cache.put(_key(source, cpu), (folder / f"{kernel}.o").read_bytes())
+        if cache is not None:
+            for kernel, source in missing.items():
+                cache.put(_key(source, cpu), (folder / f"{kernel}.o").read_bytes())
         planned, machine = _machine_objects(program, target, folder)
         _link(linker, [*machine, *(folder / f"{kernel}.o" for kernel in program.kernels)], path)
     return LibraryReport(len(program.kernels), len(missing), planned)
@@ -158,17 +159,16 @@ def _machine_objects(
         module = tvm.transform.Sequential(_passes())(program.module)
     planned = _planned_bytes(module)
     builder = relax.ExecBuilder()
-    left = vm_build._vmcodegen(builder, module, "bytecode")
+    left: Any = vm_build._vmcodegen(builder, module, "bytecode")
     found = sorted(left.functions.items(), key=lambda item: item[0].name_hint)
     functions: dict[Any, Any] = {name: _in_slot_order(function) for name, function in found}
     functions = functions or {"leptonc_unused": _unused_function()}
     library = tirx.build(tvm.IRModule(functions), target=target)
-    executable = relax_ffi.VMLink(builder, target, library, [], {})
+    executable = tvm_ffi.get_global_func("relax.VMLink")(builder, target, library, [], {})
     machine, bytecode = folder / "machine.o", folder / "bytecode.o"
     library.write_to_file(str(machine))
-    runtime_ffi.ModulePackImportsToLLVM(executable, False, str(target), "").write_to_file(
-        str(bytecode)
-    )
+    pack = tvm_ffi.get_global_func("runtime.ModulePackImportsToLLVM")
+    pack(executable, False, str(target), "").write_to_file(str(bytecode))
     return planned, [machine, bytecode]
 
 
@@ -184,7 +184,7 @@ def _passes() -> list[Any]:
     ]  # fmt: skip
 
 
-def _in_slot_order(function: tirx.PrimFunc) -> tirx.PrimFunc:
+def _in_slot_order(function: PrimFunc) -> PrimFunc:
     """A function that computes extents, its stores by slot: TVM's order varies between runs."""
     body = function.body
     if not isinstance(body, tirx.SeqStmt) or not all(
@@ -203,7 +203,7 @@ def _in_slot_order(function: tirx.PrimFunc) -> tirx.PrimFunc:
     return function.with_body(tirx.SeqStmt(stores))
 
 
-def _unused_function() -> tirx.PrimFunc:
+def _unused_function() -> PrimFunc:
     """TVM links no library without a function in it."""
     from tvm.script.ir_builder import IRBuilder
     from tvm.tirx.script import builder as T  # noqa: N812
@@ -215,7 +215,7 @@ def _unused_function() -> tirx.PrimFunc:
     return ib.get()
 
 
-def _planned_bytes(module: tvm.IRModule) -> int:
+def _planned_bytes(module: Any) -> int:
     """The sum of the storage that `main` takes, as far as it is static."""
     total = 0
 
@@ -225,13 +225,9 @@ def _planned_bytes(module: tvm.IRModule) -> int:
             "relax.vm.alloc_storage", "relax.memory.alloc_storage",
         ):  # fmt: skip
             shape = expression.args[0]
-            if isinstance(shape, relax.ShapeExpr) and all(
-                isinstance(n, tirx.IntImm) for n in shape.values
-            ):
-                size = 1
-                for extent in shape.values:
-                    size *= int(extent)
-                total += size
+            extents: list[Any] = list(shape.values) if isinstance(shape, relax.ShapeExpr) else []
+            if extents and all(isinstance(extent, tirx.IntImm) for extent in extents):
+                total += math.prod(map(int, extents))
 
     for function in module.functions.values():
         if isinstance(function, relax.Function):

@@ -6,18 +6,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tvm import te, tirx
+from tvm import te
 
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.tvm.binding import PrimFunc, Tensor, tirx
+from leptonc.backends.tvm.lower.parts import compute
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable, LowerCall, Rule, kernel_rules, rules
 from leptonc.backends.tvm.schedule import schedule
 from leptonc.backends.tvm.source import KernelSource, is_read
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonBug
+from leptonc.ir.dims import symbol
 from leptonc.ir.graph import Op, Value
 
 
-def lower_kernel(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc:
+def lower_kernel(source: KernelSource, cpu: CpuTarget) -> PrimFunc:
     """The function of one kernel: parameters are the inputs, the scalars, then the outputs."""
     from leptonc.backends.cpu.anchors import lower_anchored
 
@@ -30,7 +33,7 @@ def lower_kernel(source: KernelSource, cpu: CpuTarget) -> tirx.PrimFunc:
     return function.with_attr("global_symbol", source.name).with_attr("tirx.noalias", True)
 
 
-def _with_scalars(function: tirx.PrimFunc, source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
+def _with_scalars(function: PrimFunc, source: KernelSource, dims: DimTable) -> PrimFunc:
     """A function of inputs and outputs that takes all scalars in between, read or not."""
     scalars = [
         dims.variables[name] if name in dims.variables else tirx.Var(name, "int64")
@@ -41,7 +44,7 @@ def _with_scalars(function: tirx.PrimFunc, source: KernelSource, dims: DimTable)
     return tirx.PrimFunc(parameters, function.body, function.ret_type, function.attrs)
 
 
-def _lower_opaque(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.PrimFunc | None:
+def _lower_opaque(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> PrimFunc | None:
     """The kernel (inputs, outputs) of an operation that brings a whole function."""
     ops = [op for op in source.graph if op.name not in ("return", "const", "dims")]
     table = kernel_rules()
@@ -53,15 +56,15 @@ def _lower_opaque(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> tirx.
     return table[op.name](LowerCall(op, tensors, dims), cpu)
 
 
-def _placeholders(source: KernelSource, dims: DimTable) -> dict[Value, te.Tensor]:
-    found: dict[Value, te.Tensor] = {}
+def _placeholders(source: KernelSource, dims: DimTable) -> dict[Value, Tensor]:
+    found: dict[Value, Tensor] = {}
     for index, value in enumerate(source.graph.inputs):
         shape = [dims.expression(dim) for dim in value.type.shape]
         found[value] = te.placeholder(shape, TVM_DTYPE[value.type.dtype], name=f"p{index}")
     return found
 
 
-def _lower_expressions(source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
+def _lower_expressions(source: KernelSource, dims: DimTable) -> PrimFunc:
     """The kernel as one chain of tensor expressions."""
     table = rules()
     tensors = _placeholders(source, dims)
@@ -69,29 +72,23 @@ def _lower_expressions(source: KernelSource, dims: DimTable) -> tirx.PrimFunc:
     for op in source.graph:
         if op.name != "return":
             _lower_op(op, tensors, dims, table)
-    outputs: list[te.Tensor] = []
+    outputs: list[Tensor] = []
     for value in source.graph.outputs:
         tensor = tensors[value]
         if any(tensor.same_as(other) for other in (*parameters, *outputs)):
             tensor = copy_of(tensor)
         outputs.append(tensor)
-    scalars = [dims.expression(_symbol(name)) for name in source.scalars]
+    scalars = [dims.expression(symbol(name)) for name in source.scalars]
     return te.create_prim_func([*parameters, *scalars, *outputs])
 
 
-def _symbol(name: str) -> Any:
-    from leptonc.ir.dims import symbol
-
-    return symbol(name)
-
-
-def copy_of(tensor: te.Tensor) -> te.Tensor:
+def copy_of(tensor: Tensor) -> Tensor:
     """A stage that stores the same elements once more."""
-    return te.compute(tensor.shape, lambda *index: tensor[index], name="copy")
+    return compute(tensor.shape, lambda *index: tensor[index], name="copy")
 
 
 def _lower_op(
-    op: Op, tensors: dict[Value, te.Tensor], dims: DimTable, table: Mapping[str, Rule]
+    op: Op, tensors: dict[Value, Tensor], dims: DimTable, table: Mapping[str, Rule]
 ) -> None:
     if op.name == "const":
         blob = op.attrs["value"]
@@ -109,14 +106,14 @@ def _lower_op(
         tensors[value] = tensor
 
 
-def _constant(array: Array, op: Op, dims: DimTable) -> te.Tensor:
+def _constant(array: Array, op: Op, dims: DimTable) -> Tensor:
     """A small constant written into the code."""
     dtype = TVM_DTYPE[op.result.type.dtype]
     numbers = [tirx.const(number.item(), dtype) for number in array.reshape(-1)]
     return _select(numbers, array.shape, dtype, dims)
 
 
-def _extents(op: Op, dims: DimTable) -> te.Tensor:
+def _extents(op: Op, dims: DimTable) -> Tensor:
     """Extents as data."""
     content = op.result.content
     assert content is not None
@@ -125,7 +122,7 @@ def _extents(op: Op, dims: DimTable) -> te.Tensor:
     return _select(numbers, content.shape, dtype, dims)
 
 
-def _select(numbers: list[Any], shape: tuple[int, ...], dtype: str, dims: DimTable) -> te.Tensor:
+def _select(numbers: list[Any], shape: tuple[int, ...], dtype: str, dims: DimTable) -> Tensor:
     extents = [dims.expression(extent) for extent in shape]
 
     def element(*index: Any) -> Any:
@@ -139,4 +136,4 @@ def _select(numbers: list[Any], shape: tuple[int, ...], dtype: str, dims: DimTab
             chosen = tirx.Select(position == dims.expression(at), number, chosen)
         return chosen
 
-    return te.compute(extents, element, name="constant")
+    return compute(extents, element, name="constant")

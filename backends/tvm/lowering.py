@@ -1,3 +1,4 @@
+# pyright: standard
 """From operations to tensor expressions: what lowering rules are given and where they are."""
 
 from __future__ import annotations
@@ -7,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tvm import te, tirx
 
+from leptonc.backends.tvm.binding import PrimFunc, Tensor, tirx
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonBug
 from leptonc.ir.dims import Call, Dim, Symbol
@@ -33,7 +34,7 @@ class DimTable:
 
     def __init__(self, index_dtype: str = "int64") -> None:
         self.index_dtype = index_dtype
-        self.variables: dict[str, tirx.Var] = {}
+        self.variables: dict[str, Any] = {}
 
     def expression(self, dim: Dim) -> Any:
         """`dim` as a TIR expression of the index type."""
@@ -60,20 +61,20 @@ class DimTable:
 class LowerCall:
     """One operation to lower: its tensors, result shapes and whatever is known at compile time."""
 
-    def __init__(self, op: Op, tensors: Mapping[int, te.Tensor], dims: DimTable) -> None:
+    def __init__(self, op: Op, tensors: Mapping[int, Tensor], dims: DimTable) -> None:
         self.op, self.dims = op, dims
         self._tensors = tensors
         self._known = Inference(op.definition, op.operands, op.operand_names, op.attrs, op.regions)
 
-    def __getitem__(self, slot: int) -> te.Tensor:
+    def __getitem__(self, slot: int) -> Tensor:
         return self._tensors[slot]
 
-    def get(self, name: str) -> te.Tensor | None:
+    def get(self, name: str) -> Tensor | None:
         """The tensor of the operand called `name`; None where it is absent."""
         names = self.op.operand_names
         return self._tensors[names.index(name)] if name in names else None
 
-    def all(self, name: str) -> list[te.Tensor]:
+    def all(self, name: str) -> list[Tensor]:
         """The tensors of a variadic operand."""
         return [
             self._tensors[slot] for slot, label in enumerate(self.op.operand_names) if label == name
@@ -115,7 +116,7 @@ class LowerCall:
         return tirx.const(int(value), self.dims.index_dtype)
 
 
-Rule = Callable[[LowerCall], "te.Tensor | Sequence[te.Tensor]"]
+Rule = Callable[[LowerCall], Tensor | Sequence[Tensor]]
 Reason = Callable[[Op], str]
 """Why an operation cannot be lowered (its element type, an attribute...); empty if it can."""
 
@@ -143,7 +144,7 @@ def reasons() -> dict[str, Reason]:
     return merged
 
 
-KernelRule = Callable[[LowerCall, Any], "tirx.PrimFunc | None"]
+KernelRule = Callable[[LowerCall, Any], PrimFunc | None]
 """A whole operation as one function (operands, scalars, results), given the call and the CPU.
 
 None where its tensor expressions are as good."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -99,7 +100,8 @@ class _Builder:
             return []
         scalars = [relax.prim_value(self.dims.variables[name]) for name in source.scalars]
         out = types if len(types) > 1 else types[0]
-        result = self.block.emit(relax.call_dps_packed(source.name, [*arguments, *scalars], out))
+        given: Any = [*arguments, *scalars]
+        result = self.block.emit(relax.call_dps_packed(source.name, given, out))
         if len(types) == 1:
             return [result]
         return [self.block.emit(relax.TupleGetItem(result, index)) for index in range(len(types))]

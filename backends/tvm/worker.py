@@ -114,7 +114,8 @@ def _build(job: Mapping[str, Any]) -> LibraryReport:
     from leptonc.backends.tvm.cache import Cache
     from leptonc.ir.text import parse_graph
 
-    cpu = CpuTarget(**{**job["cpu"], "features": tuple(job["cpu"]["features"])})
+    described: dict[str, Any] = {**job["cpu"], "features": tuple(job["cpu"]["features"])}
+    cpu = CpuTarget(**described)
     cache = Cache(Path(job["cache"]), job["version"]) if job["cache"] is not None else None
     return build_library(
         parse_graph(job["text"]), cpu, Path(job["path"]), cache=cache, jobs=job["jobs"],

@@ -15,6 +15,7 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import ceildiv
+from leptonc.ir.graph import Attribute, Value
 from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, conv_shape, convolve, window_at
 from leptonc.ir.ops.extents import natural
 from leptonc.ir.ops.pool import AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL, POOL_ATTRS
@@ -109,8 +110,6 @@ def _blocked_pool(
             name = call.definition.name
             raise LeptonError(f"{name} of {x}: the last axis should be a block", code="E103")
         plain = TensorType(x.dtype, (x.shape[0], x.shape[1] * lanes, *x.shape[2:-1]))
-        from leptonc.ir.graph import Value
-
         types = row.infer(Inference(row, [Value(plain)], ["x"], {**_defaults(row), **call.attrs}))
         first = types if isinstance(types, TensorType) else types[0]
         return first.with_shape(x.shape[0], x.shape[1], *first.shape[2:], lanes)
@@ -125,23 +124,24 @@ def _blocked_pool(
     return infer, evaluate
 
 
-def _defaults(row: OpDef) -> dict[str, object]:
+def _defaults(row: OpDef) -> dict[str, Attribute]:
     return {name: attr.default for name, attr in row.attrs.items()}
 
 
-_INFER, _EVALUATE = _blocked_pool(MAX_POOL)
+_max = _blocked_pool(MAX_POOL)
 MAX_POOL_BLOCKED = define(
     "max_pool_blocked(x)", "The largest element of each window of a blocked tensor.",
-    infer=_INFER, evaluate=_EVALUATE, attrs=POOL_ATTRS, traits=[Trait.REDUCTION],
+    infer=_max[0], evaluate=_max[1], attrs=POOL_ATTRS, traits=[Trait.REDUCTION],
 )  # fmt: skip
-_INFER, _EVALUATE = _blocked_pool(AVERAGE_POOL)
+_average = _blocked_pool(AVERAGE_POOL)
 AVERAGE_POOL_BLOCKED = define(
     "average_pool_blocked(x)", "The mean of each window of a blocked tensor.",
-    infer=_INFER, evaluate=_EVALUATE, attrs={**POOL_ATTRS, "count_include_pad": Attr("int", 0)},
+    infer=_average[0], evaluate=_average[1],
+    attrs={**POOL_ATTRS, "count_include_pad": Attr("int", 0)},
     traits=[Trait.REDUCTION],
 )  # fmt: skip
-_INFER, _EVALUATE = _blocked_pool(GLOBAL_AVERAGE_POOL)
+_global_average = _blocked_pool(GLOBAL_AVERAGE_POOL)
 GLOBAL_AVERAGE_POOL_BLOCKED = define(
     "global_average_pool_blocked(x)", "The mean over the space of a blocked tensor.",
-    infer=_INFER, evaluate=_EVALUATE, traits=[Trait.REDUCTION],
+    infer=_global_average[0], evaluate=_global_average[1], traits=[Trait.REDUCTION],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +26,9 @@ POOLS = {
     "average_pool": "average_pool_blocked",
     "global_average_pool": "global_average_pool_blocked",
 }
+
+
+Rewrite = Callable[[Op, Builder], Value]
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class _Layout:
                 build = Builder(self.graph, before=op, location=op.location)
                 self._replace(op, rewrite(op, build), build)
 
-    def _rewrite_of(self, op: Op):  # pyright: ignore
+    def _rewrite_of(self, op: Op) -> Rewrite | None:
+        """How `op` is done on blocks; None where it stays as it is."""
         if op.name == "conv" and self._takes_part(op):
             return self._conv
         if not any(value in self.blocked for value in op.operands) or len(op.results) == 0:

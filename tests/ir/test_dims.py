@@ -51,8 +51,9 @@ def as_dim(node: Node) -> Dim:
     if isinstance(node, tuple):
         function, left, right = node[0], as_dim(node[1]), as_dim(node[2])
         table: dict[str, Callable[[Dim, Dim], Dim]] = {
-            "+": operator.add, "-": operator.sub, "*": operator.mul, "mod": operator.mod,
-            "floordiv": floordiv, "ceildiv": ceildiv, "min": minimum, "max": maximum,
+            "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b,
+            "mod": lambda a, b: a % b, "floordiv": floordiv, "ceildiv": ceildiv,
+            "min": minimum, "max": maximum,
         }  # fmt: skip
         return table[function](left, right)
     return symbol(node) if isinstance(node, str) else node
@@ -63,7 +64,7 @@ def as_number(node: Node, sizes: dict[str, int]) -> int:
     if isinstance(node, tuple):
         left, right = as_number(node[1], sizes), as_number(node[2], sizes)
         table: dict[str, Callable[[int, int], int]] = {
-            **OPERATORS, "mod": operator.mod, "floordiv": operator.floordiv,
+            **OPERATORS, "mod": operator.mod, "floordiv": lambda a, b: a // b,
             "ceildiv": lambda a, b: -(-a // b), "min": min, "max": max,
         }  # fmt: skip
         return table[node[0]](left, right)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -82,7 +82,8 @@ def _print(file: str, document: dict[str, Any], *, as_json: bool) -> None:
     rows: list[tuple[str, str]] = []
     for key, value in document.items():
         if isinstance(value, dict):
-            rows += [(f"{key}: {name}", _text(name, item)) for name, item in value.items()]
+            entries = cast("dict[str, Any]", value)
+            rows += [(f"{key}: {name}", _text(name, item)) for name, item in entries.items()]
         else:
             rows.append((key, _text(key, value)))
     table(file, ("", ""), rows)
@@ -91,4 +92,4 @@ def _print(file: str, document: dict[str, Any], *, as_json: bool) -> None:
 def _text(name: str, value: Any) -> str:
     if isinstance(value, int) and ("bytes" in name or name == "peak"):
         return bytes_text(value)
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, cast("list[Any]", value))) if isinstance(value, list) else str(value)

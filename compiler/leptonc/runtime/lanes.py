@@ -78,6 +78,7 @@ class Lane:
                 raise TimeoutError
             return _GO_ON
 
+        assert self._machine is not None
         self._machine["set_instrument"](native().function(look))
         return call, ended
 

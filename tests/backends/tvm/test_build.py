@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,15 +202,19 @@ def test_everything_unsupported_is_listed_at_once() -> None:
     ]
 
 
+def nothing_said(what: str, done: int, total: int) -> None:
+    """A progress report that goes nowhere."""
+
+
 def test_a_worker_that_dies_is_a_bug_that_names_the_signal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An abort inside the code generator does not end the process that asked."""
     real = subprocess.Popen
 
-    def dying(command: list[str], **how: object) -> object:
+    def dying(command: list[str], **how: Any) -> subprocess.Popen[Any]:
         crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
-        return real([command[0], "-c", crash], **how)  # type: ignore[call-overload]
+        return real([command[0], "-c", crash], **how)
 
     monkeypatch.setattr(worker.subprocess, "Popen", dying)
     with pytest.raises(LeptonBug, match="was ended by SIGSEGV"):
@@ -220,7 +225,7 @@ def test_a_worker_that_dies_is_a_bug_that_names_the_signal(
             cache_folder=None,
             version="",
             jobs=1,
-            progress=lambda *_: None,
+            progress=nothing_said,
         )
 
 
