@@ -17,6 +17,9 @@ from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Value
 from leptonc.onnx_scope import Call, Meaning
 
+LONGEST_SEQUENCE = 10_000
+"""Tensors that a sequence may be cut into."""
+
 Rule: TypeAlias = "Callable[[Call, Sequence[Meaning]], Sequence[Meaning]]"
 
 
@@ -99,6 +102,11 @@ def _split(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
         size = 1 if known is None else int(known.reshape(-1)[0])
         if size < 1:
             raise LeptonError(f"SplitToSequence cannot make parts of {size}", code="E108")
+        if extent // size > LONGEST_SEQUENCE:
+            raise LeptonError(
+                f"SplitToSequence makes {-(-extent // size)} parts, more than {LONGEST_SEQUENCE}",
+                code="E018",
+            )
         sizes = [min(size, extent - start) for start in range(0, extent, size)]
     else:
         sizes = [int(part) for part in known]

@@ -407,6 +407,11 @@ REFUSED: Mapping[str, tuple[Callable[[], Any], str, str]] = {
         "'num_scan_inputs' is text, should be an integer",
     ),
     # bombs
+    "56 a sequence of 2^31 parts": (
+        lambda: unary("SplitToSequence", (2**31,)),
+        "E018",
+        "2147483648 parts, more than 10000",
+    ),
     "58 subgraphs 3000 deep": (lambda: deep_bytes(3000), "E011", "nested"),
     "59 function recursion": (
         lambda: model(
