@@ -165,7 +165,8 @@ def _is_flat(block: Any) -> bool:
     store = block.body
     if not isinstance(store, tirx.BufferStore) or not _is_identity(store.indices, iterators):
         return False
-    shape = store.buffer.shape
+    target: Any = store.buffer
+    shape = target.shape
     for load in _loads(store.value):
         if all(isinstance(extent, tirx.IntImm) and int(extent) == 1 for extent in load.source.shape):
             continue
