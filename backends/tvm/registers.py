@@ -48,32 +48,29 @@ class _Flattening:
     def __init__(self) -> None:
         self.bindings: Bindings = []
         self.renamed: Bindings = []
-        self.in_store = False
 
     def mutate(self, body: Any) -> Any:
-        """The statement `body` with its stored values changed."""
-        callbacks = [
-            (tirx.BufferStore, self._store),
-            (tirx.Let, self._let),
-            (tirx.Select, self._select),
-            (Call, self._call),
-            (tirx.Var, self._variable),
-        ]
-        return tvm_ffi.structural_mutate(body, callbacks)
+        """The statement `body` with its stored values changed, and nothing else."""
+        return tvm_ffi.structural_mutate(body, [(tirx.BufferStore, self._store)])
 
     def stored(self, store: Any, bindings: Bindings, value: PrimExpr) -> Any:
         """The statement that stores `value` behind `bindings`."""
         return tirx.BufferStore(store.buffer, nested(bindings, value), store.indices)
 
     def _store(self, store: Any, mutator: Any) -> Any:
-        outer, self.bindings, self.in_store = self.bindings, [], True
-        value = mutator.mutate(store.value)
-        found, self.bindings, self.in_store = self.bindings, outer, False
-        return self.stored(store, found, value) if found else store
+        if not _contains(store.value, tirx.Let):
+            return store
+        self.bindings = []
+        callbacks = [
+            (tirx.Let, self._let),
+            (tirx.Select, self._select),
+            (Call, self._call),
+            (tirx.Var, self._variable),
+        ]
+        value = tvm_ffi.structural_mutate(store.value, callbacks)
+        return self.stored(store, self.bindings, value)
 
     def _let(self, let: Any, mutator: Any) -> Any:
-        if not self.in_store:  # in the extent of a loop, say: there it stays
-            return mutator.default_mutate(let)
         value = mutator.mutate(let.value)
         same = _find(self.bindings, let.var)
         if same is None:
