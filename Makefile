@@ -26,8 +26,9 @@ $(models): tests/models/requirements.txt $(ready)
 demo: $(ready) $(models)
 	$(python) demo/run.py
 
+# numpy's threads would fight with the other test process for the processors.
 test: $(ready) $(models)
-	$(python) -m pytest --numprocesses $(JOBS) --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(python) -m pytest --numprocesses $(JOBS) --dist worksteal
 
 lint: $(ready)
 	$(python) -m ruff check
