@@ -33,7 +33,7 @@ VECTORS_IN_FLIGHT = 4
 
 
 def schedule(function: tirx.PrimFunc, cpu: CpuTarget) -> tirx.PrimFunc:
-    """`function`, made of blocks as tensor expressions give them, with its loops arranged for `cpu`."""
+    """`function`, made of blocks as tensor expressions give them, its loops arranged for `cpu`."""
     sch = s_tir.Schedule(tvm.IRModule({"main": function}))
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root):
@@ -108,11 +108,11 @@ def _arrange(sch: Schedule, block: Any, cpu: CpuTarget) -> None:
     loops = sch.get_loops(block)
     if len(loops) != len(body.iter_vars):
         return
-    kinds = [iterator.iter_type for iterator in body.iter_vars]
-    if any(kind not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for kind in kinds):
+    kinds = [(loop, each.iter_type) for loop, each in zip(loops, body.iter_vars, strict=True)]
+    if any(kind not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for _, kind in kinds):
         return
-    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
-    reduce = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    spatial = [loop for loop, kind in kinds if kind == tirx.IterVar.DataPar]
+    reduce = [loop for loop, kind in kinds if kind == tirx.IterVar.CommReduce]
     if not reduce:
         _arrange_spatial(sch, block, spatial, cpu)
     else:
@@ -168,10 +168,11 @@ def _is_flat(block: Any) -> bool:
     target: Any = store.buffer
     shape = target.shape
     for load in _loads(store.value):
-        if all(isinstance(extent, tirx.IntImm) and int(extent) == 1 for extent in load.source.shape):
+        extents = load.source.shape
+        if all(isinstance(extent, tirx.IntImm) and int(extent) == 1 for extent in extents):
             continue
-        same = len(load.source.shape) == len(shape) and all(
-            tvm_ffi.structural_equal(a, b) for a, b in zip(load.source.shape, shape, strict=True)
+        same = len(extents) == len(shape) and all(
+            tvm_ffi.structural_equal(a, b) for a, b in zip(extents, shape, strict=True)
         )
         if not same or not _is_identity(load.indices, iterators):
             return False
@@ -188,8 +189,8 @@ def _uses_iterators_outside_loads(value: Any, iterators: Sequence[Any]) -> bool:
     seen: list[Any] = []
     tvm_ffi.structural_walk(value, (tirx.Var, lambda variable: seen.append(variable)))
     uses = sum(any(variable.same_as(iterator) for iterator in iterators) for variable in seen)
-    in_loads = sum(len(load.indices) for load in _loads(value) if _is_identity(load.indices, iterators))
-    return uses > in_loads
+    aligned = (load for load in _loads(value) if _is_identity(load.indices, iterators))
+    return uses > sum(len(load.indices) for load in aligned)
 
 
 # ---------------------------------------------------------------- reductions
@@ -245,7 +246,9 @@ def _moves_by_one(index: Any, variable: Any) -> bool:
     return False
 
 
-def _reduce_across(sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
+def _reduce_across(
+    sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool
+) -> None:
     """Vectors along the last kept axis, one partial result a lane."""
     *outer, last = loops.spatial
     extent = _extent(sch, last)
@@ -262,20 +265,23 @@ def _reduce_across(sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, 
     _attempt(sch, lambda: sch.decompose_reduction(block, loops.reduce[0]))
 
 
-def _reduce_along(sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool) -> None:
+def _reduce_along(
+    sch: Schedule, block: Any, loops: _Loops, cpu: CpuTarget, *, parallel: bool
+) -> None:
     """Vectors along the reduced axis: partial results in the lanes first, combined at the end."""
-    *others, last = loops.reduce
+    last = loops.reduce[-1]
     extent = _extent(sch, last)
     width = VECTORS_IN_FLIGHT * cpu.lanes
     while extent is not None and extent % width and width > cpu.lanes:
         width //= 2
-    if extent is None or extent % width or extent == width or not _is_float_reduction(sch.get(block)):
+    whole = extent is not None and extent % width == 0 and extent != width
+    if not whole or not _is_float_reduction(sch.get(block)):
         if parallel and loops.spatial:
             _attempt(sch, lambda: sch.parallel(loops.spatial[0]))
         return
     trial = sch.copy()
     try:
-        steps, lanes = trial.split(last, [None, width])
+        _, lanes = trial.split(last, [None, width])
         partial = trial.rfactor(lanes, len(loops.spatial))
         _arrange_partial(trial, partial, len(loops.spatial), cpu, parallel=parallel)
     except ScheduleError:
@@ -287,7 +293,9 @@ def _is_float_reduction(block: Any) -> bool:
     return block.writes[0].source.dtype.startswith("float")
 
 
-def _arrange_partial(sch: Schedule, partial: Any, kept: int, cpu: CpuTarget, *, parallel: bool) -> None:
+def _arrange_partial(
+    sch: Schedule, partial: Any, kept: int, cpu: CpuTarget, *, parallel: bool
+) -> None:
     loops = sch.get_loops(partial)
     lane = loops[-1]
     reduce = loops[kept:-1]

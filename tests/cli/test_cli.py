@@ -39,10 +39,11 @@ def model(tmp_path: Path) -> Path:
 
 def run(*arguments: str | Path) -> int:
     """The exit status of the command."""
-    with pytest.raises(SystemExit) as end:
+    try:
         main([str(argument) for argument in arguments])
-        sys.exit(0)
-    return int(str(end.value.code))
+    except SystemExit as end:
+        return int(str(end.code))
+    return 0
 
 
 def test_compile_then_run_then_inspect(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,8 +171,8 @@ def test_passes_are_listed_and_described(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_mistakes_have_their_exit_status(
-    arguments: list[str], status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], status: int, message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Usage is 2, the user's other errors are 1; they go to standard error, without a traceback."""
     monkeypatch.chdir(tmp_path)

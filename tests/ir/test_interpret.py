@@ -69,7 +69,7 @@ def test_an_operation_without_a_meaning_is_named() -> None:
 def test_an_attribute_of_the_wrong_type_is_named() -> None:
     """Inference asks for integers where the row says so."""
     graph = Graph("m", [Value(TensorType(DType.F32, (2, 3)), "x")], ["y"])
-    with pytest.raises(LeptonError, match="transpose.perm is 'ab', should be integers") as error:
+    with pytest.raises(LeptonError, match=r"transpose\.perm is 'ab', should be integers") as error:
         Builder(graph).transpose(graph.inputs[0], perm="ab")
     assert error.value.code == "E105"
 
