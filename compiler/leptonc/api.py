@@ -95,13 +95,17 @@ def make_options(
 
 
 def optimize(model: Any, output: str | Path | None = None, *, level: int = DEFAULT_LEVEL) -> Any:
-    """Rewrite an ONNX model into a smaller, equal one; gives it back, and writes `output`."""
+    """Rewrite an ONNX model into a smaller, equal one: the ModelProto, or None once it is in `output`.
+
+    Only a file can hold a model over 2 GB, whose weights then lie beside it.
+    """
     from leptonc.driver import import_source, run_passes
     from leptonc.onnx_export import export_model, save_model
     from leptonc.pipelines import OPTIMIZE
 
     graph = import_source(model, {})
     run_passes(graph, OPTIMIZE[level])
-    if output is not None:
-        save_model(graph, Path(output))
-    return export_model(graph)
+    if output is None:
+        return export_model(graph)
+    save_model(graph, Path(output))
+    return None
