@@ -95,7 +95,7 @@ def make_options(
 
 
 def optimize(model: Any, output: str | Path | None = None, *, level: int = DEFAULT_LEVEL) -> Any:
-    """Rewrite an ONNX model into a smaller, equal one: the ModelProto, or None once it is in `output`.
+    """Rewrite an ONNX model into a smaller, equal one: a ModelProto, or None where it is a file.
 
     Only a file can hold a model over 2 GB, whose weights then lie beside it.
     """
