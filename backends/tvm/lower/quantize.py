@@ -9,9 +9,9 @@ from typing import Any
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import constant, converted, larger, let, smaller, widened
 from leptonc.backends.tvm.lower.broadcasting import Tensor, operand, scalar_constant, te
+from leptonc.backends.tvm.lower.combine import MAX, MIN
 from leptonc.backends.tvm.lower.elementwise import unsupported_type
 from leptonc.backends.tvm.lower.parts import reduce_axes
-from leptonc.backends.tvm.lower.reduce import MAX, MIN
 from leptonc.backends.tvm.lower.requantize import difference, rounded
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, Reason, Rule
 from leptonc.ir.ops.quantize import division_dtype, granularity

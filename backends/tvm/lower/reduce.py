@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.arithmetic import (
-    add,
     constant,
-    converted,
     is_float,
     larger,
     let,
@@ -21,9 +19,22 @@ from leptonc.backends.tvm.lower.arithmetic import (
     widened,
 )
 from leptonc.backends.tvm.lower.broadcasting import Tensor, operand, te
+from leptonc.backends.tvm.lower.combine import (
+    MAX,
+    MIN,
+    PRODUCT,
+    SUM,
+    WRAPPING_SUM,
+    Combiner,
+    Index,
+    Reducer,
+    combiner,
+    one,
+    zero,
+)
 from leptonc.backends.tvm.lower.division import divide
 from leptonc.backends.tvm.lower.elementwise import unsupported_type
-from leptonc.backends.tvm.lower.positions import POSITIONS, highest_of, lowest
+from leptonc.backends.tvm.lower.positions import POSITIONS
 from leptonc.backends.tvm.lower.scan import SCANS
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.backends.tvm.vector_math import LARGEST, absolute, exp, log
@@ -32,44 +43,9 @@ from leptonc.ir.graph import Op
 from leptonc.ir.ops.reduce import reduced_axes
 from leptonc.ir.table import Inference
 
-Index = Sequence[Any]
-Element = Callable[[Index], PrimExpr]
-
-PARTIAL = 64
-"""Extremes along the last axis are found in this many lanes first, where it is longer."""
-
-
-@dataclass(frozen=True)
-class Combiner:
-    """How two are made one, and what no element at all gives."""
-
-    reducer: Any
-    neutral: Callable[[str], PrimExpr]
-
-
-Function = Callable[..., PrimExpr]
-
-
-def _combiner(function: Function, neutral: Callable[[str], PrimExpr], name: str) -> Combiner:
-    return Combiner(te.comm_reducer(function, neutral, name=name), neutral)
-
-
-def _zero(dtype: str) -> PrimExpr:
-    return tirx.const(0, dtype)
-
-
-def _one(dtype: str) -> PrimExpr:
-    return tirx.const(1, dtype)
-
-
-MAX = _combiner(larger, lowest, "max")
-MIN = _combiner(smaller, highest_of, "min")
-PRODUCT = _combiner(multiply, _one, "product")
-SUM = Combiner(te.sum, _zero)
-WRAPPING_SUM = _combiner(add, _zero, "sum")
 OF_TRUTHS = {
-    "reduce_max": _combiner(larger, _zero, "any"),
-    "reduce_min": _combiner(smaller, _one, "all"),
+    "reduce_max": combiner(larger, zero, "any"),
+    "reduce_min": combiner(smaller, one, "all"),
 }
 
 
@@ -114,110 +90,22 @@ REDUCTIONS: dict[str, Reduction] = {
 }
 
 
-class _Reducer:
-    """The stages over the axes that one operation reduces."""
-
-    def __init__(self, call: LowerCall) -> None:
-        axes = reduced_axes(call.known)
-        assert axes is not None
-        self.call, self.axes, self.shape = call, axes, operand(call).shape
-        self.kept = [axis for axis in range(len(self.shape)) if axis not in axes]
-        self.kept_shape = [self.shape[axis] for axis in self.kept]
-
-    def count(self, dtype: str) -> PrimExpr:
-        """How many elements are combined into one."""
-        count: Any = self.call.index(1)
-        for axis in self.axes:
-            count = count * self.shape[axis]
-        return count.astype(dtype)
-
-    def kept_index(self, index: Sequence[PrimExpr]) -> list[PrimExpr]:
-        """The index along the axes that are kept, from one of the result."""
-        if not self.call.op.int("keepdims"):
-            return list(index)
-        return [index[axis] for axis in self.kept]
-
-    def reduce(self, combiner: Combiner, element: Element, name: str) -> Element:
-        """The combination of `element(index)` over the axes, by the index along the others."""
-        if not self.axes:
-            stage = te.compute(self.kept_shape, lambda *index: element(index), name=name)
-            return lambda index: stage(*index)
-        extents = [self.shape[axis] for axis in self.axes]
-        if combiner is not SUM and self._divides():
-            stage = self._in_lanes(combiner.reducer, element, name)
-        else:
-            stage = self._at_once(combiner.reducer, element, name)
-        neutral = combiner.neutral(str(stage.dtype))
-        if any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
-            return lambda index: neutral
-        if all(isinstance(extent, tirx.IntImm) for extent in extents):
-            return lambda index: stage(*index)
-        # a loop without steps does not even store where it starts from
-        empty = self.count("int64") < tirx.const(1, "int64")
-        return lambda index: tirx.Select(empty, neutral, stage(*index))
-
-    def _at_once(self, reducer: Any, element: Element, name: str) -> Tensor:
-        along = [self._axis(self.shape[axis], f"k{axis}") for axis in self.axes]
-
-        def combined(*index: Any) -> PrimExpr:
-            return reducer(element(self._full(index, [axis.var for axis in along])), axis=along)
-
-        return te.compute(self.kept_shape, combined, name=name)
-
-    def result(self, element: Element) -> Tensor:
-        """The last stage: `element` of an index along the axes that are kept."""
-        call, dtype = self.call, self.call.dtype()
-        return te.compute(
-            call.shape(), lambda *index: converted(element(self.kept_index(index)), dtype),
-            name=call.op.name,
-        )  # fmt: skip
-
-    def _axis(self, extent: Any, name: str) -> Any:
-        return te.reduce_axis((self.call.index(0), extent), name=name)
-
-    def _full(self, index: Sequence[Any], reduced: Sequence[Any]) -> list[Any]:
-        full: list[Any] = [None] * len(self.shape)
-        for axis, at in zip(self.kept, index, strict=True):
-            full[axis] = at
-        for axis, at in zip(self.axes, reduced, strict=True):
-            full[axis] = at
-        return full
-
-    def _divides(self) -> bool:
-        """True where the last axis is reduced and divides into lanes; schedules do that to sums."""
-        last = len(self.shape) - 1
-        extent = self.shape[last]
-        known = isinstance(extent, tirx.IntImm) and int(extent)
-        return last in self.axes and bool(known) and known > PARTIAL and known % PARTIAL == 0
-
-    def _in_lanes(self, reducer: Any, element: Element, name: str) -> Tensor:
-        steps = [self._axis(self.shape[axis], f"k{axis}") for axis in self.axes[:-1]]
-        extent = int(self.shape[self.axes[-1]]) // PARTIAL
-        steps.append(self._axis(self.call.index(extent), "step"))
-        lanes = self.call.index(PARTIAL)
-
-        def partial(*index: Any) -> PrimExpr:
-            *kept, lane = index
-            *outer, step = (axis.var for axis in steps)
-            return reducer(element(self._full(kept, [*outer, step * lanes + lane])), axis=steps)
-
-        parts = te.compute([*self.kept_shape, lanes], partial, name=f"{name}_lanes")
-        lane = self._axis(lanes, "lane")
-        return te.compute(
-            self.kept_shape, lambda *index: reducer(parts(*index, lane.var), axis=lane), name=name
-        )
+def _stages(call: LowerCall) -> Reducer:
+    axes = reduced_axes(call.known)
+    assert axes is not None
+    return Reducer(call, axes)
 
 
 def _reduce(call: LowerCall) -> Tensor:
-    reduction, stages, x = REDUCTIONS[call.op.name], _Reducer(call), operand(call)
+    reduction, stages, x = REDUCTIONS[call.op.name], _stages(call), operand(call)
 
     def element(index: Index) -> PrimExpr:
         return reduction.start(widened(x(*index)))
 
     sample = reduction.start(widened(tirx.Var("x", str(x.dtype))))
     is_truth = str(x.dtype) == "bool"
-    combiner = OF_TRUTHS[call.op.name] if is_truth else reduction.combiner(sample)
-    total = stages.reduce(combiner, element, f"{call.op.name}_total")
+    way = OF_TRUTHS[call.op.name] if is_truth else reduction.combiner(sample)
+    total = stages.reduce(way, element, f"{call.op.name}_total")
 
     def finished(index: Index) -> PrimExpr:
         value = total(index)
@@ -230,7 +118,7 @@ def _reduce(call: LowerCall) -> Tensor:
 
 def _log_sum_exp(call: LowerCall) -> Tensor:
     """The largest element is taken out first, so that no exponential overflows."""
-    stages, x = _Reducer(call), operand(call)
+    stages, x = _stages(call), operand(call)
     top = stages.reduce(MAX, lambda index: widened(x(*index)), "largest")
 
     def shift_of(*index: Any) -> PrimExpr:
@@ -246,7 +134,7 @@ def _log_sum_exp(call: LowerCall) -> Tensor:
         kept = [index[axis] for axis in stages.kept]
         return exp(widened(x(*index)) - shift(*kept))
 
-    total = stages.reduce(SUM, element, "exponentials")
+    total = stages.reduce(SUM, element, "exponentials", simple=False)
     return stages.result(lambda index: log(total(index)) + shift(*index))
 
 
