@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
+from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, parse_dim
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.interpret import interpret
@@ -182,6 +184,16 @@ def result_types(
         names.append(label)
     op = build.op(definition, values, attrs, names=names)
     return [str(result.type) for result in op.results]
+
+
+def check_refusal(
+    name: str, operands: Sequence[str | Array | None], attrs: Attributes, code: str, text: str
+) -> None:
+    """Typing the operation is an error with that code and a message that has the text."""
+    with pytest.raises(LeptonError) as raised:
+        result_types(name, operands, attrs)
+    assert raised.value.code == code
+    assert text in raised.value.message
 
 
 def ints(*items: int) -> Array:
