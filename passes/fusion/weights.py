@@ -87,7 +87,12 @@ def _scaled_outputs(op: Op, data: Array, scale: Array) -> Array:
         return data * (scale[:, None] if op.attrs["transposed"] else scale)
     if op.name == "conv":
         return data * scale.reshape(-1, *(1,) * (data.ndim - 1))
-    groups = op.int("group")  # conv_transpose: inputs x outputs of one group x window
+    # conv_transpose: inputs x outputs of one group x window
+    return _scaled_within_groups(data, scale, op.int("group"))
+
+
+def _scaled_within_groups(data: Array, scale: Array, groups: int) -> Array:
+    """`data`, its axis 0 divided into groups, with a factor for each group and place of axis 1."""
     split = data.reshape(groups, data.shape[0] // groups, *data.shape[1:])
     factors = scale.reshape(groups, 1, data.shape[1], *(1,) * (data.ndim - 2))
     return (split * factors).reshape(data.shape)
@@ -100,10 +105,8 @@ def scaled_inputs(op: Op, data: Array, scale: Array) -> Array:
         return data * (scale if op.attrs["transposed"] else scale[:, None])
     if op.name == "conv_transpose":
         return data * scale.reshape(-1, *(1,) * (data.ndim - 1))
-    groups = op.int("group")  # conv: outputs x inputs of one group x window
-    split = data.reshape(groups, data.shape[0] // groups, *data.shape[1:])
-    factors = scale.reshape(groups, 1, data.shape[1], *(1,) * (data.ndim - 2))
-    return (split * factors).reshape(data.shape)
+    # conv: outputs x inputs of one group x window
+    return _scaled_within_groups(data, scale, op.int("group"))
 
 
 def response_to(op: Op, data: Array, shift: Array) -> Array:
