@@ -10,7 +10,7 @@ import pytest
 from leptonc.backends.tvm.lower.elementwise import SCALAR
 from leptonc.ir.table import Trait, all_ops
 from leptonc.ir.types import DType
-from tests.backends.tvm.one_kernel import Case, check_kernel, check_kernels, reason
+from tests.backends.tvm.kernel_of_row import Case, check_kernel, check_kernels, reason
 from tests.ir.ops.single import one_op
 
 BF16 = ml_dtypes.bfloat16

@@ -9,7 +9,7 @@ import pytest
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.types import DType
-from tests.backends.tvm.single_kernel import SingleKernel, check_kernel, reason_of
+from tests.backends.tvm.kernel_of_row import RowKernel, check_kernel, reason_of
 from tests.ir.ops.single import data, ints
 
 SQUARE = ints(0, 2, -1, -3).reshape(2, 2)
@@ -46,18 +46,18 @@ def test_like_the_interpreter(name: str, operands: list[Any], attrs: dict[str, A
 
 def test_indices_outside_read_the_nearest_element() -> None:
     x = data(3)
-    (found,) = SingleKernel("gather", [x, ints(0, 0)]).run([x, ints(2**40, -(2**40))])
+    (found,) = RowKernel("gather", [x, ints(0, 0)]).run([x, ints(2**40, -(2**40))])
     np.testing.assert_array_equal(found, x[[2, 0]])
 
 
 def test_indices_into_nothing_read_zero() -> None:
-    kernel = SingleKernel("gather", [data(3), ints(0, 0)], shapes={0: ["n"]})
+    kernel = RowKernel("gather", [data(3), ints(0, 0)], shapes={0: ["n"]})
     np.testing.assert_array_equal(kernel.run([data(0), ints(0, 1)])[0], [0, 0])
 
 
 @pytest.mark.parametrize(("v", "n"), [(7, 3), (1, 1), (4, 0)])
 def test_gather_of_symbolic_extents(v: int, n: int) -> None:
-    kernel = SingleKernel("gather", [data(5, 4), ints(0)], {}, shapes={0: ["v", 4], 1: ["n"]})
+    kernel = RowKernel("gather", [data(5, 4), ints(0)], {}, shapes={0: ["v", 4], 1: ["n"]})
     kernel.check([data(v, 4), np.arange(n) - 1])
 
 

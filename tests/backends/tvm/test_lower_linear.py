@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.backends.tvm.lowered_row import check_lowering
+from tests.backends.tvm.kernel_of_row import check_lowering
 from tests.ir.ops.against_onnx import normal
 from tests.ir.ops.test_linear import EQUATIONS
 

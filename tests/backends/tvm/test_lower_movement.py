@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.tvm.single_kernel import check_kernel, reason_of
+from tests.backends.tvm.kernel_of_row import check_kernel, reason_of
 from tests.ir.ops.single import data, ints
 
 MAX, MIN = 2**63 - 1, -(2**63)

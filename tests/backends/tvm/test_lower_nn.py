@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.backends.tvm.lowered_row import Lowered, check_lowering
+from tests.backends.tvm.kernel_of_row import RowKernel, check_lowering
 from tests.ir.ops.against_onnx import normal
 from tests.ir.ops.test_conv import CONVOLUTIONS, TRANSPOSED
 from tests.ir.ops.test_pool import WINDOWS
@@ -111,10 +111,10 @@ def test_lp_pool(p: int) -> None:
 def test_max_pool_passes_nan_on() -> None:
     x = normal(1, 2, 6, 6)
     x[0, 0, 1, 1], x[0, 1, 3:, 3:] = np.nan, -np.inf
-    lowered = Lowered(
+    lowered = RowKernel(
         "max_pool", [x], {"kernel_shape": (2, 2), "pads": (1, 1, 1, 1), "strides": (2, 2)}
     )
-    y, _ = lowered.check([x])
+    y, _ = lowered.check_exactness([x])
     assert np.isnan(y).sum() == 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leptonc.ir.types import DType
-from tests.backends.tvm.one_kernel import Case, check_kernels, reason
+from tests.backends.tvm.kernel_of_row import Case, check_kernels, reason
 from tests.ir.ops.single import one_op
 
 VALUES = np.concatenate([

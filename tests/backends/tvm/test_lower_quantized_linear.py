@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.tvm.lowered_row import check_lowering
+from tests.backends.tvm.kernel_of_row import check_lowering
 from tests.ir.ops.test_quantized_linear import BYTES, f32, numbers
 
 

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.backends.tvm.lowered_row import Lowered, check_lowering
+from tests.backends.tvm.kernel_of_row import RowKernel, check_lowering
 from tests.ir.ops.against_onnx import Array, normal
 from tests.ir.ops.test_recurrent import BATCH, GATES, HIDDEN, STEPS, operands
 
@@ -83,6 +83,6 @@ def test_activations(activation: str) -> None:
 
 def test_only_the_last_state_may_be_in_use() -> None:
     arrays = [a for a in sized("LSTM", 2, 5, 19, 32) if a is not None]
-    lowered = Lowered("lstm", arrays, {}, used=(1,))
-    (last,) = lowered.check(arrays)
+    lowered = RowKernel("lstm", arrays, {}, used=(1,))
+    (last,) = lowered.check_exactness(arrays)
     assert last.shape == (1, 2, 32)

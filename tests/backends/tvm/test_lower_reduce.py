@@ -5,7 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.backends.tvm.one_kernel import Case, check_kernels, reason
+from tests.backends.tvm.kernel_of_row import Case, check_kernels, reason
 from tests.ir.ops.single import one_op
 
 SUMS = ["reduce_sum", "reduce_mean", "reduce_prod", "reduce_l1", "reduce_l2", "reduce_sum_square"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leptonc.ir.ops.resample import COORDINATES, NEAREST
-from tests.backends.tvm.single_kernel import check_kernel, reason_of
+from tests.backends.tvm.kernel_of_row import check_kernel, reason_of
 from tests.ir.ops.single import data, ints
 
 IMAGE = data(1, 2, 5, 4)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.tvm.single_kernel import SingleKernel, check_kernel, reason_of
+from tests.backends.tvm.kernel_of_row import RowKernel, check_kernel, reason_of
 from tests.ir.ops.single import data, ints
 
 
@@ -41,7 +41,7 @@ def test_coordinates_far_outside_read_nothing() -> None:
     x, grid = data(1, 1, 4, 3), np.full((1, 1, 3, 2), np.inf, np.float32)
     grid[0, 0, 1] = -1e30
     grid[0, 0, 2] = np.nan
-    found = SingleKernel("grid_sample", [x, grid], {"mode": "nearest"}).run([x, grid])[0]
+    found = RowKernel("grid_sample", [x, grid], {"mode": "nearest"}).run([x, grid])[0]
     np.testing.assert_array_equal(found[..., :2], 0)
 
 

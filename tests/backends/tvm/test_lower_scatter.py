@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.backends.tvm.single_kernel import SingleKernel, check_kernel, reason_of
+from tests.backends.tvm.kernel_of_row import RowKernel, check_kernel, reason_of
 from tests.ir.ops.single import data, ints
 
 REPEATED = ints(1, -1, 1, 0, 0, 2).reshape(2, 3)
@@ -36,7 +36,7 @@ def test_scatter_nd(reduction: str, operands: list[Any]) -> None:
 
 def test_places_outside_are_left_alone() -> None:
     x, updates = data(3), data(2, seed=1)
-    kernel = SingleKernel("scatter_elements", [x, ints(0, 0), updates])
+    kernel = RowKernel("scatter_elements", [x, ints(0, 0), updates])
     np.testing.assert_array_equal(kernel.run([x, ints(3, -4), updates])[0], x)
 
 

@@ -12,7 +12,7 @@ from leptonc.ir.build import Builder
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.table import Evaluation, op_named
 from leptonc.ir.types import DType, TensorType
-from tests.backends.tvm.lowered_row import check_lowering
+from tests.backends.tvm.kernel_of_row import check_lowering
 from tests.ir.ops.against_onnx import normal
 
 

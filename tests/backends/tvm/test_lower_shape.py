@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leptonc.ir.dims import Dim, symbol
-from tests.backends.tvm.single_kernel import SingleKernel, check_kernel, reason_of
+from tests.backends.tvm.kernel_of_row import RowKernel, check_kernel, reason_of
 from tests.ir.ops.single import data, ints
 
 
@@ -62,7 +62,7 @@ def test_symbolic_extents(
 
 
 def test_a_split_of_the_last_dimension_divides_only_there() -> None:
-    kernel = SingleKernel(
+    kernel = RowKernel(
         "reshape", [data(2, 3, 768), ints(0, 0, 12, 64)], shapes={0: ["b", "s", 768]}
     )
     assert [dim for dim in kernel.source.graph.outputs[0].type.shape[:2]] == [
@@ -71,9 +71,9 @@ def test_a_split_of_the_last_dimension_divides_only_there() -> None:
     ]
     from leptonc.backends.tvm.lower.indexing import reshaped_index
     from leptonc.backends.tvm.lowering import DimTable, LowerCall
-    from tests.backends.tvm.single_kernel import the_op
+    from tests.backends.tvm.kernel_of_row import only_op
 
-    call = LowerCall(the_op(kernel.graph), {}, DimTable())
+    call = LowerCall(only_op(kernel.graph), {}, DimTable())
     source: list[Dim] = [symbol("b"), symbol("s"), 768]
     index = [call.dim(symbol(name)) for name in "ijkl"]
     found = reshaped_index(call, source, [*source[:2], 12, 64], index)
@@ -81,7 +81,7 @@ def test_a_split_of_the_last_dimension_divides_only_there() -> None:
 
 
 def test_too_few_elements_at_run_time_read_as_zero() -> None:
-    kernel = SingleKernel("expand", [data(2, 1), ints(2, 4)])
+    kernel = RowKernel("expand", [data(2, 1), ints(2, 4)])
     assert kernel.run([data(2, 1)])[0].shape == (2, 4)
 
 

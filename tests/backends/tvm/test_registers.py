@@ -13,7 +13,7 @@ from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.pipeline import PIPELINE
 from leptonc.backends.tvm.schedule import schedule
 from leptonc.backends.tvm.source import kernel_source
-from tests.backends.tvm.one_kernel import cpu, only_op, run_kernel
+from tests.backends.tvm.kernel_of_row import cpu, only_op, run_kernel
 from tests.ir.ops.single import one_op
 
 X = np.linspace(-2, 2, 64, dtype=np.float32)
