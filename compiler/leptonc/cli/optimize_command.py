@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from leptonc.cli.console import emit_json, progress, seconds_text, table
-from leptonc.cli.options import json_option, model_argument
+from leptonc.cli.options import json_option, level_option, model_argument
 
 
 @click.command("optimize")
@@ -16,14 +16,7 @@ from leptonc.cli.options import json_option, model_argument
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The ONNX file to write."
 )
-@click.option(
-    "-O",
-    "level",
-    type=click.IntRange(0, 3),
-    default=2,
-    show_default=True,
-    help="Optimisation level.",
-)
+@level_option
 @click.option("--passes", "pipeline", help="Pipeline text in place of that of the level.")
 @click.option("--explain", is_flag=True, help="Say which rules applied, and which nearly did.")
 @json_option

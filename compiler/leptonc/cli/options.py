@@ -24,20 +24,25 @@ def json_option(function: Command) -> Command:
     )
 
 
+def level_option(function: Command) -> Command:
+    """How much is optimised."""
+    return click.option(
+        "-O",
+        "level",
+        type=click.IntRange(0, 3),
+        default=2,
+        show_default=True,
+        help="Optimisation level.",
+    )(function)
+
+
 def compile_options(function: Command) -> Command:
     """What decides how a model is compiled."""
     decorators = [
         click.option(
             "--target", default="cpu", show_default=True, help="KIND or KIND:key=value,..."
         ),
-        click.option(
-            "-O",
-            "level",
-            type=click.IntRange(0, 3),
-            default=2,
-            show_default=True,
-            help="Optimisation level.",
-        ),
+        level_option,
         click.option(
             "--precision",
             default="fp32",
