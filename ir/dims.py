@@ -7,7 +7,6 @@ equal where their expressions compare equal. A symbol stands for a size, thus fo
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -291,15 +290,13 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
         return min(a, c), min(b, d)
     if atom.function == "max":
         return max(a, c), max(b, d)
-    if c > 0:
-        return (
-            (-math.inf if a == -math.inf else math.floor(a / c))
-            if a < 0
-            else 0.0
-            if d == math.inf
-            else a // d
-        ), (b // c if b != math.inf else b)
-    return -math.inf, math.inf
+    if c <= 0:
+        return -math.inf, math.inf
+    if a < 0:
+        low = -math.inf if a == -math.inf else math.floor(a / c)
+    else:
+        low = 0.0 if d == math.inf else a // d
+    return low, b if b == math.inf else b // c
 
 
 def is_positive(dim: Dim) -> bool:
@@ -321,9 +318,10 @@ def symbols(dim: Dim) -> frozenset[str]:
     return frozenset(names)
 
 
-_FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
+FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
     "floordiv": floordiv, "min": minimum, "max": maximum, "mod": lambda a, b: a % b,
 }  # fmt: skip
+"""What an extent's atoms apply, by the name that they are spelled with."""
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
@@ -337,7 +335,7 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
             if isinstance(atom, Symbol):
                 term = term * values.get(atom.name, symbol(atom.name))
             else:
-                term = term * _FUNCTIONS[atom.function](*(substitute(a, values) for a in atom.args))
+                term = term * FUNCTIONS[atom.function](*(substitute(a, values) for a in atom.args))
         total = total + term
     return total
 
@@ -360,76 +358,3 @@ def solve_linear(dim: Dim, extent: int) -> tuple[str, int] | None:
         case _:
             pass
     return None
-
-
-_TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_?][\w.?]*)|(//|[-+*%(),]))")
-
-
-def parse_dim(text: str) -> Dim:
-    """Read back what `str` of an extent gives; raises ValueError on anything else."""
-    tokens: list[str] = []
-    position = 0
-    while position < len(text.rstrip()):
-        found = _TOKEN.match(text, position)
-        if found is None:
-            raise ValueError(f"cannot read the extent {text!r}")
-        tokens.append(found.group().strip())
-        position = found.end()
-    reader = _Reader(tokens, text)
-    dim = reader.sum()
-    if reader.at != len(tokens):
-        raise ValueError(f"cannot read the extent {text!r} past {tokens[reader.at]!r}")
-    return dim
-
-
-class _Reader:
-    def __init__(self, tokens: list[str], text: str) -> None:
-        self.tokens, self.text, self.at = tokens, text, 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def take(self, expected: str = "") -> str:
-        token = self.peek()
-        if not token or (expected and token != expected):
-            raise ValueError(f"cannot read the extent {self.text!r}")
-        self.at += 1
-        return token
-
-    def sum(self) -> Dim:
-        total = self.term()
-        while self.peek() in ("+", "-"):
-            sign = 1 if self.take() == "+" else -1
-            total = total + self.term() * sign
-        return total
-
-    def term(self) -> Dim:
-        value = self.factor()
-        while self.peek() in ("*", "//", "%"):
-            operator, right = self.take(), self.factor()
-            if operator == "*":
-                value = value * right
-            else:
-                value = floordiv(value, right) if operator == "//" else value % right
-        return value
-
-    def factor(self) -> Dim:
-        token = self.take()
-        if token == "-":
-            return self.factor() * -1
-        if token == "(":
-            value = self.sum()
-            self.take(")")
-            return value
-        if token.isdigit():
-            return int(token)
-        if self.peek() == "(" and token in _FUNCTIONS:
-            self.take("(")
-            left = self.sum()
-            self.take(",")
-            right = self.sum()
-            self.take(")")
-            return _FUNCTIONS[token](left, right)
-        if not (token[0].isalpha() or token[0] in "_?"):
-            raise ValueError(f"cannot read the extent {self.text!r}")
-        return symbol(token)

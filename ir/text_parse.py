@@ -12,7 +12,8 @@ import numpy as np
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import infer_content
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim, parse_dim, symbols
+from leptonc.ir.dims import Dim, symbols
+from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.location import UNKNOWN, Location
 from leptonc.ir.table import RETURN, OpDef, op_named

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, cast
 
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.dims import Dim, parse_dim
+from leptonc.ir.dims import Dim
+from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.types import DTYPE_OF_NAME, DType
 
 FORMAT = 1

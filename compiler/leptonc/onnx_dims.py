@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 import onnx
 
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.dims import Dim, parse_dim, substitute, symbol, symbols
+from leptonc.ir.dims import Dim, substitute, symbol, symbols
+from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.types import TensorType
 from leptonc.onnx_order import nearest
 from leptonc.onnx_tensor import dtype_of

@@ -16,12 +16,12 @@ from leptonc.ir.dims import (
     floordiv,
     maximum,
     minimum,
-    parse_dim,
     solve_linear,
     substitute,
     symbol,
     symbols,
 )
+from leptonc.ir.dims_parse import parse_dim
 
 NAMES = ("batch", "seq", "h")
 OPERATORS: dict[str, Callable[[int, int], int]] = {

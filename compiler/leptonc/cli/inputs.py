@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.dims import parse_dim, substitute, symbols
+from leptonc.ir.dims import substitute, symbols
+from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.types import DTYPE_OF_NAME
 from leptonc.manifest import TensorSpec
 

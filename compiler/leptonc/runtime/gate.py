@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.dims import LARGEST_EXTENT, Dim, parse_dim, substitute, symbols
+from leptonc.ir.dims import LARGEST_EXTENT, Dim, substitute, symbols
+from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.types import DType
 from leptonc.manifest import TensorSpec
 from leptonc.runtime.values import ElementType, array_from_dlpack

@@ -15,7 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim, parse_dim
+from leptonc.ir.dims import Dim
+from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.interpret import interpret
 from leptonc.ir.table import OpDef, op_named

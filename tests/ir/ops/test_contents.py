@@ -9,7 +9,8 @@ import pytest
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
-from leptonc.ir.dims import Dim, parse_dim, substitute
+from leptonc.ir.dims import Dim, substitute
+from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.ops import contents
 from leptonc.ir.types import DType
