@@ -84,7 +84,7 @@ def test_every_kind_of_source_gives_the_same_artefact(tmp_path: Path) -> None:
     from leptonc.onnx_import import import_model
 
     path = tmp_path / "net.onnx"
-    onnx.save(model(), path)
+    path.write_bytes(model().SerializeToString())
     sources: list[Any] = [path, str(path), path.read_bytes(), model(), import_model(model())]
     results: list[bytes] = []
     for number, source in enumerate(sources):
