@@ -36,6 +36,16 @@ def moments(
     """Mean and inverse deviation over `axes`, whose extents are `dims`."""
     dtype = str(x.dtype)
     count = count_of(call, dims, dtype)
+    mean, squares = _mean_and_squares(x, axes, count)
+    one, small = tirx.const(1, dtype), tirx.const(epsilon, dtype)
+    inverse = compute(
+        squares.shape, lambda *i: one / sqrt(squares(*i) / count + small), name="inverse"
+    )
+    return mean, inverse
+
+
+def _mean_and_squares(x: Tensor, axes: Sequence[int], count: Any) -> tuple[Tensor, Tensor]:
+    """The mean of `count` elements over `axes`, and the sum of squared distances from it."""
     total = reduced(x.shape, axes, te.sum, x, "total")
     mean = compute(total.shape, lambda *i: total(*i) / count, name="mean")
 
@@ -43,12 +53,7 @@ def moments(
         centred = x(*i) - mean(*without(i, axes))
         return centred * centred
 
-    squares = reduced(x.shape, axes, te.sum, square, "squares")
-    one, small = tirx.const(1, dtype), tirx.const(epsilon, dtype)
-    inverse = compute(
-        squares.shape, lambda *i: one / sqrt(squares(*i) / count + small), name="inverse"
-    )
-    return mean, inverse
+    return mean, reduced(x.shape, axes, te.sum, square, "squares")
 
 
 def layer_normalization(call: LowerCall) -> list[Tensor]:
@@ -247,14 +252,7 @@ def mean_variance_normalization(call: LowerCall) -> Tensor:
     dims = call.op.operands[0].type.shape
     axes = sorted(axis % len(dims) for axis in call.known.ints("axes") or ())
     count = count_of(call, [dims[axis] for axis in axes], str(x.dtype))
-    total = reduced(x.shape, axes, te.sum, x, "total")
-    mean = compute(total.shape, lambda *i: total(*i) / count, name="mean")
-
-    def square(*i: Any) -> Any:
-        centred = x(*i) - mean(*without(i, axes))
-        return centred * centred
-
-    squares = reduced(x.shape, axes, te.sum, square, "squares")
+    mean, squares = _mean_and_squares(x, axes, count)
     small = tirx.const(MVN_EPSILON, str(x.dtype))
     deviation = compute(
         squares.shape, lambda *i: sqrt(squares(*i) / count) + small, name="deviation"
