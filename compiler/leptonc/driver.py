@@ -146,16 +146,16 @@ def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassCont
 
     chosen = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
     text = ",".join(filter(None, [chosen, backend.passes(options.level), GROUP[options.level]]))
-    return run_passes(graph, text, options.observers, backend.opaque)
+    return run_passes(graph, text, options.observers, backend)
 
 
 def run_passes(
     graph: Graph,
     pipeline: str,
     observers: Sequence[Observer] = (),
-    opaque: frozenset[str] = frozenset(),
+    backend: Backend | None = None,
 ) -> PassContext:
-    """Run a pipeline, verifying after each pass; `opaque` operations are grouped alone."""
+    """Run a pipeline, verifying after each pass; groups keep to what `backend` can hold."""
     from leptonc.passes.base import parse_pipeline
     from leptonc.passes.context import PassContext
     from leptonc.passes.fusion.limits import FusionLimits
@@ -163,8 +163,11 @@ def run_passes(
     from leptonc.passes.observers import VerifyEach
     from leptonc.passes.registry import Registry
 
+    limits = FusionLimits()
+    if backend is not None:
+        limits = FusionLimits(opaque=backend.opaque, alone=backend.alone)
     manager = PassManager(parse_pipeline(pipeline, Registry()), (VerifyEach(), *observers))
-    return manager.run(graph, PassContext(facts={FusionLimits: FusionLimits(opaque=opaque)}))
+    return manager.run(graph, PassContext(facts={FusionLimits: limits}))
 
 
 def compute_ops(graph: Graph) -> Iterator[Op]:

@@ -23,6 +23,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
+from leptonc.ir.types import DType
 
 CPU = with_threads(detect(), 1)
 
@@ -121,6 +122,23 @@ def test_integer_division_never_ends_the_process() -> None:
         text,
         {"x": np.array([7, -7, least, least], np.int32), "y": np.array([0, 2, -1, 0], np.int32)},
     )
+
+
+def test_bfloat16_operations_compile_one_by_one() -> None:
+    """Chains of them are not put together, which TVM does not survive, and round as one by one."""
+    text = """graph @m(%x: bf16[5]) -> (y: bf16[5]) {
+      %half = const() {value = dense([0.5])} : bf16[]
+      %two = const() {value = dense([2.0])} : bf16[]
+      %s = mul(%x, %half) : bf16[5]
+      %e = elu(%s) : bf16[5]
+      %y = mul(%two, %e) : bf16[5]
+      return %y
+    }"""
+    x = np.array([-3, -0.5, 0, 0.5, 3]).astype(DType.BF16.numpy)
+    expected = interpret(parse_graph(text), {"x": x})["y"]
+    with leptonc.compile(parse_graph(text), threads=1, isolated=False) as session:
+        found = session.run({"x": x})["y"]
+    np.testing.assert_array_equal(found.astype(np.float32), expected.astype(np.float32))
 
 
 def test_a_linear_with_its_epilogue() -> None:
