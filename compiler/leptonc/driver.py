@@ -63,6 +63,8 @@ class CompileReport:
     compiled_kernels: int = 0
     weight_bytes: int = 0
     planned_bytes: int = 0
+    has_open_extents: bool = False
+    """Whether a run takes memory beside what is planned, as much as its sizes ask for."""
     artifact_bytes: int = 0
     context: PassContext | None = None
 
@@ -111,6 +113,7 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
             )
     report.kernels, report.compiled_kernels = built.kernels, built.compiled
     report.planned_bytes = built.planned_bytes
+    report.has_open_extents = not all(value.type.is_static for value in graph.inputs)
     return report
 
 

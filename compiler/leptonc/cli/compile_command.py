@@ -77,13 +77,14 @@ def command(
             "rules": context.counts if context is not None else {},
         })  # fmt: skip
         return
+    more = ", and what open extents take" if done.has_open_extents else ""
     rows = [(name, seconds_text(seconds)) for name, seconds in done.seconds.items()]
     rows += [
         ("total", seconds_text(total)),
         ("nodes", f"{done.nodes_before} -> {done.nodes_after}"),
         ("kernels", f"{done.kernels}, {done.compiled_kernels} compiled now"),
         ("weights", bytes_text(done.weight_bytes)),
-        ("planned memory", bytes_text(done.planned_bytes)),
+        ("planned memory", bytes_text(done.planned_bytes) + more),
         ("artefact", bytes_text(done.artifact_bytes)),
     ]
     table(str(path), ("stage", ""), rows)
