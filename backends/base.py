@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from leptonc.ir.graph import Graph, Op
-from leptonc.ir.types import DType
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done and how many there are."""
@@ -49,11 +48,6 @@ class Backend(Protocol):
     @property
     def opaque(self) -> frozenset[str]:
         """Operations whose kernels take nothing in: no group holds them with others."""
-        ...
-
-    @property
-    def alone(self) -> frozenset[DType]:
-        """Element types whose operations are not put together in a kernel."""
         ...
 
     def prepare(self, graph: Graph) -> None:

@@ -13,7 +13,6 @@ from leptonc.backends.tvm.cache import Cache, code_digest
 from leptonc.backends.tvm.worker import build_in_child
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
-from leptonc.ir.types import DType
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,6 @@ class CpuBackend:
     def opaque(self) -> frozenset[str]:
         """Operations whose kernels take nothing in."""
         return frozenset({"pack_channels", "unpack_channels"})
-
-    @property
-    def alone(self) -> frozenset[DType]:
-        """Element types that are not put together: TVM dies on deep bf16 expressions."""
-        return frozenset({DType.BF16})
 
     def prepare(self, graph: Graph) -> None:
         """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from tvm import te
 
 from leptonc.backends.cpu.target import CpuTarget
@@ -109,8 +110,16 @@ def _lower_op(
 def _constant(array: Array, op: Op, dims: DimTable) -> Tensor:
     """A small constant written into the code."""
     dtype = TVM_DTYPE[op.result.type.dtype]
-    numbers = [tirx.const(number.item(), dtype) for number in array.reshape(-1)]
+    numbers = [_number(number.item(), dtype) for number in array.reshape(-1)]
     return _select(numbers, array.shape, dtype, dims)
+
+
+def _number(value: Any, dtype: str) -> Any:
+    """One element; TVM does not survive bfloat16 constants, so those are converted bits."""
+    if dtype != "bfloat16":
+        return tirx.const(value, dtype)
+    bits = int(np.float32(value).view(np.uint32)) >> 16  # exact: the value came from bfloat16
+    return tirx.reinterpret("bfloat16", tirx.const(bits, "uint16"))
 
 
 def _extents(op: Op, dims: DimTable) -> Tensor:

@@ -168,7 +168,7 @@ def run_passes(
 
     limits = FusionLimits()
     if backend is not None:
-        limits = FusionLimits(opaque=backend.opaque, alone=backend.alone)
+        limits = FusionLimits(opaque=backend.opaque)
     manager = PassManager(parse_pipeline(pipeline, Registry()), (VerifyEach(), *observers))
     return manager.run(graph, PassContext(facts={FusionLimits: limits}))
 

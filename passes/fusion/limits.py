@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leptonc.ir.types import DType
-
 
 @dataclass(frozen=True, slots=True)
 class FusionLimits:
@@ -17,8 +15,6 @@ class FusionLimits:
     """The most tensors that one group reads."""
     opaque: frozenset[str] = frozenset()
     """Operations that have kernels of their own, which take nothing in."""
-    alone: frozenset[DType] = frozenset()
-    """Element types whose operations are not put together."""
     closed: frozenset[str] = frozenset()
     """Products and reductions whose kernels take no elementwise operations behind them."""
     max_repeated: int = 4

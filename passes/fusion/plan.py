@@ -49,8 +49,6 @@ def kind_of(op: Op, limits: FusionLimits) -> Kind | None:
         return None
     if op.name in limits.opaque or row.has(Trait.EFFECT):
         return Kind.OPAQUE
-    if any(value.type.dtype in limits.alone for value in (*op.operands, *op.results)):
-        return Kind.OPAQUE
     for kind in (Kind.PRODUCT, Kind.REDUCTION, Kind.ELEMENTWISE, Kind.INJECTIVE):
         if row.has(Trait[kind.name]):
             return kind if len(op.results) == 1 or kind is not Kind.ELEMENTWISE else Kind.OPAQUE

@@ -124,8 +124,8 @@ def test_integer_division_never_ends_the_process() -> None:
     )
 
 
-def test_bfloat16_operations_compile_one_by_one() -> None:
-    """Chains of them are not put together, which TVM does not survive, and round as one by one."""
+def test_bfloat16_operations_round_one_by_one() -> None:
+    """A group of them gives what one operation after the other gives, constants included."""
     text = """graph @m(%x: bf16[5]) -> (y: bf16[5]) {
       %half = const() {value = dense([0.5])} : bf16[]
       %two = const() {value = dense([2.0])} : bf16[]
