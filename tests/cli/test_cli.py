@@ -190,6 +190,10 @@ def test_a_run_without_data_says_what_is_missing(
     assert run("compile", model) == 0
     assert run("run", model.with_suffix(".lepton")) == 1
     assert "error[E806]: no data for input 'x'" in capsys.readouterr().err
+    np.save(model.parent / "x.npy", np.zeros((1, 3), np.float32))
+    given = f"X={model.parent / 'x.npy'}"
+    assert run("run", model.with_suffix(".lepton"), "--input", given, "--random", "0") == 1
+    assert "there is no input 'X'\n  note: inputs: 'x'" in capsys.readouterr().err
     (model.parent / "x.npy").write_bytes(b"junk")
     assert run("run", model.with_suffix(".lepton"), "--input", f"x={model.parent / 'x.npy'}") == 1
     assert "cannot be read as .npy" in capsys.readouterr().err

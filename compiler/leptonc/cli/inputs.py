@@ -36,6 +36,13 @@ def read_inputs(
             raise LeptonError(
                 f"{shown(file)} cannot be read as .npy: {problem}", code="E806"
             ) from None
+    unknown = [name for name in feeds if all(spec.name != name for spec in specs)]
+    if unknown:
+        raise LeptonError(
+            f"there is no input {', '.join(map(shown, unknown))}",
+            notes=[f"inputs: {', '.join(shown(spec.name) for spec in specs)}"],
+            code="E806",
+        )
     missing = [spec for spec in specs if spec.name not in feeds]
     if missing and seed is None:
         names = ", ".join(shown(spec.name) for spec in missing)
