@@ -70,6 +70,21 @@ class _Interpreter:
         arrays = [results] if isinstance(results, np.ndarray | np.generic) else list(results)
         for value, array in zip(op.results, arrays, strict=False):
             self._define(value, np.asarray(array), op)
+        if op.name == "extents":
+            self._bind(op)
+
+    def _bind(self, op: Op) -> None:
+        """Give the symbols that `op` names their sizes."""
+        content = op.result.content
+        assert content is not None
+        for dim, extent in zip(content, self.values[op.result].tolist(), strict=True):
+            if extent < 0 or not self._unify(dim, extent):
+                wanted = dim if extent >= 0 else "0 or more"
+                raise LeptonError(
+                    f"an extent is {extent} at run time, should be {wanted}",
+                    op.location,
+                    code="E005",
+                )
 
     def _extents(self, op: Op) -> Array:
         content = op.results[0].content

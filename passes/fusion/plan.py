@@ -10,6 +10,7 @@ from typing import cast
 import networkx as nx
 
 from leptonc.ir.graph import Op, Region, Value
+from leptonc.ir.ops.run_time import EXTENTS
 from leptonc.ir.table import CONST, DIMS, GROUP, RETURN, Trait
 from leptonc.passes.fusion.limits import FusionLimits
 
@@ -45,7 +46,7 @@ class Kind(enum.Enum):
 def kind_of(op: Op, limits: FusionLimits) -> Kind | None:
     """What `op` is to fusion; None for what stays outside of groups."""
     row = op.definition
-    if row in (CONST, DIMS, GROUP, RETURN) or op.regions:
+    if row in (CONST, DIMS, EXTENTS, GROUP, RETURN) or op.regions:
         return None
     if op.name in limits.opaque or row.has(Trait.EFFECT):
         return Kind.OPAQUE

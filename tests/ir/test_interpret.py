@@ -81,3 +81,26 @@ def test_a_wrong_declaration_is_a_bug() -> None:
         LeptonBug, match=r"relu is declared f32\[3\] but its meaning gives float32\[2\]"
     ):
         interpret(parse_graph(wrong), {"x": np.zeros(2, np.float32)})
+
+
+RUN_TIME = """graph @m(%x: f32[n], %size: i64[2]) -> (y: f32[u0_,3]) {
+  %e = extents(%size) {names = [u0_, 3]} : i64[2]
+  %y = reshape(%x, %e) : f32[u0_,3]
+  return %y
+}"""
+
+
+def test_numbers_become_extents() -> None:
+    """The symbols that extents names have the sizes of its elements from there on."""
+    feeds = {"x": np.arange(6, dtype=np.float32), "size": np.array([2, 3])}
+    found = interpret(parse_graph(RUN_TIME), feeds)
+    assert found["y"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("size", [[-2, 3], [1, 6]])
+def test_extents_below_zero_or_other_than_known_are_refused(size: list[int]) -> None:
+    """Neither becomes a size."""
+    feeds = {"x": np.arange(6, dtype=np.float32), "size": np.array(size)}
+    with pytest.raises(LeptonError, match="an extent is") as error:
+        interpret(parse_graph(RUN_TIME), feeds)
+    assert error.value.code == "E005"
