@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
+    "widen-to-planes": "leptonc.passes.layout.widen_to_planes:WidenToPlanes",
 })  # fmt: skip
 """Where each built-in pass is defined."""
 

@@ -46,7 +46,8 @@ class CpuBackend:
 
     def passes(self, level: int) -> str:
         """The target's own passes, as pipeline text."""
-        return f"block-channels{{lanes={self.cpu.lanes}}},eliminate-dead-code" if level >= 2 else ""
+        blocks = f"widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
+        return f"{blocks},eliminate-dead-code" if level >= 2 else ""
 
     @property
     def opaque(self) -> frozenset[str]:
