@@ -148,13 +148,14 @@ def _pad_evaluate(call: Evaluation) -> Array:
         widths[axis] = (int(pads[at]), int(pads[at + len(where)]))
     mode = call.str("mode")
     if mode == "constant":
-        return _framed(x, widths, call.get("constant_value"))
+        return framed(x, widths, call.get("constant_value"))
     kept = [slice(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True)]
     added = [(max(before, 0), max(after, 0)) for before, after in widths]
     return np.asarray(np.pad(x[tuple(kept)], added, mode))  # pyright: ignore
 
 
-def _framed(x: Array, widths: Sequence[tuple[int, int]], value: Array | None) -> Array:
+def framed(x: Array, widths: Sequence[tuple[int, int]], value: Array | None) -> Array:
+    """`x` with so many elements before and after each axis, negative numbers to remove some."""
     extents = [n + before + after for n, (before, after) in zip(x.shape, widths, strict=True)]
     fill = np.zeros((), x.dtype) if value is None else value.reshape(())
     result = np.full(extents, fill, x.dtype)
@@ -165,6 +166,16 @@ def _framed(x: Array, widths: Sequence[tuple[int, int]], value: Array | None) ->
         target[axis] = slice(first + before, max(first, last) + before)
     result[tuple(target)] = x[tuple(source)]
     return result
+
+
+def position_in(mode: str, at: int, extent: int) -> int:
+    """The element that stands for position `at` in a padding that is not constant."""
+    if mode == "edge":
+        return min(max(at, 0), extent - 1)
+    if mode == "wrap":
+        return at % extent
+    period = max(2 * extent - 2, 1)
+    return min(at % period, period - at % period) if extent > 1 else 0
 
 
 define(

@@ -59,6 +59,8 @@ def resized_axes(call: Inference) -> list[ResizedAxis] | None:
     rank = call[0].type.rank
     named = call.ints("axes")
     axes = tuple(range(rank)) if named is None else normalized_axes(call, named, rank)
+    if call.definition.name == "resize_by":
+        return _as_given(call, axes)
     scales, sizes = (given(call, name, len(axes)) for name in ("scales", "sizes"))
     if scales == sizes:
         raise LeptonError("resize needs scales or sizes, not both and not none", code="E106")
@@ -69,6 +71,15 @@ def resized_axes(call: Inference) -> list[ResizedAxis] | None:
     wanted = call.get("sizes")
     content = content_of(wanted) if wanted is not None else None
     return None if content is None else _by_sizes(call, axes, extents, list(content))
+
+
+def _as_given(call: Inference, axes: Sequence[int]) -> list[ResizedAxis]:
+    parts = [call.content(name) for name in ("sizes", "numerators", "denominators")]
+    known = [list(part) for part in parts if part is not None]
+    if len(known) < len(parts) or any(len(part) != len(axes) for part in known):
+        raise LeptonError("resize_by needs three extents for each axis", code="E109")
+    extents = [call[0].type.shape[axis] for axis in axes]
+    return [ResizedAxis(*one) for one in zip(axes, extents, *known, strict=True)]
 
 
 def _by_scales(
@@ -204,24 +215,27 @@ def _stored(result: Array, dtype: np.dtype[Any]) -> Array:
     return result.astype(dtype)
 
 
+_ATTRS = {
+    "antialias": Attr("int", 0),
+    "axes": Attr("ints"),
+    "coordinate_transformation_mode": Attr("str", "half_pixel"),
+    "cubic_coeff_a": Attr("float", -0.75),
+    "exclude_outside": Attr("int", 0),
+    "extrapolation_value": Attr("float", 0.0),
+    "keep_aspect_ratio_policy": Attr("str", "stretch"),
+    "mode": Attr("str", "nearest"),
+    "nearest_mode": Attr("str", "round_prefer_floor"),
+}
+
 define(
     "resize(x, roi?!, scales?!, sizes?!)",
     "The operand sampled on a grid of other extents: the nearest elements, or linear or cubic "
     "interpolation.",
-    infer=_infer,
-    evaluate=_evaluate,
-    attrs={
-        "antialias": Attr("int", 0),
-        "axes": Attr("ints"),
-        "coordinate_transformation_mode": Attr("str", "half_pixel"),
-        "cubic_coeff_a": Attr("float", -0.75),
-        "exclude_outside": Attr("int", 0),
-        "extrapolation_value": Attr("float", 0.0),
-        "keep_aspect_ratio_policy": Attr("str", "stretch"),
-        "mode": Attr("str", "nearest"),
-        "nearest_mode": Attr("str", "round_prefer_floor"),
-    },
-    traits=[Trait.INJECTIVE],
-    onnx="Resize",
+    infer=_infer, evaluate=_evaluate, attrs=_ATTRS, traits=[Trait.INJECTIVE], onnx="Resize",
     since=19,
-)
+)  # fmt: skip
+define(
+    "resize_by(x, roi?!, sizes!, numerators!, denominators!)",
+    "A resize to `sizes` whose scales, fractions of extents, may be known at run time only.",
+    infer=_infer, evaluate=_evaluate, attrs=_ATTRS, traits=[Trait.INJECTIVE],
+)  # fmt: skip

@@ -138,7 +138,11 @@ def _pad(call: LowerCall) -> te.Tensor:
 def _folded(call: LowerCall, mode: str, at: Any, before: Dim, extent: Dim) -> Any:
     """The element that stands for position `at`; elements that are cut off count as outside."""
     cut = call.dim(minimum(before, 0) * -1)
-    at, size = at - cut, call.dim(extent)
+    return folded(call, mode, at - cut, call.dim(extent)) + cut
+
+
+def folded(call: LowerCall, mode: str, at: Any, size: Any) -> Any:
+    """The element of `size` that stands for position `at` in a padding that is not constant."""
     if mode == "edge":
         at = tirx.max(tirx.min(at, size - 1), call.index(0))
     elif mode == "wrap":
@@ -148,7 +152,7 @@ def _folded(call: LowerCall, mode: str, at: Any, before: Dim, extent: Dim) -> An
         at = tirx.floormod(at, period)
         at = tirx.min(at, tirx.max(period - at, call.index(0)))
         at = tirx.Select(size == 1, call.index(0), at)
-    return at + cut
+    return at
 
 
 def _pad_constant(call: LowerCall, widths: Sequence[tuple[Dim, Dim]]) -> te.Tensor:

@@ -259,5 +259,5 @@ def _reason(op: Op) -> str:
     )
 
 
-RULES: dict[str, Rule] = {"resize": _resize}
+RULES: dict[str, Rule] = {"resize": _resize, "resize_by": _resize}
 REASONS: dict[str, Reason] = {"resize": _reason}

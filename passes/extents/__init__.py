@@ -1,0 +1,1 @@
+"""Sizes that data decides: computed beside the graph and bound by `extents`."""
