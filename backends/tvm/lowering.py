@@ -123,7 +123,7 @@ Reason = Callable[[Op], str]
 FAMILIES = (
     "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select",
     "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
-    "quantized_linear", "deform_conv", "sequential", "recurrent", "blocked",
+    "quantized_linear", "deform_conv", "sequential", "recurrent", "blocked", "run_time",
 )  # fmt: skip
 """Modules of `leptonc.backends.tvm.lower`; each has RULES and REASONS, both by operation name."""
 
