@@ -13,7 +13,7 @@ from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.types import DType
 
-CODELESS = ("const", "dims", "return", "group")
+CODELESS = ("const", "dims", "extents", "return", "group")
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import numpy as np
 
 from leptonc.artifact import Artifact, Manifest, TensorSpec
 from leptonc.ir.diagnostics import LeptonError, shown, shown_path
+from leptonc.runtime.failures import failure
 from leptonc.runtime.gate import Gate, refusal
 from leptonc.runtime.host import available_threads, check_host
 from leptonc.runtime.lanes import Lane, ParallelLane
@@ -172,7 +173,7 @@ class Session:
             return call(*arguments, self._parameters)
         except Exception as error:
             lane.stop()  # nobody knows what state the machine is in
-            raise _failure(error, self.manifest) from error
+            raise failure(error, self.manifest) from error
         except BaseException:
             lane.stop()
             raise
@@ -184,7 +185,7 @@ class Session:
         except Exception as error:
             if ended.is_set():
                 raise LeptonError(f"the run took longer than {timeout:g} s", code="E706") from None
-            raise _failure(error, self.manifest) from error
+            raise failure(error, self.manifest) from error
         finally:
             lane.stop()  # the next call need not look at the clock
 
@@ -249,15 +250,6 @@ def _parameters(artifact: Artifact) -> tuple[Any, tuple[int, int]]:
 
 def _as_it_is(kind: ElementType, tensor: Any) -> Any:
     return tensor
-
-
-def _failure(error: Exception, manifest: Manifest) -> LeptonError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
-        peak = manifest.plan.get("peak")
-        need = f"; a run takes {peak} bytes" if peak else ""
-        return LeptonError(f"there is not enough memory for this run{need}", code="E704")
-    return LeptonError(f"the compiled program failed: {shown(reason)}", code="E704")
 
 
 def _thread_count(threads: int) -> int:

@@ -1,0 +1,160 @@
+# pyright: standard
+"""One function of the Relax module: the operations of a region, in an order that can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tvm import relax
+
+from leptonc.backends.tvm.binding import tirx
+from leptonc.backends.tvm.checks import Fault, check, extent_fault
+from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
+from leptonc.backends.tvm.order import KNOWN, names_of, plain_symbols
+from leptonc.backends.tvm.source import KernelSource, kernel_source
+from leptonc.ir.diagnostics import LeptonBug
+from leptonc.ir.dims import Dim, product
+from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.location import Location
+from leptonc.ir.table import Trait
+from leptonc.ir.types import TensorType
+
+
+class FunctionBuilder:
+    """Emits calls of kernels for a region, and knows which symbols have a variable so far."""
+
+    def __init__(
+        self,
+        block: relax.BlockBuilder,
+        sources: Mapping[Op, KernelSource],
+        kernels: dict[str, KernelSource],
+    ) -> None:
+        self.block, self.sources, self.kernels = block, sources, kernels
+        self.dims = DimTable()
+        self.values: dict[Value, relax.Expr] = {}
+        self.bound: set[str] = set()
+        """Symbols whose variables have a number at the place that is built."""
+
+    def type(self, type: TensorType) -> relax.TensorType:
+        """The Relax type of a tensor."""
+        return relax.TensorType(self._shape(type.shape), TVM_DTYPE[type.dtype])
+
+    def _shape(self, shape: Iterable[Dim]) -> list[Any]:
+        return [self.dims.expression(dim) for dim in shape]
+
+    def take(self, value: Value, parameter: relax.Expr) -> None:
+        """Read `value` from a parameter of the function, whose extents are known on entry."""
+        self.values[value] = parameter
+        self.bound |= plain_symbols(value.type.shape)
+
+    def operations(self, ops: Iterable[Op]) -> None:
+        """Emit operations, which stand in an order that can run."""
+        for op in ops:
+            self._operation(op)
+
+    def _operation(self, op: Op) -> None:
+        if op.name == "extents":
+            self._extents(op)
+            return
+        self._check_views(op)
+        if op not in self.sources:
+            shape = relax.ShapeExpr(self._shape(op.result.type.shape))
+            view = relax.op.reshape(self.read(op.operands[0]), shape)
+            self.values[op.result] = self.block.emit(view)
+        else:
+            source = self.sources[op]
+            self.values.update(zip(source.outputs, self._call(source), strict=True))
+
+    def _check_views(self, op: Op) -> None:
+        """Other shapes of the same memory have as many elements."""
+        for view in op.regions[0] if op.name == "group" else (op,):
+            if view.definition.has(Trait.VIEW):
+                before, after = view.operands[0].type.shape, view.result.type.shape
+                if product(before) != product(after):
+                    self._check_counts(view.location, before, after)
+
+    def _check_counts(
+        self, location: Location, before: Sequence[Dim], after: Sequence[Dim]
+    ) -> None:
+        count, wanted = (self.dims.expression(product(shape)) for shape in (before, after))
+        shape = ", ".join(map(str, after))
+        message = f"a tensor of {{}} elements cannot become one of shape [{shape}]"
+        self.block.emit(check(location, [Fault(count.equal(wanted), count, message)]))
+
+    def _extents(self, op: Op) -> None:
+        """Bind the symbols that the elements are from here on, once they are checked."""
+        (row,) = op.operands
+        names = names_of(op)
+        if row.content is not None:
+            numbers = self._shape(row.content.reshape(-1))
+        else:
+            numbers = [tirx.Var(f"number_{i}", "int64") for i in range(len(names))]
+            given = self.block.emit(relax.op.tensor_to_shape(self.read(row)))
+            self.block.match_cast(given, relax.ShapeType(numbers))
+        faults: list[Fault] = []
+        for index, (dim, number) in enumerate(zip(names, numbers, strict=True)):
+            if str(dim) in plain_symbols([dim]) - self.bound:
+                self.dims.variables[str(dim)] = number
+                self.bound.add(str(dim))
+                faults.append(extent_fault(number, f"size {index}"))
+            else:
+                holds = number.equal(self.dims.expression(dim))
+                faults.append(Fault(holds, number, f"size {index} is {{}}, should be {dim}"))
+        self.block.emit(check(op.location, faults))
+        if row in self.values:
+            self.values[op.result] = self.values[row]
+
+    def _call(self, source: KernelSource) -> list[relax.Expr]:
+        self.kernels.setdefault(source.name, source)
+        arguments = [self.read(value) for value in source.inputs]
+        types = [self.type(value.type) for value in source.outputs]
+        if not types:
+            return []
+        scalars = [relax.prim_value(self.dims.variables[name]) for name in source.scalars]
+        out = types if len(types) > 1 else types[0]
+        given: Any = [*arguments, *scalars]
+        result = self.block.emit(relax.call_dps_packed(source.name, given, out))
+        if len(types) == 1:
+            return [result]
+        return [self.block.emit(relax.TupleGetItem(result, index)) for index in range(len(types))]
+
+    def read(self, value: Value) -> relax.Expr:
+        """The tensor of a value; extents and numbers that are needed as data get a kernel."""
+        if value not in self.values:
+            producer = value.producer
+            if producer is None or producer.name not in KNOWN:
+                raise LeptonBug(f"{value.name!r} is read before it is made")
+            (self.values[value],) = self.copy(value)
+        return self.values[value]
+
+    def copy(self, value: Value) -> list[relax.Expr]:
+        """`value` stored once more."""
+        return self._call(_copy_kernel(value))
+
+    def outputs(self, values: Sequence[Value]) -> list[relax.Expr]:
+        """The values, each in memory of its own: a caller may keep it as long as it likes."""
+        outputs: list[relax.Expr] = []
+        seen: set[Value] = set()
+        for value in values:
+            owned = (
+                value.producer is not None and value.producer in self.sources and value not in seen
+            )
+            outputs.append(self.values[value] if owned else self.copy(value)[0])
+            seen.add(value)
+        return outputs
+
+
+def _copy_kernel(value: Value) -> KernelSource:
+    """A kernel that stores `value` once more."""
+    from leptonc.ir.build import Builder
+
+    scratch = Graph("copy", [])
+    region = Builder(scratch)
+    op = region.op("identity", [value])
+    region.return_(op.result)
+    source = kernel_source(op)
+    op.results[0].replace_uses_with(value)
+    scratch.erase(scratch.terminator)
+    scratch.erase(op)
+    return source

@@ -1,0 +1,35 @@
+"""What a run that failed is told as."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.location import Location
+from leptonc.manifest import Manifest
+
+_CHECK = re.compile(
+    r"\((-?\d+) vs\. 0\) : leptonc(\{.*\}) match_cast error,\s+shape\[(\d+)\]", re.S
+)
+"""What the virtual machine says where a check of the compiler's does not hold."""
+
+
+def failure(error: Exception, manifest: Manifest) -> LeptonError:
+    """The error of the user's for what the compiled program raised."""
+    found = _CHECK.search(str(error))
+    if found is not None:
+        return _broken(int(found[1]), json.loads(found[2]), int(found[3]))
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        peak = manifest.plan.get("peak")
+        need = f"; a run takes {peak} bytes" if peak else ""
+        return LeptonError(f"there is not enough memory for this run{need}", code="E704")
+    return LeptonError(f"the compiled program failed: {shown(reason)}", code="E704")
+
+
+def _broken(code: int, check: dict[str, Any], index: int) -> LeptonError:
+    """The error of a check: the code is twice the number that was met, plus one."""
+    message = check["messages"][index].replace("{}", str(code >> 1))
+    return LeptonError(message, Location(tuple(check["nodes"])), code="E707")

@@ -1,0 +1,115 @@
+"""Sizes that the program computes itself, bound in the middle of it and checked there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+import leptonc
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.text import parse_graph
+from leptonc.runtime import Session
+
+# The last two operations depend on no operand that was bound; they stand before the binding.
+SIZES = """graph @m(%x: f32[n,4], %r: i64[2], %q: i32[1], %same: i64[2])
+-> (a: f32[u1_,u2_], b: i64[2], c: f32[u3_,n,4], d: i64[2], e: i32[1], f: f32[u1_,4]) {
+  %row = extents(%r) {names = [u1_, u2_]} : i64[2] loc("ToShape")
+  %more = dims() {value = [u3_, 3*u1_], shape = [2]} : i64[2]
+  %to = dims() {value = [u3_, n, 4], shape = [3]} : i64[3]
+  %c = expand(%x, %to) : f32[u3_,n,4]
+  %a0 = exp(%x) : f32[n,4]
+  %v = reshape(%a0, %row) : f32[u1_,u2_] loc("Reshape")
+  %a = exp(%v) : f32[u1_,u2_]
+  %count = extents(%q) {names = [u3_]} : i32[1] loc("Count")
+  %known = extents(%same) {names = [u1_, 4]} : i64[2] loc("Again")
+  %flat = reshape(%a, %known) : f32[u1_,4]
+  return %a, %row, %c, %more, %count, %flat
+}"""
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with leptonc.compile(parse_graph(SIZES), threads=1, isolated=False) as session:
+        yield session
+
+
+def run(
+    session: Session, rows: int, shape: Sequence[int], count: int, again: Sequence[int] = ()
+) -> None:
+    """The session gives what numpy gives."""
+    x = np.random.default_rng(rows).random((rows, 4), np.float32)
+    found = session.run({
+        "x": x, "r": np.array(shape, np.int64), "q": np.array([count], np.int32),
+        "same": np.array(again or (shape[0], 4), np.int64),
+    })  # fmt: skip
+    a = np.exp(np.exp(x).reshape(shape))
+    np.testing.assert_allclose(found["a"], a, rtol=1e-5)
+    np.testing.assert_array_equal(found["b"], shape)
+    np.testing.assert_array_equal(found["c"], np.broadcast_to(x, (count, rows, 4)))
+    np.testing.assert_array_equal(found["d"], [count, 3 * shape[0]])
+    np.testing.assert_array_equal(found["e"], [count])
+    np.testing.assert_array_equal(found["f"], found["a"].reshape(-1, 4))
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "count"), [(3, (3, 4), 2), (5, (5, 4), 0), (0, (0, 4), 3), (1, (1, 4), 1)]
+)
+def test_sizes_are_what_the_numbers_say(
+    session: Session, rows: int, shape: tuple[int, int], count: int
+) -> None:
+    run(session, rows, shape, count)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "again", "node", "message"),
+    [
+        ((-3, -4), 1, (), "ToShape", "size 0 is -3, should be from 0 to 999999999"),
+        ((3, 10**9), 1, (), "ToShape", "size 1 is 1000000000, should be from 0 to 999999999"),
+        ((3, 2**62), 1, (), "ToShape", "size 1 is"),
+        ((6, 2), -1, (6, 4), "Count", "size 0 is -1, should be from 0"),
+        ((4, 4), 1, (), "Reshape", r"12 elements cannot become one of shape \[u1_, u2_\]"),
+        ((3, 4), 1, (4, 4), "Again", "size 0 is 4, should be u1_"),
+        ((3, 4), 1, (3, 5), "Again", "size 1 is 5, should be 4"),
+    ],
+)
+def test_what_cannot_be_a_size_ends_the_run(
+    session: Session,
+    shape: tuple[int, int],
+    count: int,
+    again: tuple[int, ...],
+    node: str,
+    message: str,
+) -> None:
+    """The error names node and number, and the session goes on."""
+    with pytest.raises(LeptonError, match=message) as raised:
+        run(session, 3, shape, count, again)
+    assert raised.value.code == "E707"
+    assert raised.value.location.nodes == (node,)
+    run(session, 3, (3, 4), 2)
+
+
+def test_sizes_that_shapes_tell_need_no_numbers() -> None:
+    """A row whose elements are extents already is never computed."""
+    text = """graph @m(%x: f32[n,m]) -> (y: f32[u1_]) {
+      %s = dims() {value = [2*m], shape = [1]} : i64[1]
+      %e = extents(%s) {names = [u1_]} : i64[1]
+      %z = const() {value = splat(0.5)} : f32[]
+      %y = expand(%z, %e) : f32[u1_]
+      return %y
+    }"""
+    with leptonc.compile(parse_graph(text), threads=1, isolated=False) as session:
+        assert session.run({"x": np.zeros((3, 4), np.float32)})["y"].shape == (8,)
+
+
+def test_sizes_that_nothing_tells_are_refused() -> None:
+    text = """graph @m(%x: f32[4]) -> (y: f32[u1_]) {
+      %s = dims() {value = [u1_], shape = [1]} : i64[1]
+      %z = const() {value = splat(0.5)} : f32[]
+      %y = expand(%z, %s) : f32[u1_] loc("Expand_1")
+      return %y
+    }"""
+    with pytest.raises(LeptonError, match=r"E802.*the size u1_ before") as raised:
+        leptonc.compile(parse_graph(text), threads=1, isolated=False)
+    assert raised.value.location.nodes == ("Expand_1",)
