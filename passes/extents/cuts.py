@@ -25,20 +25,14 @@ def _slice(job: Resolution) -> Sequence[Value] | None:
     given = job.row("starts")
     axes = job.row("axes") if job.op.operand("axes") is not None else _first(job, given)
     steps = job.const(1) if job.op.operand("steps") is None else job.row("steps")
-    hits = build.cast(job.pairs(axes, rank), to=DType.I64)
-    named = job.sum_of(hits)
+    named = job.sum_of(build.cast(job.pairs(axes, rank), to=DType.I64))
     chosen = build.greater(named, job.const(0))
-
-    def spread(row: Value) -> Value:
-        """The numbers of a row at their axes, 0 elsewhere."""
-        return job.sum_of(build.mul(hits, build.unsqueeze(row, job.const(1))))
-
     ones = build.add(build.mul(axes, job.const(0)), steps)  # one step for each axis
-    step = job.choose(chosen, spread(ones), job.const(1))
+    step = job.choose(chosen, job.spread(ones, axes, rank), job.const(1))
     step = build.max(build.min(step, job.const(FURTHEST)), job.const(-FURTHEST))
     back = build.less(step, job.const(0))
-    start = _inside(job, spread(given), extents, back)
-    end = _inside(job, spread(job.row("ends")), extents, back)
+    start = _inside(job, job.spread(given, axes, rank), extents, back)
+    end = _inside(job, job.spread(job.row("ends"), axes, rank), extents, back)
     start = job.choose(chosen, start, job.const(0))
     end = job.choose(chosen, end, extents)
     length = _length(job, start, end, step, back)
@@ -51,6 +45,8 @@ def _slice(job: Resolution) -> Sequence[Value] | None:
 
 def _first(job: Resolution, row: Value) -> Value:
     """The axes from 0, as many as a row has elements."""
+    if row.type.is_static:
+        return job.count(row.type.extents[0])
     every = job.build.cast(job.build.equal(row, row), to=DType.I64)
     return job.build.sub(job.build.cum_sum(every, job.scalar(job.const(0))), job.const(1))
 
@@ -77,11 +73,9 @@ def _pad(job: Resolution) -> Sequence[Value] | None:
     x, rank, build = job.operand("x"), job.operand("x").type.rank, job.build
     pads, type, mode = job.row("pads"), job.op.result.type, job.op.attrs["mode"]
     axes = job.row("axes") if job.op.operand("axes") is not None else job.count(rank)
-    hits = build.cast(job.pairs(axes, rank), to=DType.I64)
     halves = build.reshape(pads, job.const(2, -1))
     before, after = (
-        job.sum_of(build.mul(hits, build.unsqueeze(build.gather(halves, half), job.const(1))))
-        for half in (job.scalar(job.const(0)), job.scalar(job.const(1)))
+        job.spread(build.gather(halves, job.scalar(job.const(half))), axes, rank) for half in (0, 1)
     )
     valid = job.valid_axes(axes, rank)
     shape = build.add(build.add(job.extents_of(x), before), after)

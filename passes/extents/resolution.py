@@ -59,12 +59,13 @@ class Resolution:
 
     def checked(self, row: Value, *conditions: Value) -> Value:
         """`row`, or -1 everywhere, which is no extent, unless all conditions hold everywhere."""
-        for condition in conditions:
-            # the product of no elements is 1, so that empty conditions hold
-            truth = self.build.cast(condition, to=DType.I64)
-            holds = self.build.reduce_prod(self.as_row(truth), keepdims=1)
-            row = self.choose(self.build.equal(holds, self.const(1)), row, self.const(-1))
-        return row
+        if not conditions:
+            return row
+        parts = [self.as_row(self.build.cast(one, to=DType.I64)) for one in conditions]
+        truths = self.build.concat(*parts, axis=0) if len(parts) > 1 else parts[0]
+        # the product of no elements is 1, so that empty conditions hold
+        holds = self.product_of(truths)
+        return self.choose(self.build.equal(holds, self.const(1)), row, self.const(-1))
 
     def sizes(self, row: Value, names: Sequence[Dim] = ()) -> Value:
         """`row` as extents: those in `names`, or new symbols."""
@@ -87,6 +88,17 @@ class Resolution:
         """bool[k, rank]: whether element `k` of a row of axes, negative ones too, is that axis."""
         positive = self.wrapped(axes, rank)
         return self.build.equal(self.build.unsqueeze(positive, self.const(1)), self.count(rank))
+
+    def spread(self, row: Value, axes: Value, rank: int) -> Value:
+        """The numbers of a row at their axes, 0 at the others."""
+        known = content_of(axes)
+        if known is None or not all(isinstance(axis, int) for axis in known):
+            hits = self.build.cast(self.pairs(axes, rank), to=DType.I64)
+            return self.sum_of(self.build.mul(hits, self.build.unsqueeze(row, self.const(1))))
+        places = [len(known)] * rank
+        for place, axis in enumerate(known):
+            places[axis] = place
+        return self.build.gather(self.build.concat(row, self.const(0), axis=0), self.const(*places))
 
     def wrapped(self, axes: Value, rank: int) -> Value:
         """Axes counted from the end where they are negative."""
