@@ -145,10 +145,11 @@ def _read_text(path: Path) -> Graph:
 
 def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassContext:
     """Run the passes of the level and the target, or those asked for; then form groups."""
-    from leptonc.pipelines import GROUP, OPTIMIZE
+    from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE
 
     chosen = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
-    text = ",".join(filter(None, [chosen, backend.passes(options.level), GROUP[options.level]]))
+    stages = [chosen, RESOLVE, backend.passes(options.level), GROUP[options.level]]
+    text = ",".join(filter(None, stages))
     return run_passes(graph, text, options.observers, backend)
 
 
