@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from leptonc.backends.cpu.fourier_tables import tabulate
 from leptonc.backends.cpu.packing import (
     ConvWeight,
     channel_blocks,
@@ -47,6 +48,7 @@ def prepare(graph: Graph, cpu: CpuTarget) -> None:
         packing = PACKINGS[op.name](op, blobs, cpu) if "w" in blobs else None
         if packing is not None:
             _replace(op, holder, packing, made)
+    tabulate(graph)
     for region in (*(op.regions[0] for op in graph if op.name == "group"), graph):
         _erase_unread_constants(region)
 

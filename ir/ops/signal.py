@@ -27,6 +27,15 @@ def transformed_axis(call: Inference) -> int:
     return found
 
 
+def transform_length(call: Inference) -> Dim:
+    """How many numbers a `dft` of known axis transforms."""
+    if call.get("dft_length") is not None:
+        length = one_number(call, "dft_length")
+        return call.unknown() if length is None else length
+    extent = call[0].type.shape[transformed_axis(call)]
+    return (extent - 1) * 2 if call.int("inverse") and call.int("onesided") else extent
+
+
 def one_number(call: Inference, name: str) -> Dim | None:
     """What a scalar operand holds, None where that is not known."""
     value = call.get(name)
@@ -46,12 +55,7 @@ def _dft_infer(call: Inference) -> TensorType:
     if call.get("axis") is not None and known_integers(call, "axis") is None:
         outer = [call.unknown(axis) for axis in range(type.rank - 1)]
         return type.with_shape(*outer, 1 if real else 2)
-    axis = transformed_axis(call)
-    if call.get("dft_length") is not None:
-        length = one_number(call, "dft_length")
-        length = call.unknown() if length is None else length
-    else:
-        length = (type.shape[axis] - 1) * 2 if real else type.shape[axis]
+    axis, length = transformed_axis(call), transform_length(call)
     extent = floordiv(length, 2) + 1 if onesided and not inverse else length
     return type.with_shape(*type.shape[:axis], extent, *type.shape[axis + 1 : -1], 1 if real else 2)
 
@@ -79,7 +83,8 @@ def _dft_evaluate(call: Evaluation) -> Array:
 
 
 define(
-    "dft(x, dft_length?!, axis?!)", "The discrete Fourier transform along `axis`, or its inverse.",
+    "dft(x, dft_length?!, axis?!, table?)",
+    "The discrete Fourier transform along `axis`, or its inverse; `table` is for kernels.",
     infer=_dft_infer, evaluate=_dft_evaluate,
     attrs={"inverse": Attr("int", 0), "onesided": Attr("int", 0)}, onnx="DFT", since=20,
 )  # fmt: skip

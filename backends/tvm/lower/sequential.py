@@ -1,5 +1,5 @@
 # pyright: standard
-"""Lowering of operations whose steps build on each other: determinants, and undoing a max pool."""
+"""Lowering of operations whose steps build on each other: determinants, transforms, unpooling."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.tvm.lower.fourier import dft, dft_reason
 from leptonc.backends.tvm.lower.opaque import Kernel, kernel
 from leptonc.backends.tvm.lower.parts import cast, natural
 from leptonc.backends.tvm.lowering import TVM_DTYPE, KernelRule, LowerCall, Reason, Rule
@@ -96,5 +97,5 @@ def _unpool_reason(op: Op) -> str:
 
 
 RULES: dict[str, Rule] = {}
-KERNELS: dict[str, KernelRule] = {"det": _det, "max_unpool": _max_unpool}
-REASONS: dict[str, Reason] = {"max_unpool": _unpool_reason}
+KERNELS: dict[str, KernelRule] = {"det": _det, "dft": dft, "max_unpool": _max_unpool}
+REASONS: dict[str, Reason] = {"dft": dft_reason, "max_unpool": _unpool_reason}
