@@ -1,0 +1,174 @@
+"""Weights of a few bits in blocks with scales of their own, as com.microsoft stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from leptonc.ir.blob import Array, Blob
+from leptonc.ir.build import Builder
+from leptonc.ir.dims import ceildiv
+from leptonc.ir.graph import Value
+from leptonc.ir.types import DType, TensorType
+from leptonc.onnx_contrib_parts import (
+    Results,
+    Rule,
+    cast,
+    part,
+    present,
+    refuse,
+    reshaped,
+)
+from leptonc.onnx_scope import Call
+
+UNSIGNED: Mapping[int, DType] = MappingProxyType({2: DType.U2, 4: DType.U4, 8: DType.U8})
+
+# The 16 values that 4 bits stand for: a float with an exponent of two bits, and quantiles of the
+# normal distribution.
+FP4 = (0.0, 0.005208333, 0.66666667, 1.0, 0.33333333, 0.5, 0.16666667, 0.25)
+NF4 = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+    0.7229568362236023, 1.0,
+)  # fmt: skip
+
+
+def unpacked(packed: Blob, bits: int, rows: int, columns: int) -> Blob:
+    """The numbers of `bits` each in the bytes of `packed`, the lowest first, row by row."""
+    dtype = UNSIGNED[bits]
+
+    def load() -> Array:
+        data = packed.array.reshape(rows, -1).view(np.uint8)
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)
+        codes = (data[:, :, None] >> shifts) & np.uint8(2**bits - 1)
+        return codes.reshape(rows, -1)[:, :columns].astype(dtype.numpy)
+
+    return Blob(TensorType(dtype, (rows, columns)), load)
+
+
+def known(call: Call, index: int, what: str) -> Blob:
+    """The data of an operand that has to be constant."""
+    blob = call.required(index).blob
+    if blob is None:
+        raise refuse(call, f"{what} that are not constant")
+    return blob
+
+
+def _matmul_n_bits(call: Call) -> Results:
+    """A product with rows of a weight, each in blocks that share a scale."""
+    build, bits = call.build, call.take("bits", "int", 4)
+    columns, depth = call.take("N", "int", 0), call.take("K", "int", 0)
+    size = call.take("block_size", "int", 0)
+    call.take("accuracy_level", "int")  # the least precision asked for: this is more
+    if call.take("weight_prepacked", "int", 0):
+        raise refuse(call, "weights packed for one processor")
+    if bits not in UNSIGNED:
+        raise refuse(call, f"{bits} bits")
+    codes = build.const(unpacked(known(call, 1, "weights"), bits, columns, depth))
+    weight = _blocked_weight(call, codes, bits, size)
+    x = cast(build, call.required(0), DType.F32)
+    bias = call.operand(5)
+    extra = [] if bias is None else [cast(build, bias, DType.F32)]
+    result = build.op("linear", [x, weight, *extra], {"transposed": True}).result
+    return [cast(build, result, call.required(0).type.dtype)]
+
+
+def _blocked_weight(call: Call, codes: Value, bits: int, size: int) -> Value:
+    """The real numbers, f32[N,K], that `codes` stand for."""
+    build = call.build
+    columns, depth = codes.type.extents
+    blocks = ceildiv(depth, size)
+    assert isinstance(blocks, int)
+    scales = cast(build, reshaped(build, call.required(2), columns, blocks), DType.F32)
+    zero, groups = call.operand(3), call.operand(4)
+    if zero is not None and zero.type.dtype is DType.U8:
+        points = build.const(unpacked(known(call, 3, "zero points"), bits, columns, blocks))
+    elif zero is not None:
+        points = cast(build, reshaped(build, zero, columns, blocks), DType.F32)
+    else:
+        half = np.full((columns, blocks), 2 ** (bits - 1), np.uint8)
+        points = build.const(half.astype(UNSIGNED[bits].numpy))
+    if groups is None and not points.type.dtype.is_float:
+        attrs = {"axis": 1, "block_size": size}
+        return build.op("dequantize_linear", [codes, scales, points], attrs).result
+    if groups is None:
+        groups = build.const(np.arange(depth, dtype=np.int32) // np.int32(size))
+    points = cast(build, points, DType.F32)
+    points, scales = (build.gather(values, groups, axis=1) for values in (points, scales))
+    return build.mul(build.sub(cast(build, codes, DType.F32), points), scales)
+
+
+def _matmul_bnb4(call: Call) -> Results:
+    """A product with a weight whose elements stand in a table of 16, in blocks that are scaled."""
+    build = call.build
+    columns, depth = call.take("N", "int", 0), call.take("K", "int", 0)
+    size, kind = call.take("block_size", "int", 0), call.take("quant_type", "int", 0)
+    turned = bool(call.take("transB", "int", 1))
+    call.take("training_mode", "int")
+    packed, largest = known(call, 1, "weights"), known(call, 2, "scales")
+    table = np.array(NF4 if kind else (*FP4, *(-number for number in FP4)), np.float32)
+
+    def load() -> Array:
+        data = packed.array.reshape(-1)
+        codes = np.stack([data >> 4, data & 15], axis=-1).reshape(-1)[: columns * depth]
+        scales = np.repeat(largest.array.reshape(-1).astype(np.float32), size)[: codes.size]
+        return (table[codes] * scales).reshape(columns, depth)
+
+    weight = build.const(Blob(TensorType(DType.F32, (columns, depth)), load))
+    x = cast(build, call.required(0), DType.F32)
+    if not turned:
+        raise refuse(call, "a weight that is not transposed")
+    result = build.op("linear", [x, weight], {"transposed": True}).result
+    return [cast(build, result, call.required(0).type.dtype)]
+
+
+def _gather_block_quantized(call: Call) -> Results:
+    """Rows of a table in blocks that share a scale, made real after they are looked up."""
+    build, data = call.build, call.required(0)
+    size = call.take("block_size", "int", 128)
+    rank = data.type.rank
+    axis = call.take("gather_axis", "int", 0) % rank
+    along = call.take("quantize_axis", "int", 1) % rank
+    bits = call.take("bits", "int", 4)
+    packed = data.type.dtype is DType.U8 and bits < 8
+    if packed and along != rank - 1:
+        raise refuse(call, "bytes that are packed along another axis than the last")
+    if axis == along:
+        raise refuse(call, "blocks along the axis that is looked up")
+    scales, zero = call.required(2), call.operand(3)
+    if data.type.dtype is DType.U8:
+        data = _codes(call, 0, bits) if packed else data
+        middle = np.full(scales.type.extents, 2 ** (bits - 1), np.uint8)
+        if zero is None:
+            zero = build.const(middle.astype(UNSIGNED[bits].numpy))
+        elif packed:
+            zero = part(build, _codes(call, 3, bits), 0, scales.type.shape[-1], along)
+    indices = call.required(1)
+    parts = [build.gather(x, indices, axis=axis) for x in present(data, scales, zero)]
+    shifted = along + indices.type.rank - 1 if along > axis else along
+    attrs = {"axis": shifted, "block_size": size}
+    return [build.op("dequantize_linear", parts, attrs).result]
+
+
+def _codes(call: Call, index: int, bits: int) -> Value:
+    blob = known(call, index, "tables")
+    *lead, last = blob.type.extents
+    rows = int(np.prod(lead))
+    codes = unpacked(blob, bits, rows, last * 8 // bits)
+    return _viewed(call.build, codes, (*lead, last * 8 // bits))
+
+
+def _viewed(build: Builder, blob: Blob, shape: Any) -> Value:
+    return build.const(Blob(TensorType(blob.type.dtype, shape), lambda: blob.array.reshape(shape)))
+
+
+BLOCKS: Mapping[str, Rule] = MappingProxyType({
+    "MatMulNBits": _matmul_n_bits,
+    "MatMulBnb4": _matmul_bnb4,
+    "GatherBlockQuantized": _gather_block_quantized,
+})  # fmt: skip
+"""Operators by name, and what takes them apart."""
