@@ -14,6 +14,27 @@ PIPELINE = "leptonc"
 """The name `tirx.build` knows the passes by."""
 
 
+WHOLE = "leptonc.whole"
+"""Marks functions that say themselves how much memory they need."""
+
+
+@tirx.transform.prim_func_pass(opt_level=0)
+class CompactScheduled:
+    """Buffers of scheduled kernels are as small as what is read of them.
+
+    The others keep theirs: where an index is data, TVM takes the data for known before it is.
+    """
+
+    def __init__(self) -> None:
+        self.compact = s_tir.transform.CompactBufferAllocation()
+
+    def transform_function(self, function: Any, module: Any, context: Any) -> Any:
+        """`function` with smaller buffers."""
+        if WHOLE in function.attrs:
+            return function
+        return self.compact(tvm.IRModule({"kernel": function}))["kernel"]
+
+
 def _lowering() -> Any:
     transform, blocks = tirx.transform, s_tir.transform
     return tvm.ir.transform.Sequential([
@@ -22,7 +43,7 @@ def _lowering() -> Any:
         blocks.LowerInitBlock(),
         blocks.PlanAndUpdateBufferAllocationLocation(),
         blocks.ConvertBlocksToOpaque(),
-        blocks.CompactBufferAllocation(),
+        CompactScheduled(),
         blocks.LowerMatchBuffer(),
         blocks.StmtSimplify(),
         blocks.LowerOpaqueBlock(),

@@ -150,7 +150,8 @@ define(
 )  # fmt: skip
 
 
-def _nms_infer(call: Inference) -> TensorType:
+def infer_chosen(call: Inference) -> TensorType:
+    """The type of the chosen boxes; raises where the operands do not fit."""
     boxes, scores = call[0].type, call[1].type
     check_dtype(call, "boxes", [DType.F32])
     check_dtype(call, "scores", [DType.F32])
@@ -166,7 +167,9 @@ def _nms_infer(call: Inference) -> TensorType:
     return TensorType(DType.I64, (call.unknown(), 3))
 
 
-def _nms_evaluate(call: Evaluation) -> Array:
+def chosen_boxes(call: Evaluation) -> Array:
+    """Batch, class and place of each box that does not overlap with a better one, by class."""
+
     def number(name: str, default: float) -> float:
         value = call.get(name)
         return default if value is None or not value.size else float(value.reshape(-1)[0])
@@ -177,12 +180,14 @@ def _nms_evaluate(call: Evaluation) -> Array:
         np.float32(number("iou_threshold", 0)),
     )
     least = number("score_threshold", -math.inf)
+    all_numbers = call.get("score_threshold") is None
     chosen: list[tuple[int, int, int]] = []
     for batch in range(scores.shape[0]):
         corners = _corners(boxes[batch], centered=bool(call.int("center_point_box")))
         for kind in range(scores.shape[1]):
             row = scores[batch, kind]
-            order = [int(at) for at in np.argsort(-row, kind="stable") if row[at] > least]
+            allowed = row == row if all_numbers else row > least
+            order = [int(at) for at in np.argsort(-row, kind="stable") if allowed[at]]
             kept: list[int] = []
             for at in order:
                 if len(kept) >= most:
@@ -205,12 +210,12 @@ def _corners(boxes: Array, *, centered: bool) -> Array:
 def _overlap(a: Array, b: Array) -> float:
     """The common area over the area of both; 0 for boxes without area."""
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    areas = [float(np.prod(box[2:] - box[:2])) for box in (a, b)]
+    areas = [np.prod(box[2:] - box[:2]) for box in (a, b)]
     if (sides <= 0).any() or min(areas) <= 0:
         return 0.0
-    common = float(np.prod(sides))
+    common = np.prod(sides)
     union = sum(areas) - common
-    return np.float32(common / union) if union > 0 else 0.0  # pyright: ignore[reportReturnType]
+    return float(common / union) if union > 0 else 0.0
 
 
 define(
@@ -218,8 +223,8 @@ define(
     "score_threshold?)",
     "The boxes with the best scores of each class, leaving out those that overlap with better "
     "ones.",
-    infer=_nms_infer,
-    evaluate=_nms_evaluate,
+    infer=infer_chosen,
+    evaluate=chosen_boxes,
     attrs={"center_point_box": Attr("int", 0)},
     onnx="NonMaxSuppression",
     since=11,

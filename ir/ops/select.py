@@ -58,11 +58,12 @@ define(
 define(
     "non_zero(x)", "The indices of elements that are not 0, one column each, in row-major order.",
     infer=lambda call: TensorType(DType.I64, (call[0].type.rank, call.unknown())),
-    evaluate=lambda call: _non_zero(call[0]), onnx="NonZero", since=13,
+    evaluate=lambda call: places_of_non_zero(call[0]), onnx="NonZero", since=13,
 )  # fmt: skip
 
 
-def _non_zero(x: Array) -> Array:
+def places_of_non_zero(x: Array) -> Array:
+    """The indices of the elements of `x` that are not 0, one column each."""
     if x.ndim == 0:
         return np.zeros((0, int(bool(x != 0))), np.int64)
     return np.stack(np.nonzero(x)).astype(np.int64)
@@ -122,16 +123,26 @@ def _unique_infer(call: Inference) -> list[TensorType]:
 def _unique_evaluate(call: Evaluation) -> list[Array]:
     given = call.attrs["axis"]
     axis = given if isinstance(given, int) else None
-    x = call[0] if axis is not None else call[0].reshape(-1)
-    values, first, inverse, counts = np.unique(x, True, True, True, axis=axis)
+    first, *others = unique_parts(call[0], axis, ordered=bool(call.int("sorted")))
+    values = call[0].reshape(-1) if axis is None else call[0]
+    return [np.take(values, first, axis or 0), first, *others]
+
+
+def unique_parts(x: Array, axis: int | None, *, ordered: bool) -> tuple[Array, Array, Array]:
+    """Where each value stood first, which one each was, how often each was there.
+
+    In ascending order, or in that of the first places. Not-a-number is one value, above all others.
+    """
+    # slices compare like those of the elements' ranks, among which there is no NaN
+    ranks = x if axis is None else np.unique(x, return_inverse=True)[1].reshape(x.shape)
+    _, first, inverse, counts = np.unique(ranks, True, True, True, axis=axis)
     inverse = inverse.reshape(-1)
-    if not call.int("sorted"):
+    if not ordered:
         order = np.argsort(first)
         place = np.empty_like(order)
         place[order] = np.arange(order.size)
-        values = np.take(values, order, axis or 0)
         first, inverse, counts = first[order], place[inverse], counts[order]
-    return [values, *(array.astype(np.int64) for array in (first, inverse, counts))]
+    return first.astype(np.int64), inverse.astype(np.int64), counts.astype(np.int64)
 
 
 define(

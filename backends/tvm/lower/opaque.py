@@ -13,6 +13,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall
+from leptonc.backends.tvm.pipeline import WHOLE
 from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Value
 from leptonc.ir.ops.contents import content_of
@@ -79,7 +80,7 @@ def kernel(call: LowerCall, cpu: Any, body: Callable[[Kernel], None]) -> PrimFun
     job = Kernel(call, cpu)
     with IRBuilder() as builder, T.prim_func():
         T.func_name(call.op.name)
-        T.func_attr({"global_symbol": call.op.name, "tirx.noalias": True})
+        T.func_attr({"global_symbol": call.op.name, "tirx.noalias": True, WHOLE: True})
         for slot, value in enumerate(call.op.operands):
             if _is_data(call, slot) and value not in job.inputs:
                 job.inputs[value] = _parameter(call, f"x{slot}", value)
