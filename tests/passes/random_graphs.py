@@ -56,7 +56,7 @@ class Sketch:
         self.rows = [row for row in elementwise_rows() if not smooth or row.name in SMOOTH]
         self.steps = [self.elementwise, self.arithmetic, self.move, self.view, self.slice]
         self.steps += [self.join, self.reduce, self.product, self.convolution, self.normalize]
-        self.steps += [self.scale, self.arithmetic, self.twice]
+        self.steps += [self.scale, self.arithmetic, self.twice, self.at_run_time]
 
     def value(self, rank: int | None = None) -> Value:
         """One of the values so far, the last ones first."""
@@ -168,6 +168,38 @@ class Sketch:
                 source, self.ints(*(self.draw(st.integers(1, 2)),) * source.type.rank)
             )
         return self.build.cast(self.build.cast(source, to=DType.F64), to=DType.F32)
+
+    def computed(self, *numbers: int) -> Value:
+        """A row of integers that no pass can know: zeros that come from data are added."""
+        data = self.build.reshape(self.values[0], self.ints(-1))
+        number = self.build.slice(data, self.ints(0), self.ints(1))
+        nothing = self.build.const(np.zeros((), np.float32))
+        number = self.build.where(self.build.is_nan(number), nothing, number)
+        half = self.build.const(np.full((), 0.5, np.float32))
+        zero = self.build.cast(self.build.clip(number, min=nothing, max=half), to=DType.I64)
+        return self.build.add(self.ints(*numbers), zero)
+
+    def at_run_time(self) -> Value:
+        """An operation whose sizes, axes or places only run time tells."""
+        source, kind = self.value(), self.draw(st.integers(0, 5))
+        rank, build = source.type.rank, self.build
+        axis = self.draw(st.integers(-rank, rank - 1))
+        if kind == 0:
+            return build.reshape(source, self.computed(-1, known(source.type.shape[-1])))
+        if kind == 1:
+            step = self.draw(st.sampled_from((1, 2, -1)))
+            parts = [self.computed(number) for number in (0, 2, axis, step)]
+            return build.slice(source, parts[0], parts[1], axes=parts[2], steps=parts[3])
+        if kind == 2:
+            name = self.draw(st.sampled_from(("reduce_sum", "reduce_max")))
+            attrs = {"keepdims": self.draw(st.integers(0, 1))}
+            return build.op(name, [source, self.computed(axis)], attrs).result
+        if kind == 3:
+            return build.expand(source, self.computed(2, *(1,) * rank))
+        if kind == 4:
+            mode = self.draw(st.sampled_from(("constant", "edge")))
+            return build.pad(source, self.computed(*(1,) * rank, *(0,) * rank), mode=mode)
+        return build.tile(source, self.computed(*(2,) * rank))
 
     def reduce(self) -> Value:
         """A mean, a sum, a maximum or a softmax."""

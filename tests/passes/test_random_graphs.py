@@ -15,7 +15,7 @@ from leptonc.passes.clone import clone_graph
 from leptonc.passes.manager import PassManager
 from leptonc.passes.observers import VerifyEach
 from leptonc.passes.registry import BUILTIN, Registry
-from leptonc.pipelines import GROUP, OPTIMIZE
+from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE
 from tests.passes.random_graphs import graphs
 
 REGISTRY = Registry([])
@@ -56,7 +56,7 @@ def test_any_order_of_passes_keeps_the_numbers(graph: Graph, names: list[str]) -
 @settings(often, max_examples=25)
 @given(graph=graphs(smooth=True))
 def test_levels_keep_the_numbers(level: int, graph: Graph) -> None:
-    check(graph, f"{OPTIMIZE[level]},{GROUP[level]}")
+    check(graph, f"{OPTIMIZE[level]},{RESOLVE},{GROUP[level]}")
 
 
 @settings(often, max_examples=30)
