@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,20 +17,23 @@ from rich.progress import Progress
 from rich.table import Table
 
 from leptonc.tools.conformance_cases import SUITES, Case, load_suite
-from leptonc.tools.conformance_pool import Outcome, Prepare, Run, run_all
+from leptonc.tools.conformance_pool import Outcome, Run, run_all
 
 KNOWN = Path("tests/data/conformance.json")
 CACHE = Path(".cache/conformance")
 
 
-def prepare_compiled(model: onnx.ModelProto) -> Run:
-    """Compile the model for the CPU, in this process, since a worker may well crash."""
+def prepare_compiled(model: onnx.ModelProto, kernels: Path) -> Run:
+    """Compile the model for the CPU, in this process, since a worker may well crash.
+
+    Kernels that several tests have in common are built once, into the folder `kernels`.
+    """
     import leptonc
 
-    return leptonc.compile(model, target="cpu", threads=1, cache=False, isolated=False).run
+    return leptonc.compile(model, target="cpu", threads=1, cache=kernels, isolated=False).run
 
 
-def prepare_interpreted(model: onnx.ModelProto) -> Run:
+def prepare_interpreted(model: onnx.ModelProto, kernels: Path) -> Run:
     """Import the model; the reference interpreter runs it."""
     from leptonc.ir.interpret import interpret
     from leptonc.onnx_import import import_model
@@ -39,7 +44,7 @@ def prepare_interpreted(model: onnx.ModelProto) -> Run:
 
 Known: TypeAlias = dict[str, dict[str, list[str]]]
 
-COLUMNS: dict[str, Prepare] = {
+COLUMNS: dict[str, Callable[[onnx.ModelProto, Path], Run]] = {
     "compiled": prepare_compiled,
     "interpreter": prepare_interpreted,
 }
@@ -79,13 +84,17 @@ def fallen(known: dict[str, list[str]], outcomes: Iterable[Outcome]) -> list[Out
 
 
 def run_column(
-    column: str, cases: list[Case], jobs: int, seconds: float, console: Console
+    column: str, cases: list[Case], kernels: Path, jobs: int, seconds: float, console: Console
 ) -> list[Outcome]:
     """Run the tests with a progress bar and give their outcomes in the order of `cases`."""
     outcomes: dict[str, Outcome] = {}
+
+    def prepare(model: onnx.ModelProto) -> Run:
+        return COLUMNS[column](model, kernels)
+
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(column, total=len(cases))
-        for outcome in run_all(cases, COLUMNS[column], jobs=jobs, seconds=seconds):
+        for outcome in run_all(cases, prepare, jobs=jobs, seconds=seconds):
             outcomes[outcome.case.suite + outcome.case.name] = outcome
             progress.advance(task)
     return [outcomes[case.suite + case.name] for case in cases]
@@ -161,6 +170,7 @@ def failures(results: dict[str, list[Outcome]]) -> dict[str, dict[str, str]]:
 @click.option("--others-only", "which", flag_value="others", help="Only tests not known to pass.")
 @click.option("--part", type=(int, int), default=(1, 1), help="Every n-th test from the k-th: K N.")
 @click.option("--update", is_flag=True, help="Add what passes now to the tests known to pass.")
+@click.option("--kernels", type=click.Path(path_type=Path), help="Keep kernels in this folder.")
 @click.option("--report", type=click.Path(path_type=Path), default=CACHE / "failures.json")
 def main(
     suites: tuple[str, ...],
@@ -175,6 +185,7 @@ def main(
     which: str | None,
     part: tuple[int, int],
     update: bool,
+    kernels: Path | None,
     report: Path,
 ) -> None:
     r"""Run onnx's conformance suites on compiled models and on the reference interpreter.
@@ -195,7 +206,8 @@ def main(
     for name in [column] if column else COLUMNS:
         listed = before.get(name, {})
         chosen = [case for case in cases if wanted(case, listed, which)]
-        results[name] = run_column(name, chosen, jobs, seconds, progress)
+        with _folder(kernels) as folder:
+            results[name] = run_column(name, chosen, folder, jobs, seconds, progress)
         lost += fallen(listed, results[name])
     console.print(counts(results, suites))
     every = [outcome for outcomes in results.values() for outcome in outcomes]
@@ -211,6 +223,16 @@ def main(
     if lost:
         progress.print(f"{len(lost)} tests fail that are known to pass")
         raise SystemExit(1)
+
+
+@contextmanager
+def _folder(path: Path | None) -> Generator[Path]:
+    """The folder that was asked for, or one that goes away."""
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
+        yield Path(folder)
 
 
 def merge(before: Known, now: Known) -> Known:

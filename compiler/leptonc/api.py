@@ -26,7 +26,7 @@ def compile(
     dims: Mapping[str, int] | None = None,
     threads: int = 0,
     output: str | Path | None = None,
-    cache: bool = True,
+    cache: bool | str | Path = True,
     isolated: bool = True,
     trust_inferred: bool = False,
     untrusted: bool = False,
@@ -35,10 +35,11 @@ def compile(
 
     `dims` fixes symbolic extents by name; the others stay dynamic. `threads` of 0 is as many as the
     process may use. With `output` the artefact is written there, else to a temporary file that goes
-    away with the session. Kernels are built in a process of their own unless `isolated` is off,
-    which is faster for many small models. `trust_inferred` goes by computed shapes where outputs
-    are declared otherwise; `untrusted` reads a model's data instead of mapping it. Raises
-    LeptonError with all that is wrong with the model at once.
+    away with the session. Kernels are kept in the user's cache, or in the folder `cache`, or
+    nowhere. They are built in a process of their own unless `isolated` is off, which is faster for
+    many small models. `trust_inferred` goes by computed shapes where outputs are declared
+    otherwise; `untrusted` reads a model's data instead of mapping it. Raises LeptonError with all
+    that is wrong with the model at once.
     """
     from leptonc.driver import compile_model
     from leptonc.runtime import load
@@ -70,7 +71,7 @@ def make_options(
     precision: str,
     dims: Mapping[str, int],
     threads: int,
-    cache: bool,
+    cache: bool | str | Path,
     **more: Any,
 ) -> Options:
     """Checked options; raises LeptonError for a level or number of threads that does not exist."""
@@ -87,10 +88,11 @@ def make_options(
             notes=["0 is as many as may be used"],
             code="E705",
         )
+    folder = Path(cache) if not isinstance(cache, bool) else default_cache_folder()
     return Options(
         target=Target.parse(target) if isinstance(target, str) else target,
         level=level, precision=precision, dims=dims, threads=threads,
-        cache_folder=default_cache_folder() if cache else None, **more,
+        cache_folder=folder if cache else None, **more,
     )  # fmt: skip
 
 
