@@ -101,7 +101,7 @@ def test_initialisers_among_the_inputs_keep_their_value_when_few_inputs_come() -
 def test_a_test_that_falls_is_an_error_and_the_list_never_shrinks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prepare(_: onnx.ModelProto) -> Any:
+    def prepare(_: onnx.ModelProto, kernels: Path) -> Any:
         raise ValueError("nothing works")
 
     def select(*_: object) -> list[Case]:
