@@ -32,7 +32,8 @@ def _call_of(op: Op) -> Inference:
 def infer_content(op: Op) -> Content | None:
     """The result's elements as extents, for a small integer tensor that is known that far."""
     result = op.results[0]
-    if not result.type.dtype.is_integer and result.type.dtype.value != "bool":
+    dtype = result.type.dtype
+    if dtype.is_narrow or not (dtype.is_integer or dtype.value == "bool"):
         return None
     if not result.type.is_static or np.prod(result.type.extents, dtype=object) > CONTENT_LIMIT:
         return None

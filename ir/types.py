@@ -55,6 +55,16 @@ class DType(enum.Enum):
         return self.numpy.itemsize * 8
 
     @property
+    def width(self) -> int:
+        """The bits that tell one element from another: fewer than `bits` below a byte."""
+        return _WIDTH.get(self, self.bits)
+
+    @property
+    def is_narrow(self) -> bool:
+        """True for types that no processor computes with: floats of a byte, all below a byte."""
+        return self in _WIDTH or self.value[:2] == "f8"
+
+    @property
     def is_float(self) -> bool:
         """True for every floating-point type, narrow ones included."""
         return self.value[0] == "f" or self is DType.BF16
@@ -89,6 +99,7 @@ _NUMPY_NAME = {
     DType.F4E2M1: "float4_e2m1fn", DType.I4: "int4", DType.U4: "uint4", DType.I2: "int2",
     DType.U2: "uint2",
 }  # fmt: skip
+_WIDTH = {DType.F4E2M1: 4, DType.I4: 4, DType.U4: 4, DType.I2: 2, DType.U2: 2}
 _OF_NUMPY_NAME = {name: dtype for dtype, name in _NUMPY_NAME.items()}
 _ML_DTYPES = {
     *(name for dtype, name in _NUMPY_NAME.items() if dtype.value[:2] in ("bf", "f8", "f4")),

@@ -48,7 +48,7 @@ def _random(
         return generator.integers(0, 2, shape).astype(bool)
     if not dtype.is_float and dtype.numpy.kind != "c":
         low = -2 if dtype.is_signed else 0
-        return generator.integers(low, 4 if dtype.bits > 4 else 2, shape).astype(dtype.numpy)
+        return generator.integers(low, 4 if dtype.width > 2 else 2, shape).astype(dtype.numpy)
     data = np.asarray(generator.standard_normal(shape))
     if special:
         chosen = generator.random(shape) < 0.5

@@ -14,7 +14,7 @@ from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import PrimExpr, PrimFunc, tirx
 from leptonc.backends.tvm.lower.elementwise import SCALAR
-from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
+from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable, literal
 from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.vector_math import let
 from leptonc.ir.graph import Op, Value
@@ -89,9 +89,7 @@ class _Epilogue:
             if op.name == "const":
                 blob = op.result.blob
                 assert blob is not None
-                known[op.result] = tirx.const(
-                    blob.array.reshape(-1)[0].item(), TVM_DTYPE[blob.type.dtype]
-                )
+                known[op.result] = literal(blob.array.reshape(-1)[0], blob.type.dtype)
         return self._rest(0, known)
 
     def _rest(self, at: int, known: dict[Value, PrimExpr]) -> PrimExpr:

@@ -6,13 +6,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from tvm import te
 
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import PrimFunc, Tensor, tirx
 from leptonc.backends.tvm.lower.parts import compute
-from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable, LowerCall, Rule, kernel_rules, rules
+from leptonc.backends.tvm.lowering import (
+    TVM_DTYPE,
+    DimTable,
+    LowerCall,
+    Rule,
+    kernel_rules,
+    literal,
+    rules,
+)
 from leptonc.backends.tvm.schedule import schedule
 from leptonc.backends.tvm.source import KernelSource, is_read
 from leptonc.ir.blob import Array
@@ -109,17 +116,9 @@ def _lower_op(
 
 def _constant(array: Array, op: Op, dims: DimTable) -> Tensor:
     """A small constant written into the code."""
-    dtype = TVM_DTYPE[op.result.type.dtype]
-    numbers = [_number(number.item(), dtype) for number in array.reshape(-1)]
-    return _select(numbers, array.shape, dtype, dims)
-
-
-def _number(value: Any, dtype: str) -> Any:
-    """One element; TVM does not survive bfloat16 constants, so those are converted bits."""
-    if dtype != "bfloat16":
-        return tirx.const(value, dtype)
-    bits = int(np.float32(value).view(np.uint32)) >> 16  # exact: the value came from bfloat16
-    return tirx.reinterpret("bfloat16", tirx.const(bits, "uint16"))
+    dtype = op.result.type.dtype
+    numbers = [literal(number, dtype) for number in array.reshape(-1)]
+    return _select(numbers, array.shape, TVM_DTYPE[dtype], dims)
 
 
 def _extents(op: Op, dims: DimTable) -> Tensor:

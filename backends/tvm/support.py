@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from leptonc.backends.cpu.anchor_kernels import ANCHORS
 from leptonc.backends.cpu.prepare import PACKINGS
+from leptonc.backends.tvm.lower.narrow import refusal
 from leptonc.backends.tvm.lowering import TVM_DTYPE, Reason, kernel_rules, reasons, rules
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op
@@ -36,7 +37,7 @@ def unsupported(op: Op) -> str:
         if value.type.dtype not in TVM_DTYPE:
             return _no_type(value.type.dtype)
     reason = _reasons().get(op.name)
-    return reason(op) if reason is not None else ""
+    return refusal(op) or (reason(op) if reason is not None else "")
 
 
 def _no_type(dtype: DType) -> str:

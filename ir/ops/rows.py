@@ -68,8 +68,8 @@ def _wrapped(dim: Dim, dtype: DType) -> Dim | None:
         return dim if dtype in (DType.I32, DType.I64) else None
     if dtype is DType.BOOL:
         return int(dim != 0)
-    dim %= 1 << dtype.bits
-    return dim - (1 << dtype.bits) if dtype.is_signed and dim >> (dtype.bits - 1) else dim
+    dim %= 1 << dtype.width
+    return dim - (1 << dtype.width) if dtype.is_signed and dim >> (dtype.width - 1) else dim
 
 
 def unary(

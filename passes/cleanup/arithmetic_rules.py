@@ -214,12 +214,12 @@ def _loses_nothing(source: DType, target: DType) -> bool:
     if source in _MANTISSA:
         wider = (DType.F64,) if source is DType.F32 else (DType.F32, DType.F64)
         return target in wider
-    if not source.is_integer or source.bits < 8:
+    if not source.is_integer:
         return False
-    if target.is_integer and target.bits >= 8:
-        room = target.bits - (target.is_signed and not source.is_signed)
-        return room >= source.bits and (target.is_signed or not source.is_signed)
-    return target in _MANTISSA and source.bits <= _MANTISSA[target]
+    if target.is_integer:
+        room = target.width - (target.is_signed and not source.is_signed)
+        return room >= source.width and (target.is_signed or not source.is_signed)
+    return target in _MANTISSA and source.width <= _MANTISSA[target]
 
 
 @rule(

@@ -68,8 +68,9 @@ class Program:
 
 
 def tvm_dtype(name: str) -> str:
-    """What TVM calls an element type."""
-    return str(DTYPE_OF_NAME[name].numpy)
+    """What compiled programs hold elements in."""
+    dtype = DTYPE_OF_NAME[name]
+    return "uint8" if dtype.is_narrow else str(dtype.numpy)
 
 
 def link(module: Any) -> bytes:

@@ -16,6 +16,7 @@ import pytest
 import leptonc
 from leptonc.artifact import Artifact
 from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.types import DTYPE_OF_NAME
 from leptonc.runtime import Session, load
 from leptonc.runtime.values import aligned
 from tests.runtime.conftest import Artifacts
@@ -23,7 +24,7 @@ from tests.runtime.conftest import Artifacts
 WEIGHT = np.array([1, 2, 3, 4], "f4")
 DTYPES = [
     "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "f32", "f64", "bf16",
-    "f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0",
+    "f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1", "i4", "u4", "i2", "u2",
 ]  # fmt: skip
 
 
@@ -167,11 +168,24 @@ def test_dlpack_goes_in_and_out(artifacts: Artifacts) -> None:
     np.testing.assert_array_equal(third, x + 3 * WEIGHT)
 
 
-def test_dlpack_passes_narrow_types(artifacts: Artifacts) -> None:
-    x = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16)
-    with load(artifacts("copies", "bf16")) as session:
+@pytest.mark.parametrize("dtype", ["bf16", "f8e5m2", "f8e8m0"])
+def test_dlpack_passes_narrow_types(artifacts: Artifacts, dtype: str) -> None:
+    numpy_type = DTYPE_OF_NAME[dtype].numpy
+    x = np.arange(1, 7).reshape(2, 3).astype(numpy_type)
+    with load(artifacts("copies", dtype)) as session:
         tensor = session.run_dlpack({"x": x})["y"]
+        assert str(tensor.dtype) == numpy_type.name
         np.testing.assert_array_equal(session.run({"x": tensor})["y"], x)
+
+
+def test_dlpack_refuses_types_below_a_byte(artifacts: Artifacts) -> None:
+    with load(artifacts("copies", "i4")) as session:
+        x = np.array([[-8, 7, 0]], ml_dtypes.int4)
+        with pytest.raises(LeptonError, match="output 'y' is i4") as error:
+            session.run_dlpack({"x": x})
+        assert error.value.code == "E708"
+        assert "arrays of ml_dtypes" in error.value.notes[0]
+        np.testing.assert_array_equal(session.run({"x": x})["y"], x)
 
 
 def test_a_session_is_freed_without_the_collector(artifacts: Artifacts, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import tvm_ffi
 from tvm import te as typed_te
 
 from leptonc.backends.tvm.binding import PrimExpr, tirx
-from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall
+from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, literal
 from leptonc.ir.graph import Value
+from leptonc.ir.types import DType
 
 # Tensor expressions: TVM adds their members at run time, so that a type checker can only be misled.
 te: Any = typed_te
@@ -52,7 +53,7 @@ def _same(a: PrimExpr, b: PrimExpr) -> bool:
 def scalar_constant(value: Value) -> PrimExpr | None:
     """A constant of one element as a TIR constant, None for any other value."""
     blob = value.blob
-    dtype = TVM_DTYPE.get(value.type.dtype)
-    if blob is None or dtype is None or blob.size != 1 or dtype == "bfloat16":
+    dtype = value.type.dtype
+    if blob is None or blob.size != 1 or dtype not in TVM_DTYPE or dtype is DType.BF16:
         return None
-    return tirx.const(blob.array.reshape(-1)[0].item(), dtype)
+    return literal(blob.array.reshape(-1)[0], dtype)

@@ -20,7 +20,14 @@ from leptonc.backends.tvm.lower.arithmetic import (
     not_a_number,
     widened,
 )
-from leptonc.backends.tvm.lower.broadcasting import Tensor, broadcast_read, scalar_constant, te
+from leptonc.backends.tvm.lower.broadcasting import (
+    Tensor,
+    broadcast_read,
+    operand,
+    scalar_constant,
+    te,
+)
+from leptonc.backends.tvm.lower.narrow import decode, encode
 from leptonc.backends.tvm.lower.requantize import QUANTIZED_SCALAR
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, Reason, Rule
 from leptonc.ir.graph import Op
@@ -108,6 +115,12 @@ def _bits_as(op: Op, xs: list[PrimExpr]) -> PrimExpr:
     return tirx.reinterpret(target, xs[0])
 
 
+def _cast(op: Op, xs: list[PrimExpr]) -> PrimExpr:
+    value = decode(xs[0], op.operands[0].type.dtype)
+    saturate, mode = bool(op.int("saturate")), op.str("round_mode")
+    return encode(value, op.results[0].type.dtype, saturate=saturate, round_mode=mode)
+
+
 def _where(op: Op, xs: list[PrimExpr]) -> PrimExpr:
     return tirx.Select(xs[0], xs[1], xs[2])
 
@@ -153,7 +166,7 @@ _COMPUTED: dict[str, Scalar] = {
 # Taken as they are.
 _EXACT: dict[str, Scalar] = {
     "identity": _unary(lambda x: x),
-    "cast": _unary(lambda x: x),
+    "cast": _cast,
     "not": _unary(tirx.Not),
     "and": _binary(tirx.And),
     "or": _binary(tirx.Or),
@@ -170,8 +183,10 @@ _EXACT: dict[str, Scalar] = {
 
 def _typed(scalar: Scalar, *, wide: bool) -> Scalar:
     def expression(op: Op, xs: list[PrimExpr]) -> PrimExpr:
-        operands = [widened(x) for x in xs] if wide else xs
-        return converted(scalar(op, operands), TVM_DTYPE[op.results[0].type.dtype])
+        if wide:
+            types = [value.type.dtype for value in op.operands]
+            xs = [widened(decode(x, dtype)) for x, dtype in zip(xs, types, strict=True)]
+        return converted(scalar(op, xs), TVM_DTYPE[op.results[0].type.dtype])
 
     return expression
 
@@ -189,19 +204,19 @@ def lower(call: LowerCall) -> Tensor:
     shape, op = call.shape(), call.op
     scalar = SCALAR[op.name]
 
-    def operand(slot: int, index: Any) -> PrimExpr:
+    def read(slot: int, index: Any) -> PrimExpr:
         known = scalar_constant(op.operands[slot])
         return known if known is not None else broadcast_read(call[slot], len(shape), index, shape)
 
     def element(*index: Any) -> PrimExpr:
-        return scalar(op, [operand(slot, index) for slot in range(len(op.operands))])
+        return scalar(op, [read(slot, index) for slot in range(len(op.operands))])
 
     return te.compute(shape, element, name=op.name)
 
 
 def _cast_like(call: LowerCall) -> Tensor:
-    x, dtype = call[0], call.dtype()
-    return te.compute(call.shape(), lambda *index: converted(x(*index), dtype), name="cast_like")
+    x = operand(call)
+    return te.compute(call.shape(), lambda *index: _cast(call.op, [x(*index)]), name="cast_like")
 
 
 def _dropout(call: LowerCall) -> list[Tensor]:

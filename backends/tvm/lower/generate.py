@@ -8,7 +8,7 @@ from typing import Any
 from tvm import te, tirx
 
 from leptonc.backends.tvm.lower.indexing import compute
-from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule
+from leptonc.backends.tvm.lowering import LowerCall, Reason, Rule, literal
 from leptonc.ir.graph import Op
 from leptonc.ir.ops.contents import content_of
 from leptonc.ir.ops.generate import filled_with, one_hot_axis
@@ -17,8 +17,8 @@ from leptonc.ir.types import DType
 
 
 def _constant_of_shape(call: LowerCall) -> te.Tensor:
-    number = filled_with(call.known).array.reshape(()).item()
-    return compute(call, lambda *index: tirx.const(number, call.dtype()))
+    blob = filled_with(call.known)
+    return compute(call, lambda *index: literal(blob.array.reshape(()), blob.type.dtype))
 
 
 def _number(call: LowerCall, name: str, dtype: str) -> Any:

@@ -11,9 +11,11 @@ from leptonc.backends.tvm.lower.arithmetic import constant, converted, larger, l
 from leptonc.backends.tvm.lower.broadcasting import Tensor, operand, scalar_constant, te
 from leptonc.backends.tvm.lower.combine import MAX, MIN
 from leptonc.backends.tvm.lower.elementwise import unsupported_type
+from leptonc.backends.tvm.lower.narrow import decode
 from leptonc.backends.tvm.lower.parts import reduce_axes
 from leptonc.backends.tvm.lower.requantize import difference, rounded
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, Reason, Rule
+from leptonc.ir.graph import Value
 from leptonc.ir.ops.quantize import division_dtype, granularity
 from leptonc.ir.types import DType
 
@@ -32,10 +34,13 @@ class _Scales:
         self.kind, self.axis = granularity(type, value.type, op.int("axis"), self.block)
 
     def read(self, name: str, index: Index) -> PrimExpr | None:
-        """The element of the operand called `name`, None where it is absent."""
+        """The number in the operand called `name`, None where it is absent."""
         value = self.call.op.operand(name)
         if value is None:
             return None
+        return decode(self._element(name, value, index), value.type.dtype)
+
+    def _element(self, name: str, value: Value, index: Index) -> PrimExpr:
         known = scalar_constant(value)
         if known is not None:
             return known
@@ -53,7 +58,7 @@ class _Scales:
 def _quantize(call: LowerCall) -> Tensor:
     x, scales = operand(call), _Scales(call, "y_scale")
     precision = TVM_DTYPE[division_dtype(call.known)]
-    to = call.op.results[0].type.dtype
+    to, saturate = call.op.results[0].type.dtype, bool(call.op.int("saturate"))
 
     def element(*index: Any) -> PrimExpr:
         scale = scales.read("y_scale", index)
@@ -61,19 +66,21 @@ def _quantize(call: LowerCall) -> Tensor:
         value = widened(converted(x(*index), precision)) / widened(converted(scale, precision))
         value = widened(converted(value, precision))
         zero_point = scales.read("y_zero_point", index)
-        return rounded(value, constant(0, value) if zero_point is None else zero_point, to)
+        shift = constant(0, value) if zero_point is None else zero_point
+        return rounded(value, shift, to, saturate=saturate)
 
     return te.compute(call.shape(), element, name="quantize")
 
 
 def _dequantize(call: LowerCall) -> Tensor:
     x, scales, dtype = operand(call), _Scales(call, "x_scale"), call.dtype()
+    source = call.op.operands[0].type.dtype
 
     def element(*index: Any) -> PrimExpr:
         scale = scales.read("x_scale", index)
         assert scale is not None
-        zero_point = scales.read("x_zero_point", index)
-        return converted(difference(x(*index), zero_point) * widened(scale), dtype)
+        zero_point, stored = scales.read("x_zero_point", index), decode(x(*index), source)
+        return converted(difference(stored, zero_point) * widened(scale), dtype)
 
     return te.compute(call.shape(), element, name="dequantize")
 

@@ -7,19 +7,22 @@ from collections.abc import Callable
 
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 from leptonc.backends.tvm.lower.activation import Scalar
-from leptonc.backends.tvm.lower.arithmetic import constant, converted, dtype_of, let
-from leptonc.backends.tvm.lowering import TVM_DTYPE
+from leptonc.backends.tvm.lower.arithmetic import constant, dtype_of, is_float, let
+from leptonc.backends.tvm.lower.narrow import encode
 from leptonc.backends.tvm.vector_math import nearest
 from leptonc.ir.graph import Op
 from leptonc.ir.ops.quantize import integer_limits
 from leptonc.ir.types import DType
 
 
-def rounded(x: PrimExpr, zero_point: PrimExpr, to: DType) -> PrimExpr:
+def rounded(x: PrimExpr, zero_point: PrimExpr, to: DType, *, saturate: bool = True) -> PrimExpr:
     """`x`, an f32 or f64, rounded to even plus the zero point, in the limits of an integer type.
 
-    Not-a-number becomes the lowest integer: both comparisons are false for it.
+    Not-a-number becomes the lowest integer: both comparisons are false for it. Floats are rounded
+    by their conversion.
     """
+    if to.is_float:
+        return encode(x + zero_point.astype(dtype_of(x)), to, saturate=saturate)
     low, high = (constant(limit, x) for limit in integer_limits(to))
 
     def limited(value: PrimExpr) -> PrimExpr:
@@ -27,14 +30,14 @@ def rounded(x: PrimExpr, zero_point: PrimExpr, to: DType) -> PrimExpr:
         return let(above, lambda value: tirx.Select(value < high, value, high))
 
     shifted = nearest(x) + zero_point.astype(dtype_of(x))
-    return converted(let(shifted, limited), TVM_DTYPE[to])
+    return encode(let(shifted, limited), to)
 
 
 def difference(x: PrimExpr, zero_point: PrimExpr | None) -> PrimExpr:
     """`x - zero_point` as f32; in integers where they hold it, which is exact and quick."""
     if zero_point is None:
         return x.astype("float32")
-    if dtype_of(x) == "int32":
+    if is_float(x) or dtype_of(x) == "int32":
         return x.astype("float32") - zero_point.astype("float32")
     return (x.astype("int32") - zero_point.astype("int32")).astype("float32")
 

@@ -151,7 +151,7 @@ def _array(spec: TensorSpec, kind: ElementType, value: object, *, cast: bool) ->
         raise ValueError(f"expected {spec}, got an array of {array.dtype} elements")
     if array.dtype == kind.dtype or array.dtype.newbyteorder("=") == kind.dtype:
         return array
-    if not typed and _converts(array.dtype, kind.dtype):
+    if not typed and _converts(array.dtype, kind.element):
         return _cast(array, kind)
     if cast:
         return _cast(array, kind)
@@ -183,10 +183,11 @@ def _name_of(dtype: np.dtype[Any]) -> str:
         return str(dtype)
 
 
-def _converts(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
+def _converts(source: np.dtype[Any], target: DType) -> bool:
     """Whether numbers written in Python, whose type is numpy's guess, may become the target."""
-    to_float = target.kind in "fV" and source.kind in "biuf"
-    return to_float or (target.kind in "iu" and source.kind in "iu") or source.kind == target.kind
+    if target.is_float:
+        return source.kind in "biuf"
+    return source.kind in "iu" if target.is_integer else source.kind == target.numpy.kind
 
 
 def _cast(array: Array, kind: ElementType) -> Array:
@@ -195,6 +196,6 @@ def _cast(array: Array, kind: ElementType) -> Array:
         if array.dtype.kind == "c":
             raise ValueError(f"complex numbers cannot be cast to {kind.name}")
         result = array.astype(kind.dtype)
-        if kind.dtype.kind in "iu" and not np.array_equal(result.astype(array.dtype), array):
+        if kind.element.is_integer and not np.array_equal(result.astype(array.dtype), array):
             raise ValueError(f"not every {_name_of(array.dtype)} of it fits into {kind.name}")
     return result

@@ -107,7 +107,9 @@ class Session:
 
     def run_dlpack(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs as tensors with DLPack's methods; inputs are anything that has them."""
-        return self._run(inputs, False, _as_it_is)
+        for name, kind in self._results:
+            kind.check_dlpack(f"output {shown(name)}")
+        return self._run(inputs, False, ElementType.named)
 
     def _run(
         self,
@@ -246,10 +248,6 @@ def _parameters(artifact: Artifact) -> tuple[Any, tuple[int, int]]:
     starts = [tensor.data_ptr() for tensor in tensors]
     end = starts[-1] + artifact.manifest.weights[-1].size if starts else 0
     return native().array(tensors), (min(starts, default=0), end)
-
-
-def _as_it_is(kind: ElementType, tensor: Any) -> Any:
-    return tensor
 
 
 def _thread_count(threads: int) -> int:

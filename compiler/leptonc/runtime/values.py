@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _DIRECT = frozenset(
     "bool i8 i16 i32 i64 u8 u16 u32 u64 f16 f32 f64".split()  # noqa: SIM905
 )
-_NARROW = {
+_NAMES_THERE = {
     "bf16": "bfloat16",
     "f8e4m3fn": "float8_e4m3fn",
     "f8e4m3fnuz": "float8_e4m3fnuz",
@@ -26,8 +26,11 @@ _NARROW = {
     "f8e5m2fnuz": "float8_e5m2fnuz",
     "f8e8m0": "float8_e8m0fnu",
 }
-"""Types that numpy cannot pass by DLPack: their bytes pass as integers and are renamed."""
-_OF_NARROW = {there: name for name, there in _NARROW.items()}
+"""What DLPack calls types that numpy cannot pass by it: their bytes pass as integers."""
+_BELOW_A_BYTE = frozenset(("f4e2m1", "i4", "u4", "i2", "u2"))
+"""Types of which DLPack puts several into a byte, and compiled programs and numpy one."""
+_OF_NAME_THERE = {there: name for name, there in _NAMES_THERE.items()}
+_PASSED = frozenset((*_DIRECT, *_NAMES_THERE, *_BELOW_A_BYTE))
 _CPU = 1
 _VERSION = (1, 0)  # from this version of DLPack on, arrays that are read-only can be passed
 
@@ -35,24 +38,22 @@ _VERSION = (1, 0)  # from this version of DLPack on, arrays that are read-only c
 class ElementType:
     """How elements of one type pass between numpy and the native runtime."""
 
-    __slots__ = ("_bits", "_bits_there", "_there", "direct", "dtype", "name", "there")
+    __slots__ = ("_bits", "_there", "direct", "dtype", "element", "name")
 
     def __init__(self, name: str) -> None:
-        if name not in _DIRECT and name not in _NARROW:
+        if name not in _PASSED:
             raise LeptonError(
                 f"tensors of element type {shown(name)} cannot be passed to a compiled program",
-                notes=[f"types that can be: {', '.join(sorted({*_DIRECT, *_NARROW}))}"],
+                notes=[f"types that can be: {', '.join(sorted(_PASSED))}"],
                 code="E610",
             )
-        self.name = name
-        self.dtype = DTYPE_OF_NAME[name].numpy
+        self.name, self.element = name, DTYPE_OF_NAME[name]
+        self.dtype = self.element.numpy
         self.direct = name in _DIRECT
-        self.there = str(self.dtype) if self.direct else _NARROW[name]
-        """What the native runtime calls the type."""
         self._bits = np.dtype(f"u{self.dtype.itemsize}")
-        if not self.direct:
-            self._there = native().dtype(self.there)
-            self._bits_there = native().dtype(str(self._bits))
+        there = self._bits if self.element.is_narrow else self.dtype
+        self._there = native().dtype(str(there))
+        """What programs hold the elements in: bytes, where no processor computes with them."""
 
     def tensor_of(self, array: Array) -> Any:
         """A tensor that shares the memory of an array in C order; it may be read-only."""
@@ -63,21 +64,37 @@ class ElementType:
             return runtime.from_dlpack(array.__dlpack__(max_version=_VERSION))
         bits = array.view(self._bits)
         tensor = runtime.from_dlpack(bits.__dlpack__(max_version=_VERSION))
+        if self.element.is_narrow:
+            return tensor
         return runtime.view(tensor, runtime.shape(array.shape), self._there, 0)
 
     def _empty(self, shape: tuple[int, ...]) -> Any:
         """A tensor without elements: numpy's strides of one are not what kernels insist on."""
         runtime = native()
         memory = runtime.from_dlpack(aligned((1,), np.dtype(np.uint64)))
-        return runtime.view(memory, runtime.shape(shape), runtime.dtype(self.there), 0)
+        return runtime.view(memory, runtime.shape(shape), self._there, 0)
 
     def array_of(self, tensor: Any) -> Array:
         """An array that shares the memory of a tensor and keeps it alive."""
         if self.direct:
             return np.from_dlpack(tensor)
-        runtime = native()
-        bits = runtime.view(tensor, runtime.shape(tensor.shape), self._bits_there, 0)
-        return np.from_dlpack(bits).view(self.dtype)
+        return np.from_dlpack(_viewed(tensor, str(self._bits))).view(self.dtype)
+
+    def named(self, tensor: Any) -> Any:
+        """A tensor of a program as DLPack's tensor of the type that its elements have."""
+        if not self.element.is_narrow:
+            return tensor
+        return _viewed(tensor, _NAMES_THERE[self.name])
+
+    def check_dlpack(self, what: str) -> None:
+        """Raise E708 where DLPack lays out elements of this type otherwise than programs do."""
+        if self.name in _BELOW_A_BYTE:
+            raise LeptonError(
+                f"{what} is {self.name}, of which DLPack puts several into a byte and compiled "
+                "programs one",
+                notes=["pass numpy arrays to run, which gives arrays of ml_dtypes"],
+                code="E708",
+            )
 
     def copy_of(self, tensor: Any) -> Any:
         """A tensor with memory of its own."""
@@ -85,6 +102,14 @@ class ElementType:
         memory = aligned(array.shape, self.dtype)
         memory[...] = array
         return self.tensor_of(memory)
+
+
+def _viewed(tensor: Any, dtype: str) -> Any:
+    """The same memory as elements of another type of that size."""
+    if str(tensor.dtype) == dtype:
+        return tensor
+    runtime = native()
+    return runtime.view(tensor, runtime.shape(tensor.shape), runtime.dtype(dtype), 0)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -101,7 +126,7 @@ def array_from_dlpack(value: Any) -> Array:
     if tensor.device.dlpack_device_type() != _CPU:
         raise ValueError(f"it lies on {tensor.device}, should lie in main memory")
     there = str(tensor.dtype)
-    names = {**{str(DTYPE_OF_NAME[name].numpy): name for name in _DIRECT}, **_OF_NARROW}
+    names = {**{str(DTYPE_OF_NAME[name].numpy): name for name in _DIRECT}, **_OF_NAME_THERE}
     if there not in names:
         raise ValueError(f"its elements are {there}")
     return ElementType(names[there]).array_of(tensor)

@@ -193,7 +193,11 @@ def run_kernel(
     stored = [_tensor(array) for array in garbage]
     function(*arrays, *(sizes[name] for name in source.scalars), *stored)
     pairs = zip(stored, like, strict=True)
-    return [np.asarray(t.numpy()).astype(r.dtype).reshape(r.shape) for t, r in pairs]
+    return [_array(np.asarray(t.numpy()), r.dtype).reshape(r.shape) for t, r in pairs]
+
+
+def _array(stored: Array, dtype: np.dtype[Any]) -> Array:
+    return stored.view(dtype) if DType.of(dtype).is_narrow else stored.astype(dtype)
 
 
 def _return_only(graph: Graph, used: Sequence[int]) -> None:
@@ -227,6 +231,8 @@ def _sizes(source: KernelSource, operands: Operands) -> dict[str, int]:
 
 def _tensor(array: Array) -> Any:
     array = np.ascontiguousarray(array).reshape(array.shape)
+    if DType.of(array.dtype).is_narrow:
+        array = array.view(np.uint8)
     if array.dtype.name != "bfloat16":
         return tvm.runtime.tensor(array)
     return tvm.runtime.empty(array.shape, "bfloat16").copyfrom(array)

@@ -206,9 +206,11 @@ def test_a_failing_linker_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_everything_unsupported_is_listed_at_once() -> None:
     """Each reason comes once, with the nodes that have it."""
     text = """graph @m(%x: f32[4], %y: c64[4]) -> (a: f8e5m2[4], b: f8e5m2[4], c: c64[4]) {
-      %a = cast(%x) {to = f8e5m2} : f8e5m2[4] loc("first")
-      %n = neg(%x) : f32[4]
-      %b = cast(%n) {to = f8e5m2} : f8e5m2[4] loc("second")
+      %n = cast(%x) {to = f8e5m2} : f8e5m2[4]
+      %at = const() {value = dense([1])} : i64[1,1]
+      %new = const() {value = dense([2])} : f8e5m2[1]
+      %a = scatter_nd(%n, %at, %new) {reduction = "add"} : f8e5m2[4] loc("first")
+      %b = scatter_nd(%a, %at, %new) {reduction = "add"} : f8e5m2[4] loc("second")
       return %a, %b, %y
     }"""
     with pytest.raises(LeptonError, match="3 parts") as error:
@@ -216,7 +218,7 @@ def test_everything_unsupported_is_listed_at_once() -> None:
     assert error.value.code == "E802"
     assert sorted(error.value.notes) == [
         "element type c64 has no kernels on this target: input 'y'",
-        "element type f8e5m2 has no kernels on this target: 'first', 'second'",
+        "scatter_nd has no kernel for element type f8e5m2 on this target: 'first', 'second'",
     ]
 
 

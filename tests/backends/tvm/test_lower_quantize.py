@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from leptonc.ir.types import DType
-from tests.backends.tvm.kernel_of_row import Case, check_kernels, reason
-from tests.ir.ops.single import one_op
+from tests.backends.tvm.kernel_of_row import Case, check_kernels
 
 VALUES = np.concatenate([
     np.linspace(-300, 300, 601), [np.inf, -np.inf, 1e30, 0.5, 1.5, 2.5, -0.5, np.nan],
@@ -76,8 +75,3 @@ def test_sums_and_products_of_quantized_tensors():
         bare = [a.astype(np.int8), scales[0], None, b.astype(np.int8), scales[1], None, scales[2]]
         cases += [Case(name, full), Case(name, bare)]
     check_kernels(cases)
-
-
-def test_what_cannot_be_lowered_says_why():
-    graph = one_op("quantize_linear", [VALUES, scalar(1)], {"output_dtype": DType.I4})
-    assert reason(graph) == "i4 tensors are not supported"
