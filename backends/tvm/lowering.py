@@ -122,7 +122,7 @@ Reason = Callable[[Op], str]
 
 FAMILIES = (
     "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select",
-    "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
+    "signal", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
     "quantized_linear", "deform_conv", "sequential", "recurrent", "blocked", "run_time",
     "selections", "suppression",
 )  # fmt: skip

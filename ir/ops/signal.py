@@ -10,6 +10,7 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, floordiv, maximum, product
+from leptonc.ir.graph import Value
 from leptonc.ir.ops.broadcasting import FLOATS, INTEGERS, check_dtype, normalized_axis
 from leptonc.ir.ops.contents import content_of, known_integers, required_integers
 from leptonc.ir.ops.movement import wanted_extents
@@ -90,6 +91,23 @@ define(
 )  # fmt: skip
 
 
+def frame_length(signal: Dim, window: Value | None, given: Dim | None) -> Dim:
+    """How many samples the frames of an `stft` have: as told, as the window, or all of them."""
+    if given is not None:
+        return given
+    return signal if window is None else window.type.shape[0]
+
+
+def frame_count(signal: Dim, length: Dim, step: Dim | None) -> Dim:
+    """How many frames lie in the signal; `step` is known."""
+    if isinstance(step, int) and step <= 0:
+        raise LeptonError(f"stft: frame_step is {step}, should be at least 1", code="E108")
+    count = floordiv(signal - length, maximum(step or 0, 1)) + 1
+    if isinstance(count, int) and count < 0:
+        raise LeptonError(f"stft: frames of {length} do not fit {signal} samples", code="E103")
+    return maximum(count, 0)
+
+
 def _stft_infer(call: Inference) -> TensorType:
     type = call[0].type
     check_dtype(call, "x", FLOATS)
@@ -97,40 +115,29 @@ def _stft_infer(call: Inference) -> TensorType:
         raise LeptonError(
             f"stft of {type}, should be [batch,length,1] or [batch,length,2]", code="E103"
         )
-    step, window = one_number(call, "frame_step"), call.type("window")
-    length: Dim | None = type.shape[1]
-    if call.get("frame_length") is not None:
-        length = one_number(call, "frame_length")
-    elif window is not None:
-        length = window.shape[0]
-    length = call.unknown(1) if length is None else length
-    if step is None:
-        frames = call.unknown(0)
-    elif isinstance(step, int) and step <= 0:
-        raise LeptonError(f"stft: frame_step is {step}, should be at least 1", code="E108")
-    else:
-        frames = floordiv(type.shape[1] - length, maximum(step, 1)) + 1
-    return type.with_shape(
-        type.shape[0], frames, floordiv(length, 2) + 1 if call.int("onesided") else length, 2
-    )
+    step, given = one_number(call, "frame_step"), one_number(call, "frame_length")
+    length = call.unknown(1)
+    if given is not None or call.get("frame_length") is None:
+        length = frame_length(type.shape[1], call.get("window"), given)
+    frames = call.unknown(0) if step is None else frame_count(type.shape[1], length, step)
+    bins = floordiv(length, 2) + 1 if call.int("onesided") else length
+    return type.with_shape(type.shape[0], frames, bins, 2)
 
 
 def _stft_evaluate(call: Evaluation) -> Array:
     x, window, given = call[0], call.get("window"), call.get("frame_length")
     step = int(call[1].reshape(-1)[0])
-    length = (
-        int(given.reshape(-1)[0])
-        if given is not None
-        else x.shape[1]
-        if window is None
-        else window.size
-    )
-    frames = (x.shape[1] - length) // step + 1
-    signal = _complex(x)
-    pieces = np.stack([signal[:, at * step : at * step + length] for at in range(frames)], 1)
-    result = np.fft.fft(pieces if window is None else pieces * window.astype(np.float64), axis=-1)
+    length = x.shape[1] if window is None else window.size
+    if given is not None:
+        length = int(given.reshape(-1)[0])
+    starts = range(0, x.shape[1] - length + 1, step)
+    places = np.array([range(at, at + length) for at in starts], np.int64).reshape(-1, length)
+    pieces = np.take(x, places, axis=1)
+    if window is not None:
+        pieces = pieces * window[:, None]
+    result = np.fft.fft(_complex(pieces), axis=2)
     if call.int("onesided"):
-        result = result[..., : length // 2 + 1]
+        result = result[:, :, : length // 2 + 1]
     return np.stack([result.real, result.imag], -1).astype(x.dtype)
 
 

@@ -14,7 +14,15 @@ from leptonc.ir.table import GROUP
 from leptonc.passes.base import Pass
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import EXACT, Contract
-from leptonc.passes.extents import counts, cuts, reductions, reshapes, resizes, selections
+from leptonc.passes.extents import (
+    counts,
+    cuts,
+    reductions,
+    reshapes,
+    resizes,
+    selections,
+    signals,
+)
 from leptonc.passes.extents.resolution import Resolution
 from leptonc.passes.refine import erase_dead_from, replace_value
 
@@ -23,7 +31,7 @@ Resolver = Callable[[Resolution], "Sequence[Value] | None"]
 
 RESOLVERS: Mapping[str, Resolver] = MappingProxyType({
     **counts.RESOLVERS, **cuts.RESOLVERS, **reductions.RESOLVERS, **reshapes.RESOLVERS,
-    **resizes.RESOLVERS, **selections.RESOLVERS,
+    **resizes.RESOLVERS, **selections.RESOLVERS, **signals.RESOLVERS,
 })  # fmt: skip
 """By operation. What is missing here computes no sizes from data."""
 

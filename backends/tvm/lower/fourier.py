@@ -16,6 +16,7 @@ from leptonc.backends.tvm.lower.fourier_lines import Lines
 from leptonc.backends.tvm.lower.fourier_open import open_transform
 from leptonc.backends.tvm.lower.fourier_stages import Complex, Numbers, numbers, transform
 from leptonc.backends.tvm.lower.opaque import Kernel, kernel
+from leptonc.backends.tvm.lower.parts import natural
 from leptonc.backends.tvm.lowering import LowerCall
 from leptonc.ir.dims import product
 from leptonc.ir.graph import Op
@@ -32,12 +33,12 @@ def dft(call: LowerCall, cpu: Any) -> PrimFunc:
     flags = bool(call.op.int("inverse")), bool(call.op.int("onesided"))
 
     def body(job: Kernel) -> None:
-        lines = Lines(job, axis, length, *flags)
-        slot = call.op.operand_names.index("table") if "table" in call.op.operand_names else None
-        if slot is None or not isinstance(length, int):
-            open_transform(lines)
+        table = call.op.operand("table")
+        if table is None or not isinstance(length, int):
+            open_transform(Lines(job, axis, length, *flags, "float64"))
             return
-        _planned(lines, plan_of(length), job.inputs[call.op.operands[slot]], cpu)
+        lines = Lines(job, axis, length, *flags, natural(call.dtype()))
+        _planned(lines, plan_of(length), job.inputs[table], cpu)
 
     return kernel(call, cpu, body)
 
