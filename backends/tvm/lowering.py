@@ -22,8 +22,27 @@ TVM_DTYPE = {
     DType.I8: "int8", DType.I16: "int16", DType.I32: "int32", DType.I64: "int64",
     DType.U8: "uint8", DType.U16: "uint16", DType.U32: "uint32", DType.U64: "uint64",
     DType.BOOL: "bool",
+    **{dtype: "uint8" for dtype in DType if dtype.is_narrow},
 }  # fmt: skip
-"""Element types that kernels compute with; what is missing here is unsupported on TVM targets."""
+"""What kernels hold elements in; what is missing here is unsupported on TVM targets.
+
+Of a narrow type a kernel has the bits, one element a byte, the unused ones 0; `lower/narrow.py`
+makes numbers of them."""
+
+
+def literal(element: Any, dtype: DType) -> Any:
+    """One element of a constant, as kernels hold it.
+
+    TVM does not survive constants of bfloat16, so those are converted bits.
+    """
+    bits = np.asarray(element)
+    if dtype.is_narrow:
+        code = int(bits.view(np.uint8)) & (2**dtype.width - 1)
+        return tirx.const(code, "uint8")
+    if dtype is DType.BF16:
+        code = int(np.float32(bits).view(np.uint32)) >> 16  # exact: the value came from bfloat16
+        return tirx.reinterpret("bfloat16", tirx.const(code, "uint16"))
+    return tirx.const(bits.item(), TVM_DTYPE[dtype])
 
 
 class DimTable:

@@ -12,7 +12,7 @@ from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall
+from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, literal
 from leptonc.backends.tvm.pipeline import WHOLE
 from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Value
@@ -41,7 +41,8 @@ class Kernel:
             numbers = [self.call.dim(dim).astype(dtype) for dim in content.reshape(-1)]
         else:
             assert value.blob is not None
-            numbers = [tirx.const(number.item(), dtype) for number in value.blob.array.reshape(-1)]
+            elements = value.blob.array.reshape(-1)
+            numbers = [literal(element, value.type.dtype) for element in elements]
         position: Any = self.call.index(0)
         for at, extent in zip(index, value.type.shape, strict=True):
             position = position * self.call.dim(extent) + at
