@@ -116,6 +116,9 @@ class DiagnosticError(Exception):
 class LeptonError(DiagnosticError):
     """An error a user can act on. Anything else that escapes leptonc is a bug in leptonc."""
 
+    faults: tuple[LeptonError, ...] = ()
+    """What is wrong one by one, where the error tells of several things."""
+
 
 class LeptonBug(DiagnosticError):  # noqa: N818 - it is no error of anybody but leptonc
     """A broken invariant of leptonc's own; never the user's fault."""

@@ -38,7 +38,7 @@ def test_a_model_that_compiles() -> None:
     assert report.is_supported
     assert report.as_json() == {
         "supported": True, "opsets": {"ai.onnx": 20}, "nodes": 1,
-        "unsupported": [], "problems": [], "notices": [],
+        "unsupported": [], "problems": [], "faults": [], "notices": [],
     }  # fmt: skip
 
 

@@ -100,14 +100,14 @@ def test_external_data_is_mapped_and_not_read(tmp_path: Path) -> None:
         file.truncate(2**40)  # a sparse file of a terabyte: reading it would not end
     source = model(
         [node("Add", ("x", "w"))],
-        inputs=[value("x", (2**37, 2))],
-        initializers=[external("w.bin", (2**37, 2))],
+        inputs=[value("x", (2**30, 2**8))],
+        initializers=[external("w.bin", (2**30, 2**8))],
     )
     path = tmp_path / "m.onnx"
     path.write_bytes(source.SerializeToString())
     blob = imported(path).inputs[0].users[0].operands[1].blob
     assert blob is not None
-    assert blob.array[2**36].tolist() == [0, 0]
+    assert not blob.array[2**29].any()
 
 
 @pytest.mark.parametrize(

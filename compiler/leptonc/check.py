@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Graph, Op
+from leptonc.onnx_faults import as_error
 from leptonc.onnx_file import OnnxFile, Source, read_model
 from leptonc.onnx_import import survey
 from leptonc.onnx_limits import LIMITS, Limits, limits_table
+from leptonc.shape_report import ShapeReport, shape_report
 
 Reasons: TypeAlias = Callable[[Op], str]
 """Why a target cannot compile an operation; empty where it can."""
@@ -49,6 +51,10 @@ class CheckReport:
     opsets: Mapping[str, int] = field(default_factory=dict[str, int])
     nodes: int = 0
     """How many nodes were looked at, those of functions and subgraphs included."""
+    faults: tuple[LeptonError, ...] = ()
+    """Everything that keeps the model from being imported, one by one in its own order."""
+    shapes: ShapeReport | None = None
+    """What is known of the shapes, where that was asked for and anything could be imported."""
 
     @property
     def is_supported(self) -> bool:
@@ -57,6 +63,7 @@ class CheckReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain data."""
+        shapes = {} if self.shapes is None else {"shapes": self.shapes.as_json()}
         return {
             "supported": self.is_supported,
             "opsets": {domain or "ai.onnx": version for domain, version in self.opsets.items()},
@@ -69,15 +76,19 @@ class CheckReport:
                 }
                 for item in self.findings
             ],
-            "problems": [
-                {
-                    "code": error.code, "message": error.message,
-                    "nodes": list(error.location.nodes), "notes": list(error.notes),
-                }
-                for error in self.problems
-            ],
+            "problems": [error_json(error) for error in self.problems],
+            "faults": [error_json(error) for error in self.faults],
             "notices": list(self.notices),
+            **shapes,
         }  # fmt: skip
+
+
+def error_json(error: LeptonError) -> dict[str, Any]:
+    """An error as plain data."""
+    return {
+        "code": error.code, "message": error.message,
+        "nodes": list(error.location.nodes), "notes": list(error.notes),
+    }  # fmt: skip
 
 
 def check_model(
@@ -88,10 +99,12 @@ def check_model(
     trust_inferred: bool = False,
     untrusted: bool = False,
     limits: Limits = LIMITS,
+    shapes: bool = False,
 ) -> CheckReport:
     """Hold a model against the importer and a target; nothing is compiled.
 
     Where part of a model cannot be imported, the target is asked about the rest all the same.
+    With `shapes` the report has the type of every value.
     """
     opsets: Mapping[str, int] = {}
     try:
@@ -99,8 +112,9 @@ def check_model(
         opsets = file.opsets
         survey_of = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
     except LeptonError as error:
-        return CheckReport(problems=(error,), opsets=opsets)
+        return CheckReport(problems=(error,), opsets=opsets, faults=(error,))
     graph, found = survey_of.graph, survey_of.findings
+    told = shape_report(graph) if shapes else None
     groups: dict[tuple[str, str, int, str, str], list[str]] = {}
     for item in found.unsupported:
         key = (item.op_type, item.domain, item.opset, item.reason, item.help)
@@ -118,6 +132,8 @@ def check_model(
         tuple(found.notices),
         opsets,
         found.nodes,
+        tuple(as_error(fault) for fault in found.faults),
+        told,
     )  # fmt: skip
 
 

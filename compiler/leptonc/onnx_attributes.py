@@ -48,13 +48,19 @@ _WORDS = MappingProxyType({
 })  # fmt: skip
 
 
-def bound_attributes(node: onnx.NodeProto, bindings: Bindings) -> dict[str, AttributeProto]:
-    """The attributes of `node` by name, references replaced by what the call gave, or left out."""
+def bound_attributes(
+    node: onnx.NodeProto, bindings: Bindings, faults: list[LeptonError]
+) -> dict[str, AttributeProto]:
+    """The attributes of `node` by name, references replaced by what the call gave, or left out.
+
+    One that is given twice is a fault, and counts as it is given first.
+    """
     bound: dict[str, AttributeProto] = {}
     for attribute in node.attribute:
         name = attribute.name
         if name in bound:
-            raise LeptonError(f"attribute {shown(name)} is given twice", code="E015")
+            faults.append(LeptonError(f"attribute {shown(name)} is given twice", code="E015"))
+            continue
         if attribute.ref_attr_name:
             given = bindings.get(attribute.ref_attr_name)
             if given is None:
@@ -100,10 +106,16 @@ def decode(name: str, attribute: AttributeProto, file: OnnxFile) -> tuple[str, D
 
 
 def decode_all(
-    attributes: Mapping[str, AttributeProto], file: OnnxFile
+    attributes: Mapping[str, AttributeProto], file: OnnxFile, faults: list[LeptonError]
 ) -> dict[str, tuple[str, Decoded]]:
-    """Kind and value of each attribute by name."""
-    return {name: decode(name, attribute, file) for name, attribute in attributes.items()}
+    """Kind and value of each attribute by name; those that cannot be read are faults."""
+    decoded: dict[str, tuple[str, Decoded]] = {}
+    for name, attribute in attributes.items():
+        try:
+            decoded[name] = decode(name, attribute, file)
+        except LeptonError as error:
+            faults.append(error)
+    return decoded
 
 
 def fit(row: OpDef, attributes: Mapping[str, tuple[str, Decoded]]) -> dict[str, Attribute]:

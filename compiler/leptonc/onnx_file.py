@@ -45,10 +45,12 @@ class OnnxFile:
     folder: Folder
     opsets: Mapping[str, int]
     """The version of each domain the model imports; ONNX's own domain is the empty name."""
+    faults: tuple[LeptonError, ...] = ()
+    """What is wrong with those versions; the rest of the model can be looked at all the same."""
 
 
 def read_model(source: Source, *, folder: Path | None = None, untrusted: bool = False) -> OnnxFile:
-    """Open a model; raises E011 or E012 where it is none or speaks versions unknown here.
+    """Open a model; raises E011 where it is none. Versions unknown here are its `faults`.
 
     `folder` holds the external data of a model that is not a file. What is `untrusted` is read
     rather than mapped, so that it cannot change or shrink under us.
@@ -65,7 +67,8 @@ def read_model(source: Source, *, folder: Path | None = None, untrusted: bool = 
         model, data = _parse(view)
     if not model.HasField("graph"):
         raise LeptonError("the file is no ONNX model: it has no graph", code="E011")
-    return OnnxFile(model, data, Folder(where, untrusted), _versions(model))
+    opsets, faults = _versions(model)
+    return OnnxFile(model, data, Folder(where, untrusted), opsets, tuple(faults))
 
 
 def _view_of(path: Path, *, untrusted: bool) -> memoryview:
@@ -128,43 +131,59 @@ def _likeness(head: bytes) -> str:
     return ""
 
 
-def _versions(model: onnx.ModelProto) -> dict[str, int]:
-    """The opset of each domain, once they are known to be ones that can be imported."""
+def _versions(model: onnx.ModelProto) -> tuple[dict[str, int], list[LeptonError]]:
+    """The opset of each domain, and what is wrong with the versions a model asks for.
+
+    Where they cannot be had, the rest of the model is read as if for the newest there are.
+    """
     writer = f"; it was written by {shown(model.producer_name)}" if model.producer_name else ""
+    opsets, faults = read_opsets(model.opset_import, "the model", writer)
     if model.ir_version > onnx.IR_VERSION:
-        raise LeptonError(
-            f"the model has IR version {model.ir_version}, newer than {onnx.IR_VERSION}{writer}",
-            notes=["install a newer onnx package, or export the model again for an older version"],
-            code="E012",
+        message = (
+            f"the model has IR version {model.ir_version}, newer than {onnx.IR_VERSION}{writer}"
         )
-    opsets = opset_versions(model.opset_import)
-    newest = onnx.defs.onnx_opset_version()
-    opset = opsets.get("")
-    if opset is None and not opsets:
-        raise LeptonError("the model does not say which opset it uses", code="E012")
-    if opset is not None and opset > newest:
-        raise LeptonError(
-            f"the model has opset {opset}, newer than {newest}{writer}",
-            notes=["install a newer onnx package, or export the model again for an older opset"],
-            code="E012",
-        )
-    if opset is not None and opset < 1:
-        raise LeptonError(f"the model has opset {opset}, the first one is 1{writer}", code="E012")
-    return opsets
+        faults.insert(0, LeptonError(message, notes=[_NEWER.format("version")], code="E012"))
+    if not model.opset_import:
+        faults.append(LeptonError("the model does not say which opset it uses", code="E012"))
+        opsets[""] = onnx.defs.onnx_opset_version()
+    return opsets, faults
 
 
-def opset_versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
-    """Versions by domain; ONNX's own domain is the empty name."""
+_NEWER = "install a newer onnx package, or export the model again for an older {}"
+
+
+def read_opsets(
+    imports: Iterable[onnx.OperatorSetIdProto], what: str, writer: str = ""
+) -> tuple[dict[str, int], list[LeptonError]]:
+    """Versions by domain, ONNX's own being the empty name, and what is wrong with them (E012).
+
+    The first of two versions counts, and the newest known in place of those that do not exist.
+    """
+    newest = {"": onnx.defs.onnx_opset_version(), "ai.onnx.ml": _newest_ml()}
     opsets: dict[str, int] = {}
+    faults: list[LeptonError] = []
     for item in imports:
-        domain = domain_of(item.domain)
-        if opsets.setdefault(domain, item.version) != item.version:
-            raise LeptonError(
-                f"the model imports versions {opsets[domain]} and {item.version} of the domain "
-                f"{shown(domain or 'ai.onnx')}",
-                code="E012",
+        domain, version = domain_of(item.domain), item.version
+        name = f"opset {version}" + (f" of {domain}" if domain else "")
+        known = newest.get(domain, version)
+        if version > known:
+            message = f"{what} has {name}, newer than {known}{writer}"
+            faults.append(LeptonError(message, notes=[_NEWER.format("opset")], code="E012"))
+        elif version < 1 and domain in newest:
+            message = f"{what} has {name}, the first one is 1{writer}"
+            faults.append(LeptonError(message, code="E012"))
+        valid = version if 1 <= version <= known or domain not in newest else known
+        if opsets.setdefault(domain, valid) != valid:
+            message = (
+                f"{what} imports versions {opsets[domain]} and {version} of the domain "
+                f"{shown(domain or 'ai.onnx')}"
             )
-    return opsets
+            faults.append(LeptonError(message, code="E012"))
+    return opsets, faults
+
+
+def _newest_ml() -> int:
+    return max(int(row[3]) for row in onnx.helper.VERSION_TABLE)
 
 
 def domain_of(domain: str) -> str:

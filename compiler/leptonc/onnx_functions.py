@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import onnx
@@ -11,6 +12,7 @@ from onnx import AttributeProto, FunctionProto, NodeProto
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.dims import Expr
 from leptonc.ir.types import TensorType
+from leptonc.onnx_faults import FUNCTIONS, Findings
 from leptonc.onnx_file import domain_of
 from leptonc.onnx_limits import Limits
 from leptonc.onnx_scope import Call
@@ -22,20 +24,29 @@ Key: TypeAlias = tuple[str, str, str]
 """Domain, name and overload."""
 
 
-def functions_of(model: onnx.ModelProto, limits: Limits) -> dict[Key, FunctionProto]:
-    """The model's functions; raises E014 or E018 where they cannot all be expanded."""
+@dataclass(frozen=True)
+class Functions:
+    """The functions a model brings along."""
+
+    bodies: Mapping[Key, FunctionProto]
+    refused: frozenset[Key] = frozenset()
+    """Those that call themselves: what calls one of them has no result, and no fault of its own."""
+
+
+def functions_of(model: onnx.ModelProto, limits: Limits, findings: Findings) -> Functions:
+    """The model's functions; raises E018 where they are too many to be expanded."""
     if len(model.functions) > limits.functions:
         raise LeptonError(
             f"the model has {len(model.functions)} functions, more than {limits.functions}",
             code="E018",
         )
     functions: dict[Key, FunctionProto] = {}
-    for function in model.functions:
+    for index, function in enumerate(model.functions):
         key = (domain_of(function.domain), function.name, function.overload)
         if functions.setdefault(key, function) is not function:
-            raise LeptonError(f"function {shown(function.name)} is defined twice", code="E014")
-    check_expansion(model.graph, functions, limits)
-    return functions
+            message = f"function {shown(function.name)} is defined twice"
+            findings.add(LeptonError(message, code="E014"), FUNCTIONS, index)
+    return Functions(functions, check_expansion(model.graph, functions, limits, findings))
 
 
 def key_of(node: NodeProto) -> Key:
@@ -44,21 +55,25 @@ def key_of(node: NodeProto) -> Key:
 
 
 def check_expansion(
-    graph: onnx.GraphProto, functions: Mapping[Key, FunctionProto], limits: Limits
-) -> None:
-    """Count the nodes there will be, without making them; raises E014 or E018 for what is refused.
+    graph: onnx.GraphProto,
+    functions: Mapping[Key, FunctionProto],
+    limits: Limits,
+    findings: Findings,
+) -> frozenset[Key]:
+    """Count the nodes there will be, without making them; raises E018 for what is refused.
 
     Each function is counted once, after those it calls: the work is linear in the model, however
-    large the expansion would be.
+    large the expansion would be. Gives the functions that call themselves, which are faults.
     """
     callees = {key: _calls(body.node, functions) for key, body in functions.items()}
+    cycles: list[list[Key]] = []
     size: dict[Key, int] = {}
     depth: dict[Key, int] = {}
-    for key in _callees_first(callees):
+    for key in _callees_first(callees, cycles):
         calls = callees[key]
         own = sum(1 for _ in all_nodes(functions[key].node))
-        size[key] = own + sum(size[callee] for callee in calls)
-        depth[key] = 1 + max((depth[callee] for callee in calls), default=0)
+        size[key] = own + sum(size.get(callee, 0) for callee in calls)
+        depth[key] = 1 + max((depth.get(callee, 0) for callee in calls), default=0)
         if depth[key] > limits.function_depth:
             raise LeptonError(
                 f"function {shown(key[1])} needs {depth[key]} functions inside each other, "
@@ -73,6 +88,13 @@ def check_expansion(
             f"more than {limits.nodes}",
             code="E018",
         )
+    places = {key: index for index, key in enumerate(functions)}
+    for cycle in cycles:
+        names = [name for _, name, _ in cycle]
+        path = " -> ".join(map(shown, [*names, names[0]][:12]))
+        error = LeptonError(f"functions call themselves: {path}", code="E014")
+        findings.add(error, FUNCTIONS, min(places[key] for key in cycle))
+    return frozenset(key for cycle in cycles for key in cycle)
 
 
 def _calls(nodes: Iterable[NodeProto], functions: Mapping[Key, FunctionProto]) -> list[Key]:
@@ -91,7 +113,8 @@ def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
                 waiting.extend(graph.node for graph in attribute.graphs)
 
 
-def _callees_first(callees: Mapping[Key, Sequence[Key]]) -> list[Key]:
+def _callees_first(callees: Mapping[Key, Sequence[Key]], cycles: list[list[Key]]) -> list[Key]:
+    """The functions, those that others call first; calls that lead back are put in `cycles`."""
     done: dict[Key, None] = {}
     for root in callees:
         path: dict[Key, Iterator[Key]] = {}
@@ -104,12 +127,8 @@ def _callees_first(callees: Mapping[Key, Sequence[Key]]) -> list[Key]:
                 done[key] = None
                 path.pop(key)
             elif callee in path:
-                names = [name for _, name, _ in path]
-                cycle = [*names[names.index(callee[1]) :], callee[1]]
-                raise LeptonError(
-                    f"functions call themselves: {' -> '.join(map(shown, cycle[:12]))}",
-                    code="E014",
-                )
+                keys = list(path)
+                cycles.append(keys[keys.index(callee) :])
             elif callee not in done:
                 path[callee] = iter(callees[callee])
     return list(done)

@@ -16,21 +16,30 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 import onnx
 
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Value
+from leptonc.ir.table import OpDef
 from leptonc.onnx_declared import check_output
 from leptonc.onnx_dims import InputDims
+from leptonc.onnx_faults import FILE, INPUTS, OUTPUTS, Findings, error_of
 from leptonc.onnx_file import OnnxFile, Source, read_model
 from leptonc.onnx_functions import functions_of
 from leptonc.onnx_limits import LIMITS, Limits
 from leptonc.onnx_nodes import NodeImporter
+from leptonc.onnx_rows import check_extents
 from leptonc.onnx_scope import FAILED, Failed, Meaning, Scope
-from leptonc.onnx_support import Findings, Unsupported
 from leptonc.onnx_surgeon import is_surgeon_graph, message_of
+
+Operators: TypeAlias = Mapping[tuple[str, str], OpDef]
+"""Rows by ONNX domain and name."""
+
+NO_OPERATORS: Operators = MappingProxyType({})
 
 
 class ImportNotice(UserWarning):
@@ -45,22 +54,26 @@ def import_model(
     untrusted: bool = False,
     folder: Path | None = None,
     limits: Limits = LIMITS,
+    operators: Operators = NO_OPERATORS,
 ) -> Graph:
     """The graph of a model: a path, a file's content, a message, or a graph of onnx-graphsurgeon.
 
     `dims` gives sizes (or other names) to symbolic extents of the inputs. A declared output shape
     that contradicts the computed one is an error unless `trust_inferred`. `untrusted` reads data
     that would otherwise be mapped, and refuses hard links. `folder` is where the external data of
-    a model lies that is no file. Constants are views of the file, read when first asked for.
+    a model lies that is no file. `operators` are rows beside those of the table, by ONNX domain
+    and name. Constants are views of the file, read when first asked for.
 
     Raises one LeptonError that lists everything that is wrong.
     """
     if is_surgeon_graph(source):
         source = message_of(source)
     file = read_model(source, folder=folder, untrusted=untrusted)
-    found = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
+    found = survey(
+        file, dims or {}, trust_inferred=trust_inferred, limits=limits, operators=operators
+    )
     if not found.is_complete:
-        raise error_of(found.findings)
+        raise error_of(found.findings.faults)
     for notice in _summary(found.findings.notices):
         warnings.warn(notice, ImportNotice, stacklevel=2)
     return found.graph
@@ -76,31 +89,39 @@ class Survey:
     @property
     def is_complete(self) -> bool:
         """True where the graph is the whole model."""
-        return not self.findings.unsupported and not self.findings.problems
+        return not self.findings.faults
 
 
 def survey(
-    file: OnnxFile, dims: Mapping[str, int | str], *, trust_inferred: bool, limits: Limits
+    file: OnnxFile,
+    dims: Mapping[str, int | str],
+    *,
+    trust_inferred: bool,
+    limits: Limits,
+    operators: Operators = NO_OPERATORS,
 ) -> Survey:
-    """Import as much of a model as can be."""
-    model = file.model
-    functions = functions_of(model, limits)
+    """Import as much of a model as can be. `operators` are rows beside those of the table."""
+    model, findings = file.model, Findings()
+    for index, fault in enumerate(file.faults):
+        findings.add(fault, FILE, index)
     fixed = {item.name for item in model.graph.initializer}
     fixed |= {item.values.name for item in model.graph.sparse_initializer}
     inputs = [item for item in model.graph.input if item.name not in fixed]
     graph = Graph(model.graph.name, (), [item.name for item in model.graph.output])
     graph.metadata.update(_metadata(file))
-    importer = NodeImporter(file, graph, functions, limits)
     scope = Scope(Builder(graph), file.opsets)
-    _add_inputs(graph, scope, inputs, dims, limits, importer.findings)
     try:
+        functions = functions_of(model, limits, findings)
+        importer = NodeImporter(file, graph, functions, limits, findings, operators)
+        _add_inputs(graph, scope, inputs, dims, limits, findings)
         outputs = importer.body(scope, model.graph)
     except LeptonError as error:
-        importer.findings.problems.append(error)
-        return Survey(graph, importer.findings)
-    values = _check_outputs(model, outputs, importer.findings, trust_inferred=trust_inferred)
-    scope.build.return_(*values)
-    return Survey(graph, importer.findings)
+        findings.add(error, FILE)
+        return Survey(graph, findings)
+    values = _check_outputs(model, outputs, findings, trust_inferred=trust_inferred)
+    if not findings.faults:
+        scope.build.return_(*values)
+    return Survey(graph, findings)
 
 
 def _add_inputs(
@@ -112,17 +133,22 @@ def _add_inputs(
     findings: Findings,
 ) -> None:
     extents = InputDims(inputs, dims)
-    for item in inputs:
-        if item.name in scope.names:
-            raise LeptonError(f"input {shown(item.name)} is there twice", code="E014")
-        try:
-            type = extents.type_of(item, limits.rank)
-        except LeptonError as error:
-            findings.problems.append(error)
-            scope.names[item.name] = FAILED
-            continue
-        scope.names[item.name] = graph.add_input(Value(type, item.name))
-    extents.check_all_used()
+    for index, item in enumerate(inputs):
+        with findings.at(INPUTS, index):
+            if item.name in scope.names:
+                message = f"input {shown(item.name)} is there twice"
+                findings.add(LeptonError(message, code="E014"))
+                continue
+            try:
+                type = extents.type_of(item, limits.rank)
+                check_extents(type, f"input {shown(item.name)}", limits)
+            except LeptonError as error:
+                findings.add(error)
+                scope.names[item.name] = FAILED
+                continue
+            scope.names[item.name] = graph.add_input(Value(type, item.name))
+    if not findings.faults:  # an input that failed may be the one with the extent
+        extents.check_all_used()
 
 
 def _check_outputs(
@@ -134,23 +160,24 @@ def _check_outputs(
 ) -> list[Value]:
     values: list[Value] = []
     seen: set[str] = set()
-    for item, meaning in zip(model.graph.output, outputs, strict=True):
-        if item.name in seen:
-            findings.problems.append(
-                LeptonError(f"output {shown(item.name)} is there twice", code="E014")
-            )
-        seen.add(item.name)
-        if isinstance(meaning, Failed):
-            continue
-        if not isinstance(meaning, Value):
-            findings.problems.append(
-                LeptonError(f"output {shown(item.name)} is no tensor", code="E013")
-            )
-            continue
-        error = check_output(item.name, item.type, meaning.type)
-        if error is not None and not trust_inferred:
-            findings.problems.append(error)
-        values.append(meaning)
+    if not outputs:
+        findings.add(LeptonError("the model has no outputs", code="E014"), OUTPUTS)
+    for index, (item, meaning) in enumerate(zip(model.graph.output, outputs, strict=True)):
+        with findings.at(OUTPUTS, index):
+            if item.name in seen:
+                message = f"output {shown(item.name)} is there twice"
+                findings.add(LeptonError(message, code="E014"))
+            seen.add(item.name)
+            if isinstance(meaning, Failed):
+                continue
+            if not isinstance(meaning, Value):
+                message = f"output {shown(item.name)} is no tensor"
+                findings.add(LeptonError(message, code="E013"))
+                continue
+            error = check_output(item.name, item.type, meaning.type)
+            if error is not None and not trust_inferred:
+                findings.add(error)
+            values.append(meaning)
     return values
 
 
@@ -176,40 +203,4 @@ def _summary(notices: Iterable[str]) -> list[str]:
     return [
         group[0] if len(group) == 1 else f"{group[0]} (and {len(group) - 1} more like it)"
         for group in kinds.values()
-    ]
-
-
-def error_of(findings: Findings) -> LeptonError:
-    """Everything that is wrong with a model as one error."""
-    listed = [*_unsupported_lines(findings.unsupported), *map(_line, findings.problems)]
-    if not findings.unsupported and len(findings.problems) == 1:
-        return findings.problems[0]
-    count = len(findings.problems) + len(findings.unsupported)
-    if not findings.problems:
-        noun = "node" if count == 1 else "nodes"
-        message = f"{count} {noun} of the model cannot be imported"
-        return LeptonError(message, notes=listed, code="E013")
-    return LeptonError(f"the model has {count} problems", notes=_shortened(listed), code="E020")
-
-
-def _line(error: LeptonError) -> str:
-    where = f" at {error.location}" if error.location.nodes else ""
-    notes = f" ({'; '.join(error.notes)})" if error.notes else ""
-    return f"{error.code}{where}: {error.message}{notes}"
-
-
-def _shortened(lines: Sequence[str], most: int = 50) -> list[str]:
-    if len(lines) <= most:
-        return list(lines)
-    return [*lines[:most], f"and {len(lines) - most} more; leptonc check lists them all"]
-
-
-def _unsupported_lines(found: Sequence[Unsupported]) -> list[str]:
-    groups: dict[tuple[str, str, int, str], list[Unsupported]] = {}
-    for item in found:
-        groups.setdefault((item.domain, item.op_type, item.opset, item.reason), []).append(item)
-    return [
-        f"{shown(f'{domain}.{op}' if domain else op)} of opset {opset}, {len(items)}x "
-        f"(first at {shown(items[0].node)}): {reason}"
-        for (domain, op, opset, reason), items in groups.items()
     ]

@@ -18,6 +18,7 @@ class Limits:
     nodes: int = 1_000_000
     name_length: int = 4096
     rank: int = 32
+    extent: int = 2**31 - 1
 
 
 LIMITS = Limits()
@@ -29,6 +30,7 @@ _MEANING = {
     "nodes": "nodes once every function is expanded",
     "name_length": "characters of a name that are kept",
     "rank": "dimensions of a tensor",
+    "extent": "size of one dimension of a tensor",
 }
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import MappingProxyType
 
 import onnx
 
-from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.diagnostics import shown
 from leptonc.ir.table import OpDef, all_ops
 from leptonc.onnx_contrib import CONTRIB
 from leptonc.onnx_control import CONTROL
@@ -17,29 +16,6 @@ from leptonc.onnx_functions import Key, has_body, schema_of
 from leptonc.onnx_limits import OLDEST_OPSET
 from leptonc.onnx_sequence import SEQUENCE
 from leptonc.onnx_upgrade import RENAMED
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """One node whose operator leptonc does not have."""
-
-    op_type: str
-    domain: str
-    opset: int
-    node: str
-    reason: str
-    help: str = ""
-
-
-@dataclass
-class Findings:
-    """What is wrong with a model, collected over all of its nodes."""
-
-    unsupported: list[Unsupported] = field(default_factory=list[Unsupported])
-    problems: list[LeptonError] = field(default_factory=list[LeptonError])
-    notices: list[str] = field(default_factory=list[str])
-    nodes: int = 0
-    """How many nodes there were, those of expanded functions included."""
 
 
 @cache
@@ -52,8 +28,11 @@ def rows_by_onnx_name() -> Mapping[tuple[str, str], OpDef]:
     return MappingProxyType(rows)
 
 
-def why_not(key: Key, opset: int) -> tuple[str, str] | None:
-    """Why there is no way to import an operator, and what would help; None where there is one."""
+def why_not(key: Key, opset: int, more: Collection[tuple[str, str]] = ()) -> tuple[str, str] | None:
+    """Why there is no way to import an operator, and what would help; None where there is one.
+
+    `more` are operators that other packages bring, by domain and name.
+    """
     domain, op_type, _ = key
     if not domain and opset < OLDEST_OPSET and _changed(op_type, opset):
         return (
@@ -61,7 +40,7 @@ def why_not(key: Key, opset: int) -> tuple[str, str] | None:
             "onnx.version_converter.convert_version(model, 13) may bring the model up to date",
         )
     name, rows = (domain, op_type), rows_by_onnx_name()
-    if name in rows or name in CONTROL or name in CONTRIB or name in SEQUENCE:
+    if name in more or name in rows or name in CONTROL or name in CONTRIB or name in SEQUENCE:
         return None
     if not domain and (op_type == "Constant" or ("", RENAMED.get(op_type, "")) in rows):
         return None
@@ -83,7 +62,7 @@ def why_not(key: Key, opset: int) -> tuple[str, str] | None:
         )
     return (
         f"operators of the domain {shown(domain)} are not known",
-        "give the model a local function of this name, or export it without custom operators",
+        "install the package that brings them, or give the model a local function of this name",
     )
 
 

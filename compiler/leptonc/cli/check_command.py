@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from leptonc.cli.console import emit_json, table
+from leptonc.cli.console import emit_json, table, wide_table
 from leptonc.cli.options import json_option, model_options, read_dims
-from leptonc.ir.diagnostics import shown
+from leptonc.cli.shapes import print_shapes
+from leptonc.ir.diagnostics import LeptonError, shown
 
 if TYPE_CHECKING:
     from leptonc.check import CheckReport, Finding
@@ -20,16 +23,19 @@ if TYPE_CHECKING:
 @click.option("--target", default="cpu", show_default=True, help="KIND or KIND:key=value,...")
 @click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a symbolic extent.")
 @model_options
+@click.option("--shapes", is_flag=True, help="Print every value's type, and what is not known.")
 @click.option("--limits", is_flag=True, help="Print the limits that models are held to.")
+@click.option("--verbose", is_flag=True, help="List everything, however much it is.")
 @json_option
 def command(
     *, model: str | None, target: str, dims: tuple[str, ...], trust_inferred: bool, untrusted: bool,
-    limits: bool, as_json: bool,
+    shapes: bool, limits: bool, verbose: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Say whether MODEL compiles, and list every node that does not: then the exit status is 1.
 
     \b
     leptonc check model.onnx
+    leptonc check model.onnx --shapes --dim batch=1
     leptonc check model.onnx --target cpu:isa=avx2 --json
     """
     from leptonc.check import check_model, limit_table
@@ -45,26 +51,28 @@ def command(
         raise click.UsageError("Missing argument 'MODEL'.")
     report = check_model(
         model, backend_of(Target.parse(target), 1).unsupported, read_dims(dims),
-        trust_inferred=trust_inferred, untrusted=untrusted,
+        trust_inferred=trust_inferred, untrusted=untrusted, shapes=shapes,
     )  # fmt: skip
     if as_json:
         emit_json(report.as_json())
     else:
-        _print(model, target, report)
+        if report.shapes is not None:
+            print_shapes(report.shapes)
+        _print(model, target, report, verbose=verbose)
     if not report.is_supported:
         sys.exit(1)
 
 
-def _print(model: str, target: str, report: CheckReport) -> None:
+def _print(model: str, target: str, report: CheckReport, *, verbose: bool) -> None:
     """The findings as a table, then what else is wrong, then the verdict."""
     if report.findings:
         rows = [
-            (_operator(item), str(item.count), _first(item.nodes), item.reason, item.help)
+            (_operator(item), str(item.count), _which(item.nodes, verbose=verbose), item.reason,
+             item.help)
             for item in report.findings
-        ]
-        table("", ("operator", "nodes", "which", "why", "what would help"), rows)
-    for problem in report.problems:
-        click.echo(str(problem))
+        ]  # fmt: skip
+        wide_table(("operator", "nodes", "which", "why", "what would help"), rows)
+    _print_problems(report.problems, verbose=verbose)
     for notice in report.notices:
         click.echo(f"notice: {notice}", err=True)
     if report.is_supported:
@@ -77,11 +85,26 @@ def _print(model: str, target: str, report: CheckReport) -> None:
     click.echo(f"{model}: {', '.join(verdict)}")
 
 
+def _print_problems(problems: Sequence[LeptonError], *, verbose: bool) -> None:
+    """Each problem, of those with one code only the first unless `verbose`."""
+    from leptonc.onnx_faults import MOST_LINES
+
+    counts = Counter[str]()
+    for problem in problems:
+        counts[problem.code] += 1
+        if verbose or counts[problem.code] <= MOST_LINES:
+            click.echo(str(problem))
+    for code, count in counts.items():
+        if not verbose and count > MOST_LINES:
+            click.echo(f"and {count - MOST_LINES} more of {code}: --verbose lists them")
+
+
 def _operator(item: Finding) -> str:
     name = f"{item.domain}.{item.op}" if item.domain else item.op
     return f"{name} of opset {item.opset}"
 
 
-def _first(nodes: tuple[str, ...]) -> str:
-    shown_nodes = ", ".join(map(shown, nodes[:3]))
-    return f"{shown_nodes} and {len(nodes) - 3} more" if len(nodes) > 3 else shown_nodes
+def _which(nodes: tuple[str, ...], *, verbose: bool) -> str:
+    most = len(nodes) if verbose else 3
+    names = ", ".join(map(shown, nodes[:most]))
+    return f"{names} and {len(nodes) - most} more" if len(nodes) > most else names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,23 @@ from leptonc.cli.options import (
     model_options,
     read_dims,
 )
+from leptonc.ir.diagnostics import LeptonError
+
+if TYPE_CHECKING:
+    from leptonc.driver import CompileReport, Options
+
+
+def _compiled(model: str, path: Path, options: Options, *, as_json: bool) -> CompileReport:
+    """What compiling did; what is wrong with the model is JSON too where that was asked for."""
+    from leptonc.check import error_json
+    from leptonc.driver import compile_model
+
+    try:
+        return compile_model(model, path, options)
+    except LeptonError as error:
+        if as_json:
+            emit_json({"faults": [error_json(fault) for fault in error.faults or (error,)]})
+        raise
 
 
 @click.command("compile")
@@ -45,7 +63,6 @@ def command(
     leptonc compile bert.onnx --dim batch=1 --threads 1 -O3 -o bert.lepton
     """
     from leptonc.api import make_options
-    from leptonc.driver import compile_model
 
     path = Path(output) if output else Path(model).with_suffix(".lepton")
     start = time.perf_counter()
@@ -56,7 +73,7 @@ def command(
             trust_inferred=trust_inferred, untrusted=untrusted, pipeline=pipeline,
             dump_stages=Path(dump_stages) if dump_stages else None, progress=report,
         )  # fmt: skip
-        done = compile_model(model, path, options)
+        done = _compiled(model, path, options, as_json=as_json)
     total = time.perf_counter() - start
     context = done.context
     if explain and context is not None:

@@ -52,6 +52,23 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     Console().print(drawn)
 
 
+WIDE = 200
+"""Columns of a wide table where nobody says how wide a line may be."""
+
+
+def wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of text on standard output, as wide as a terminal or as text in a file may be."""
+    drawn = Table(title_justify="left")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(repr(cell)[1:-1] if not cell.isprintable() else cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    console.print(drawn)
+
+
 def emit_json(document: Any) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(document, indent=2, sort_keys=True))
