@@ -34,7 +34,7 @@ def lone(
         if data is None:
             continue
         if name in fed:
-            shape = (free or {}).get(name, data.shape)
+            shape: Sequence[int | str] = data.shape if free is None else free.get(name, data.shape)
             kind = helper.np_dtype_to_tensor_dtype(data.dtype)
             inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         else:

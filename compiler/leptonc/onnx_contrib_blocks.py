@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
-from leptonc.ir.dims import ceildiv
 from leptonc.ir.graph import Value
 from leptonc.ir.types import DType, TensorType
 from leptonc.onnx_contrib_parts import (
@@ -18,9 +16,7 @@ from leptonc.onnx_contrib_parts import (
     Rule,
     cast,
     part,
-    present,
     refuse,
-    reshaped,
 )
 from leptonc.onnx_scope import Call
 
@@ -62,14 +58,12 @@ def _matmul_n_bits(call: Call) -> Results:
     """A product with rows of a weight, each in blocks that share a scale."""
     build, bits = call.build, call.take("bits", "int", 4)
     columns, depth = call.take("N", "int", 0), call.take("K", "int", 0)
-    size = call.take("block_size", "int", 0)
     call.take("accuracy_level", "int")  # the least precision asked for: this is more
     if call.take("weight_prepacked", "int", 0):
         raise refuse(call, "weights packed for one processor")
     if bits not in UNSIGNED:
         raise refuse(call, f"{bits} bits")
-    codes = build.const(unpacked(known(call, 1, "weights"), bits, columns, depth))
-    weight = _blocked_weight(call, codes, bits, size)
+    weight = build.const(_weight(call, bits, columns, depth))
     x = cast(build, call.required(0), DType.F32)
     bias = call.operand(5)
     extra = [] if bias is None else [cast(build, bias, DType.F32)]
@@ -77,29 +71,27 @@ def _matmul_n_bits(call: Call) -> Results:
     return [cast(build, result, call.required(0).type.dtype)]
 
 
-def _blocked_weight(call: Call, codes: Value, bits: int, size: int) -> Value:
-    """The real numbers, f32[N,K], that `codes` stand for."""
-    build = call.build
-    columns, depth = codes.type.extents
-    blocks = ceildiv(depth, size)
-    assert isinstance(blocks, int)
-    scales = cast(build, reshaped(build, call.required(2), columns, blocks), DType.F32)
-    zero, groups = call.operand(3), call.operand(4)
+def _weight(call: Call, bits: int, columns: int, depth: int) -> Blob:
+    """The real numbers, f32[N,K], that the codes stand for; made when they are read."""
+    size: int = call.take("block_size", "int", 0)
+    blocks = -(-depth // size)
+    codes = unpacked(known(call, 1, "weights"), bits, columns, depth)
+    scales = known(call, 2, "scales")
+    groups = known(call, 4, "groups") if call.operand(4) is not None else None
+    zero = known(call, 3, "zero points") if call.operand(3) is not None else None
     if zero is not None and zero.type.dtype is DType.U8:
-        points = build.const(unpacked(known(call, 3, "zero points"), bits, columns, blocks))
-    elif zero is not None:
-        points = cast(build, reshaped(build, zero, columns, blocks), DType.F32)
-    else:
-        half = np.full((columns, blocks), 2 ** (bits - 1), np.uint8)
-        points = build.const(half.astype(UNSIGNED[bits].numpy))
-    if groups is None and not points.type.dtype.is_float:
-        attrs = {"axis": 1, "block_size": size}
-        return build.op("dequantize_linear", [codes, scales, points], attrs).result
-    if groups is None:
-        groups = build.const(np.arange(depth, dtype=np.int32) // np.int32(size))
-    points = cast(build, points, DType.F32)
-    points, scales = (build.gather(values, groups, axis=1) for values in (points, scales))
-    return build.mul(build.sub(cast(build, codes, DType.F32), points), scales)
+        zero = unpacked(zero, bits, columns, blocks)
+
+    def load() -> Array:
+        index = np.arange(depth) // size if groups is None else groups.array.reshape(-1)
+        factors = scales.array.astype(np.float32).reshape(columns, blocks)
+        points = np.full((columns, blocks), 2 ** (bits - 1), np.float32)
+        if zero is not None:
+            points = zero.array.astype(np.float32).reshape(columns, blocks)
+        centred = codes.array.astype(np.float32) - points[:, index]
+        return centred * factors[:, index]
+
+    return Blob(TensorType(DType.F32, (columns, depth)), load)
 
 
 def _matmul_bnb4(call: Call) -> Results:
@@ -142,28 +134,33 @@ def _gather_block_quantized(call: Call) -> Results:
     scales, zero = call.required(2), call.operand(3)
     if data.type.dtype is DType.U8:
         data = _codes(call, 0, bits) if packed else data
-        middle = np.full(scales.type.extents, 2 ** (bits - 1), np.uint8)
         if zero is None:
-            zero = build.const(middle.astype(UNSIGNED[bits].numpy))
+            zero = build.const(np.full(scales.type.extents, 2 ** (bits - 1), np.uint8))
         elif packed:
             zero = part(build, _codes(call, 3, bits), 0, scales.type.shape[-1], along)
     indices = call.required(1)
-    parts = [build.gather(x, indices, axis=axis) for x in present(data, scales, zero)]
+    # whole bytes from here on, which every target reads
+    sources = [data, scales] if zero is None else [data, scales, zero]
+    parts = [build.gather(_in_bytes(build, x), indices, axis=axis) for x in sources]
     shifted = along + indices.type.rank - 1 if along > axis else along
     attrs = {"axis": shifted, "block_size": size}
     return [build.op("dequantize_linear", parts, attrs).result]
 
 
+def _in_bytes(build: Builder, value: Value) -> Value:
+    if value.type.dtype not in (DType.U4, DType.I4):
+        return value
+    return cast(build, value, DType.I8 if value.type.dtype.is_signed else DType.U8)
+
+
 def _codes(call: Call, index: int, bits: int) -> Value:
     blob = known(call, index, "tables")
     *lead, last = blob.type.extents
-    rows = int(np.prod(lead))
-    codes = unpacked(blob, bits, rows, last * 8 // bits)
-    return _viewed(call.build, codes, (*lead, last * 8 // bits))
-
-
-def _viewed(build: Builder, blob: Blob, shape: Any) -> Value:
-    return build.const(Blob(TensorType(blob.type.dtype, shape), lambda: blob.array.reshape(shape)))
+    shape = (*lead, last * 8 // bits)
+    codes = unpacked(blob, bits, int(np.prod(lead)), shape[-1])
+    return call.build.const(
+        Blob(TensorType(codes.type.dtype, shape), lambda: codes.array.reshape(shape))
+    )
 
 
 BLOCKS: Mapping[str, Rule] = MappingProxyType({
