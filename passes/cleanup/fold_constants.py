@@ -11,14 +11,16 @@ import numpy as np
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim
+from leptonc.ir.dims import Dim, bounds
 from leptonc.ir.graph import Content, Graph, Op, Value
 from leptonc.ir.location import Location
+from leptonc.ir.ops.control import FRESH
+from leptonc.ir.ops.run_time import EXTENTS
 from leptonc.ir.table import CONST, DIMS, RETURN, Evaluation, Trait
 from leptonc.passes.base import Pass, option
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import EXACT, Contract
-from leptonc.passes.refine import erase_dead_from, replace_value
+from leptonc.passes.refine import erase_dead_from, replace_value, substitute_dims
 
 SMALL = 4096
 """Results up to this many bytes are folded however small what they are computed from is."""
@@ -44,6 +46,9 @@ class FoldConstants(Pass):
         """Fold in program order, so that whole chains fold in one go."""
         for op in graph.walk():
             if op.region is None or op.definition in (CONST, RETURN):
+                continue
+            if op.definition is EXTENTS:
+                _fold_extents(op, graph, context)
                 continue
             if _fold_content(op, context) or op.definition is DIMS or _fold_empty(op, context):
                 continue
@@ -97,6 +102,24 @@ def _fold_empty(op: Op, context: PassContext) -> bool:
         op, [np.empty(value.type.extents, value.type.dtype.numpy) for value in op.results]
     )
     return True
+
+
+def _fold_extents(op: Op, graph: Graph, context: PassContext) -> None:
+    """Put what is known of the sizes that `op` binds in place of their symbols."""
+    content, names = op.operands[0].content, op.result.content
+    if content is None or names is None:
+        return
+    pairs = list(zip(names, content, strict=True))
+    known = {str(name): dim for name, dim in pairs if FRESH.fullmatch(str(name)) and name != dim}
+    sure = all(bounds(dim)[0] >= 0 and (name == dim or str(name) in known) for name, dim in pairs)
+    # a size that may turn out wrong is left to the check at run time
+    if sure and context.grant(FoldConstants.name, op.location):
+        substitute_dims(graph, known)
+        row = op.operands[0]
+        replace_value(op.result, row)
+        assert op.region is not None
+        op.region.erase(op)
+        erase_dead_from([row.producer] if row.producer is not None else [])
 
 
 def _fold_content(op: Op, context: PassContext) -> bool:

@@ -153,7 +153,7 @@ def test_resolved_operations_mean_the_same(name: str) -> None:
     want = interpret(case.graph(), case.data())
     graph = resolved(case)
     found = interpret(graph, case.data())
-    assert any(op.name == "extents" for op in graph)
+    assert name == "reduce_none" or any(op.name == "extents" for op in graph)
     for key, array in want.items():
         assert found[key].dtype == array.dtype
         np.testing.assert_allclose(found[key], array, rtol=1e-6)
