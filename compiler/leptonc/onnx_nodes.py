@@ -21,6 +21,7 @@ from leptonc.onnx_faults import INITIALIZERS, NODES, OUTPUTS, Findings, Unsuppor
 from leptonc.onnx_file import OnnxFile, read_opsets
 from leptonc.onnx_functions import Attributes, Functions, body_for, call_bindings, key_of
 from leptonc.onnx_limits import Limits
+from leptonc.onnx_ml import ML
 from leptonc.onnx_order import node_label, node_reads, ordered
 from leptonc.onnx_rows import check_extents, make
 from leptonc.onnx_schema_check import schema_faults
@@ -224,8 +225,9 @@ class NodeImporter:
     ) -> Sequence[Meaning]:
         if call.op_type == "Constant" and not call.domain:
             return [call.build.const(constant_of(call))]
-        row = self.rows.get((call.domain, call.op_type))
-        contrib = CONTRIB.get((call.domain, call.op_type))
+        key = (call.domain, call.op_type)
+        row = self.rows.get(key)
+        contrib = CONTRIB.get(key) or ML.get(key)
         done = contrib(call) if contrib is not None and row is None else upgrade(call)
         if done is not None:
             return done

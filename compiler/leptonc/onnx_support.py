@@ -14,6 +14,7 @@ from leptonc.onnx_contrib import CONTRIB
 from leptonc.onnx_control import CONTROL
 from leptonc.onnx_functions import Key, has_body, schema_of
 from leptonc.onnx_limits import OLDEST_OPSET
+from leptonc.onnx_ml import ML
 from leptonc.onnx_sequence import SEQUENCE
 from leptonc.onnx_upgrade import RENAMED
 
@@ -40,7 +41,8 @@ def why_not(key: Key, opset: int, more: Collection[tuple[str, str]] = ()) -> tup
             "onnx.version_converter.convert_version(model, 13) may bring the model up to date",
         )
     name, rows = (domain, op_type), rows_by_onnx_name()
-    if name in more or name in rows or name in CONTROL or name in CONTRIB or name in SEQUENCE:
+    known = (more, rows, CONTROL, CONTRIB, SEQUENCE, ML)
+    if any(name in table for table in known):
         return None
     if not domain and (op_type == "Constant" or ("", RENAMED.get(op_type, "")) in rows):
         return None
