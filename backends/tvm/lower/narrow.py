@@ -79,10 +79,11 @@ def decode(code: PrimExpr, dtype: DType) -> PrimExpr:
         return code
     if dtype.is_float:
         return let(code.astype("int32"), lambda code: _float(code, dtype))
+    used = code & tirx.const(2**dtype.width - 1, "uint8")
     if not dtype.is_signed:
-        return code & tirx.const(2**dtype.width - 1, "uint8")
-    unused = tirx.const(32 - dtype.width, "int32")
-    return ((code.astype("int32") << unused) >> unused).astype("int8")
+        return used
+    sign = _i32(2 ** (dtype.width - 1))
+    return ((used.astype("int32") ^ sign) - sign).astype("int8")
 
 
 def _float(code: PrimExpr, dtype: DType) -> PrimExpr:

@@ -9,7 +9,7 @@ from typing import Any
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.dims import substitute, symbols
 from leptonc.ir.dims_parse import parse_dim
-from leptonc.ir.types import DTYPE_OF_NAME
+from leptonc.ir.types import DTYPE_OF_NAME, DType
 from leptonc.manifest import TensorSpec
 
 DEFAULT_SIZE = 8
@@ -36,6 +36,9 @@ def read_inputs(
             raise LeptonError(
                 f"{shown(file)} cannot be read as .npy: {problem}", code="E806"
             ) from None
+    for spec in specs:
+        if spec.name in feeds:
+            feeds[spec.name] = _as_stored(feeds[spec.name], DTYPE_OF_NAME[spec.dtype])
     unknown = [name for name in feeds if all(spec.name != name for spec in specs)]
     if unknown:
         raise LeptonError(
@@ -55,6 +58,18 @@ def read_inputs(
     for spec in missing:
         feeds[spec.name] = random_input(spec, generator, dims)
     return feeds
+
+
+def storable(array: Any) -> Any:
+    """The array as .npy can hold it: bytes without a meaning, where numpy has no such type."""
+    return array if array.dtype.isbuiltin != 2 else array.view(f"V{array.dtype.itemsize}")
+
+
+def _as_stored(array: Any, dtype: DType) -> Any:
+    """An array that was `storable`, with its type."""
+    plain = array.dtype.kind == "V" and array.dtype.names is None
+    fits = plain and dtype.numpy.isbuiltin == 2 and dtype.numpy.itemsize == array.dtype.itemsize
+    return array.view(dtype.numpy) if fits else array
 
 
 def random_input(spec: TensorSpec, generator: Any, dims: Mapping[str, int]) -> Any:

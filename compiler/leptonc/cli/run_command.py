@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from leptonc.cli.console import emit_json, seconds_text, table
-from leptonc.cli.inputs import read_inputs
+from leptonc.cli.inputs import read_inputs, storable
 from leptonc.cli.options import json_option, read_dims
 
 
@@ -29,7 +29,7 @@ from leptonc.cli.options import json_option, read_dims
 @click.option(
     "--output-dir",
     type=click.Path(file_okay=False),
-    help="Write each output as .npy into this folder.",
+    help="Write each output as .npy into this folder; types numpy lacks as their bytes.",
 )
 @click.option(
     "--threads", type=click.IntRange(1), help="Threads, in place of what the artefact says."
@@ -60,7 +60,7 @@ def command(
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         for index, (name, array) in enumerate(outputs.items()):
             files[name] = str(Path(output_dir) / f"output_{index}.npy")
-            np.save(files[name], array)
+            np.save(files[name], storable(array))
     described = [_described(name, array, files.get(name)) for name, array in outputs.items()]
     if as_json:
         emit_json({"seconds": seconds, "outputs": described})

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx.reference.ops.op_cast import cast_to
+from tvm.sym import Analyzer
 
-from leptonc.backends.tvm.lower.narrow import CARRIED, refusal
+from leptonc.backends.tvm.lower.narrow import CARRIED, decode, refusal
+from leptonc.backends.tvm.lowering import literal
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.table import all_ops
 from leptonc.ir.types import DType
@@ -128,6 +130,14 @@ def test_conversions_between_all_types() -> None:
         theirs = converted(wide, case.attrs["to"])
         what = f"{source.dtype} to {case.attrs['to']}"
         np.testing.assert_array_equal(bits(mine), bits(theirs), err_msg=what)
+
+
+def test_constants_are_within_the_limits_of_the_simplifier() -> None:
+    analyzer: Any = Analyzer()
+    for dtype in NARROW:
+        for code in codes(dtype):
+            number = decode(literal(code, dtype), dtype)
+            assert str(analyzer.simplify(number).ty) == str(number.ty)
 
 
 def test_what_no_specification_allows_is_refused() -> None:
