@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim, floordiv, maximum, product
+from leptonc.ir.dims import Dim, bounds, floordiv, maximum, product
 from leptonc.ir.graph import Value
 from leptonc.ir.ops.broadcasting import FLOATS, INTEGERS, check_dtype, normalized_axis
 from leptonc.ir.ops.contents import content_of, known_integers, required_integers
@@ -195,38 +195,34 @@ define(
 
 def _columns_infer(call: Inference) -> TensorType:
     type = call[0].type
-    image, block = wanted_extents(call, "image_shape"), known_integers(call, "block_shape")
-    if type.rank != 3:
-        raise LeptonError(f"col2im of {type}, should be [N,C*block,L]", code="E103")
-    if block is None:
+    image, block = wanted_extents(call, "image_shape"), wanted_extents(call, "block_shape")
+    if content_of(call[2]) is None:
         return type.with_shape(type.shape[0], call.unknown(len(image)), *image)
-    if len(image) != len(block):
+    if type.rank != 3 or len(image) != len(block):
         raise LeptonError(
-            f"col2im of {type} with image_shape {image} and block_shape {list(block)}, should be "
+            f"col2im of {type} with image_shape {image} and block_shape {block}, should be "
             "[N,C*block,L]",
             code="E103",
         )
     strides, pads, dilations = column_window(call, len(block))
     count = product(
         floordiv(
-            extent + pads[i] + pads[i + len(block)] - dilations[i] * (block[i] - 1) - 1, strides[i]
+            extent + pads[i] + pads[i + len(block)] - (block[i] - 1) * dilations[i] - 1, strides[i]
         )
         + 1
         for i, extent in enumerate(image)
     )
-    inner = math.prod(block)
-    if inner < 1:
-        raise LeptonError(
-            f"col2im: block_shape {list(block)} should have sizes of at least 1", code="E108"
-        )
-    if differ(count, type.shape[2]) or (
-        isinstance(type.shape[1], int) and type.shape[1] % max(inner, 1)
-    ):
+    inner = product(block)
+    if bounds(inner)[1] < 1:
+        raise LeptonError(f"col2im: block_shape {block} should be at least 1", code="E108")
+    channels = type.shape[1]
+    divides = not (isinstance(channels, int) and isinstance(inner, int)) or channels % inner == 0
+    if differ(count, type.shape[2]) or not divides:
         raise LeptonError(
             f"col2im of {type}: blocks of {inner} elements, {count} of them, should fit",
             code="E103",
         )
-    return type.with_shape(type.shape[0], floordiv(type.shape[1], inner), *image)
+    return type.with_shape(type.shape[0], floordiv(channels, maximum(inner, 1)), *image)
 
 
 def column_window(

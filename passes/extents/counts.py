@@ -11,6 +11,8 @@ import numpy as np
 from leptonc.ir.build import infer_types
 from leptonc.ir.dims import symbols
 from leptonc.ir.graph import Value
+from leptonc.ir.ops.signal import column_window
+from leptonc.ir.table import Inference
 from leptonc.ir.types import DType
 from leptonc.passes.extents.resolution import Resolution, is_open
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 SIZES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "affine_grid": ("size",),
     "center_crop_pad": ("shape",),
-    "col2im": ("image_shape", "block_shape"),
     "constant_of_shape": ("shape",),
     "max_unpool": ("output_shape",),
     "one_hot": ("depth",),
@@ -65,6 +66,31 @@ def _limits(job: Resolution, row: Value) -> list[Value]:
     return []
 
 
+def _col2im(job: Resolution) -> Sequence[Value] | None:
+    """Blocks and columns are checked to fit what there is of them, since both are data."""
+    op, build = job.op, job.build
+    if not (is_open(op, "image_shape") or is_open(op, "block_shape")):
+        return None
+    x, image, block = op.operands[0], job.row("image_shape"), job.row("block_shape")
+    rank = image.type.extents[0]
+    known = Inference(op.definition, op.operands, op.operand_names, op.attrs)
+    strides, pads, dilations = column_window(known, rank)
+    borders = [before + after - 1 for before, after in zip(pads[:rank], pads[rank:], strict=True)]
+    reach = build.mul(build.sub(block, job.const(1)), job.const(*dilations))
+    room = build.sub(build.add(image, job.const(*borders)), reach)
+    counts = build.add(build.div(room, job.const(*strides)), job.const(1))
+    inner = job.product_of(block)
+    rows, columns = (build.shape(x, start=axis, end=axis + 1) for axis in (1, 2))
+    fits = [
+        build.greater_or_equal(room, job.const(0)),
+        build.greater(block, job.const(0)),
+        build.equal(job.product_of(counts), columns),
+        build.equal(build.mul(build.div(rows, inner), inner), rows),
+    ]
+    sizes = [job.sizes(job.checked(image, *fits)), job.sizes(job.checked(block, *fits))]
+    return [job.shaped(build.op(op.definition, [x, *sizes], op.attrs).result, op.result.type)]
+
+
 def _range(job: Resolution) -> Sequence[Value] | None:
     """Start plus 0, 1, 2... deltas, computed in the type that the operation computes in."""
     op, build = job.op, job.build
@@ -103,5 +129,5 @@ def _turns(job: Resolution, start: Value, limit: Value, delta: Value, dtype: DTy
 
 
 RESOLVERS: Mapping[str, Resolver] = MappingProxyType(
-    {**dict.fromkeys(SIZES, _sized), "range": _range}
+    {**dict.fromkeys(SIZES, _sized), "col2im": _col2im, "range": _range}
 )

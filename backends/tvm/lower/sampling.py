@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import product as all_of
 from typing import Any
@@ -18,7 +17,7 @@ from leptonc.backends.tvm.lower.opaque import Kernel, kernel
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Op
-from leptonc.ir.ops.contents import content_of, required_integers
+from leptonc.ir.ops.contents import content_of
 from leptonc.ir.ops.resample import weight
 from leptonc.ir.ops.sampling import CUBIC
 from leptonc.ir.ops.signal import column_window
@@ -127,31 +126,28 @@ def _affine_grid(call: LowerCall) -> te.Tensor:
 
 
 def _col2im(call: LowerCall) -> te.Tensor:
-    block = required_integers(call.known, "block_shape")
+    """Each element of the image is the sum of the blocks' elements that lie on it."""
+    block = [call.dim(dim) for dim in call.content("block_shape")]
     strides, pads, dilations = column_window(call.known, len(block))
-    image, inner = call.shape()[2:], math.prod(block)
+    image = call.shape()[2:]
     counts = [
         tirx.floordiv(
-            image[i] + (pads[i] + pads[i + len(block)] - dilations[i] * (block[i] - 1) - 1),
-            strides[i],
+            image[i] + (pads[i] + pads[i + len(block)] - 1) - (size - 1) * dilations[i], strides[i]
         )
         + 1
-        for i in range(len(block))
+        for i, size in enumerate(block)
     ]
+    tap: list[Any] = [te.reduce_axis((call.index(0), size), name="tap") for size in block]
 
     def element(batch: Any, channel: Any, *index: Any) -> Any:
-        total: Any = None
-        for at, tap in enumerate(all_of(*map(range, block))):
-            conditions, column = [], call.index(0)
-            for i, step in enumerate(tap):
-                start = index[i] + (pads[i] - step * dilations[i])
-                which = tirx.floordiv(start, strides[i])
-                conditions += [start >= 0, tirx.floormod(start, strides[i]) == 0, which < counts[i]]
-                column = column * counts[i] + which
-            value = call[0](batch, channel * inner + at, column)
-            value = tirx.if_then_else(tirx.all(*conditions), value, zero(call.dtype()))
-            total = value if total is None else total + value
-        return total
+        conditions, row, column = [], channel, call.index(0)
+        for i, step in enumerate(tap):
+            start = index[i] + pads[i] - step * dilations[i]
+            which = tirx.floordiv(start, strides[i])
+            conditions += [start >= 0, tirx.floormod(start, strides[i]) == 0, which < counts[i]]
+            row, column = row * block[i] + step, column * counts[i] + which
+        value = call[0](batch, row, column)
+        return te.sum(tirx.if_then_else(tirx.all(*conditions), value, zero(call.dtype())), axis=tap)
 
     return compute(call, element)
 

@@ -105,6 +105,8 @@ CASES = {
     },
     "pad_axes": Case("pad(%x, %p, %v, %a)", R3,
                      {"p": [1, 2], "v": np.array(7, np.float32), "a": [-1]}),
+    "col2im": Case("col2im(%x, %i, %b)", "f32[n,u1_,u2_,u3_]", {"i": [3, 3], "b": [2, 2]},
+                   np.arange(2 * 8 * 4, dtype=np.float32).reshape(2, 8, 4), "f32[n,8,4]"),
     "center_crop_pad": Case("center_crop_pad(%x, %s) {axes = [1, 2]}", "f32[n,u1_,u2_]",
                             {"s": [5, 2]}),
     **{
@@ -135,6 +137,13 @@ WRONG = {
     "parts": Case("split(%x, %s) {axis = 2}", "f32[n,3,u1_] f32[n,3,u2_]", {"s": [1, 2]}),
     "negative": Case("constant_of_shape(%s)", "f32[u1_,u2_]", {"s": [2, -3]}),
     "delta": Case("range(%a, %b, %c)", "i64[u1_]", {"a": ONE, "b": ONE, "c": 0 * ONE}),
+    "columns": Case(
+        "col2im(%x, %i, %b)",
+        "f32[n,u1_,u2_,u3_]",
+        {"i": [3, 4], "b": [2, 2]},
+        np.zeros((2, 8, 4), np.float32),
+        "f32[n,8,4]",
+    ),
     "cut_away": Case('pad(%x, %p) {mode = "edge"}', R3, {"p": [0, 0, -4, 0, 0, 9]}),
 }
 
