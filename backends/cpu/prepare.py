@@ -16,6 +16,12 @@ from leptonc.backends.cpu.packing import (
     pack_depthwise_weight,
     pack_matmul_weight,
 )
+from leptonc.backends.cpu.recurrent_packing import (
+    pack_input_weight,
+    pack_recurrent_bias,
+    pack_recurrent_weight,
+    recurrent_weight,
+)
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import conv_panel, matmul_panel
 from leptonc.ir.blob import Array, Blob
@@ -98,12 +104,11 @@ def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> None:
     region = op.region
     assert region is not None
     build = Builder(region, before=op, location=op.location)
-    types = [op.result.type]
-    new = build.op(
-        packing.row, operands, packing.attrs, names=op.operand_names, result_types=types
-    ).result
-    new.name = op.result.name
-    op.result.replace_uses_with(new)
+    types = [value.type for value in op.results]
+    new = build.op(packing.row, operands, packing.attrs, names=op.operand_names, result_types=types)
+    for old, result in zip(op.results, new.results, strict=True):
+        result.name = old.name
+        old.replace_uses_with(result)
     region.erase(op)
 
 
@@ -184,5 +189,41 @@ def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
     return Packing("packed_conv", attrs, packed)
 
 
-PACKINGS: Mapping[str, Chooser] = {"linear": _linear, "conv_blocked": _conv}
+def _recurrent(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+    """Layers of f32 with constant weights; their rarer forms have a kernel without packing."""
+    x = op.operands[0].type
+    rare = bool(op.attrs.get("input_forget")) or {"sequence_lens", "p"} & {*op.operand_names}
+    fixed = "r" in blobs and ("bias" in blobs) == ("bias" in op.operand_names)
+    if x.dtype is not DType.F32 or rare or not fixed or 0 in blobs["w"].type.extents:
+        return None
+    w, r = blobs["w"], blobs["r"]
+    steps, batch = x.shape[1::-1] if op.int("layout") else x.shape[:2]
+    known = tuple(extent if isinstance(extent, int) else None for extent in (steps, batch))
+    shape = (w.type.extents[0], w.type.extents[2], r.type.extents[2])
+    linear = bool(op.attrs.get("linear_before_reset"))
+    sizes = recurrent_weight(op.name, shape, (known[0], known[1]), cpu, linear=linear)
+    packed = {
+        "w": _packed(sizes.input_shape, lambda: pack_input_weight(w.array, sizes)),
+        "r": _packed(sizes.recurrent_shape, lambda: pack_recurrent_weight(r.array, sizes)),
+    }
+    if "bias" in blobs:
+        bias = blobs["bias"]
+        packed["bias"] = _packed(sizes.bias_shape, lambda: pack_recurrent_bias(bias.array, sizes))
+    attrs = {
+        **{name: value for name, value in op.attrs.items() if name != "input_forget"},
+        "hidden_size": sizes.hidden,
+        "layer": op.name,
+        "units": tuple(phase.units for phase in sizes.phases),
+    }
+    return Packing("packed_recurrent", attrs, packed)
+
+
+def _packed(shape: tuple[int, ...], pack: Callable[[], Array]) -> Blob:
+    return Blob(TensorType(DType.F32, shape), pack)
+
+
+PACKINGS: Mapping[str, Chooser] = {
+    "linear": _linear, "conv_blocked": _conv,
+    "lstm": _recurrent, "gru": _recurrent, "rnn": _recurrent,
+}  # fmt: skip
 """The operations that take packed weights, and how."""

@@ -17,6 +17,29 @@ from leptonc.backends.tvm.binding import PrimExpr, tirx
 Sums = list[list[Register]]
 
 
+def each_tile(rows: Extent, tile_rows: int, tile: Callable[[PrimExpr, int], None]) -> None:
+    """Emits `tile(first row, height)` for all rows: two heights, or whole tiles and one rest."""
+    if not isinstance(rows, int):
+        _symbolic_tiles(rows, min(tile_rows, SYMBOLIC_ROWS), tile)
+        return
+    start = 0
+    for height, count in split_rows(rows, tile_rows):
+        with emit.serial(count) as step:
+            tile(step * height + start, height)
+        start += height * count
+
+
+def _symbolic_tiles(rows: PrimExpr, tile_rows: int, tile: Callable[[PrimExpr, int], None]) -> None:
+    """Whole tiles, and a tile of each other height for what may remain."""
+    full = emit.let(tirx.floordiv(emit.integer(rows), tile_rows))
+    with emit.serial(full) as step:
+        tile(step * tile_rows, tile_rows)
+    rest = emit.let(emit.integer(rows) - full * tile_rows)
+    for height in range(1, tile_rows):
+        with T.If(rest == height), T.Then():
+            tile(full * tile_rows, height)
+
+
 @dataclass(frozen=True)
 class Product:
     """A product of rows and one panel of columns.
@@ -37,24 +60,7 @@ class Product:
 
     def rows(self, rows: Extent, tile_rows: int) -> None:
         """Emits all rows: tiles of two heights, or whole tiles and one exact rest."""
-        if not isinstance(rows, int):
-            self.symbolic_rows(rows, min(tile_rows, SYMBOLIC_ROWS))
-            return
-        start = 0
-        for height, count in split_rows(rows, tile_rows):
-            with emit.serial(count) as step:
-                self.tile(step * height + start, height)
-            start += height * count
-
-    def symbolic_rows(self, rows: PrimExpr, tile_rows: int) -> None:
-        """Whole tiles, and a tile of each other height for what may remain."""
-        full = emit.let(tirx.floordiv(emit.integer(rows), tile_rows))
-        with emit.serial(full) as step:
-            self.tile(step * tile_rows, tile_rows)
-        rest = emit.let(emit.integer(rows) - full * tile_rows)
-        for height in range(1, tile_rows):
-            with T.If(rest == height), T.Then():
-                self.tile(full * tile_rows, height)
+        each_tile(rows, tile_rows, self.tile)
 
     def tile(self, first: PrimExpr, height: int) -> None:
         """Emits `height` rows from `first` on."""

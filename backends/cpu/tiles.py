@@ -92,3 +92,30 @@ def conv_panel(filters: int, pixels: int | None, cpu: CpuTarget) -> int:
 def tile_rows(vectors: int, cpu: CpuTarget) -> int:
     """The rows of the largest tile of so many vectors: accumulators, weights and one broadcast."""
     return min(MOST_ROWS, (cpu.registers - 1) // vectors - 1)
+
+
+def recurrent_units(batch: int | None, hidden: int, gates: int, cpu: CpuTarget) -> int:
+    """The units of a panel of a recurrent weight: a tile is the gates of that many, for some rows.
+
+    The cycles of one step of the reduction are bounded as in `best_tile`, and by the latency of a
+    multiply-add, since the reduction of a step is not split.
+    """
+    count = SYMBOLIC_ROWS if batch is None else max(batch, 1)
+    best: tuple[float, int] | None = None
+    for units in range(1, cpu.registers // gates):
+        vectors = units * gates
+        height = min(count, recurrent_rows(vectors, cpu))
+        if height < 1:
+            break
+        panels, tiles = -(-hidden // (units * cpu.lanes)), -(-count // height)
+        cycles = max(height * vectors / 2, (height + vectors) / 2, CHAINS / 2)
+        if best is None or panels * tiles * cycles < best[0]:
+            best = (panels * tiles * cycles, units)
+    assert best is not None
+    return best[1] * cpu.lanes
+
+
+def recurrent_rows(vectors: int, cpu: CpuTarget) -> int:
+    """The rows of a tile of a recurrent product; a single row reads its weights from memory."""
+    rows = tile_rows(vectors, cpu)
+    return rows if rows > 0 or vectors > cpu.registers - 2 else 1
