@@ -110,7 +110,9 @@ def _resize(call: LowerCall) -> te.Tensor:
     shrinks = job.kind.antialias and any(
         axis.scale is None or axis.scale < 1 for _, axis in job.axes
     )
-    return _in_stages(job) if shrinks else _at_once(job)
+    # axes whose scale is open all count, as many times as there are elements around a coordinate
+    many = sum(axis.scale is None for _, axis in job.axes) > 2
+    return _in_stages(job) if shrinks or many else _at_once(job)
 
 
 def _nearest(job: _Resize) -> te.Tensor:
@@ -215,7 +217,7 @@ def _along(job: _Resize, tensor: te.Tensor, at: int, axis: ResizedAxis) -> te.Te
     read_from: Any = tensor
     call, shape = job.call, list(read_from.shape)
     shape[axis.axis] = call.dim(axis.target)
-    before, count = reach(axis, job.kind.support, antialias=True)
+    before, count = reach(axis, job.kind.support, antialias=job.kind.antialias)
 
     def weighed(index: Any, step: Any) -> tuple[Any, Any]:
         place = job.place(at, axis, index)
@@ -246,6 +248,8 @@ def _along(job: _Resize, tensor: te.Tensor, at: int, axis: ResizedAxis) -> te.Te
 def _shrink(job: _Resize, axis: ResizedAxis) -> Any:
     """By how much the filter is stretched: the scale, but 1 where that is larger."""
     one = tirx.const(1, job.wide)
+    if not job.kind.antialias:
+        return one
     scale = job.call.dim(axis.numerator).astype(job.wide) / job.call.dim(axis.denominator).astype(
         job.wide
     )
