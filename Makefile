@@ -6,7 +6,7 @@ python := $(venv)/bin/python
 ready := $(venv)/.ready
 models := $(venv)/.models
 
-.PHONY: setup demo test lint conformance bench clean
+.PHONY: setup demo test lint conformance bench manual clean
 .DELETE_ON_ERROR:
 
 setup: $(ready) $(models)
@@ -40,6 +40,9 @@ conformance: $(ready)
 
 bench: $(ready) $(models)
 	$(python) -m benchmarks.run
+
+manual: $(ready)
+	$(python) -m leptonc.tools.manual
 
 clean:
 	rm -rf $(venv) .cache build dist
