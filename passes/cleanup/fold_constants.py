@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -112,6 +113,8 @@ def _fold_extents(op: Op, graph: Graph, context: PassContext) -> None:
     pairs = list(zip(names, content, strict=True))
     known = {str(name): dim for name, dim in pairs if FRESH.fullmatch(str(name)) and name != dim}
     sure = all(bounds(dim)[0] >= 0 and (name == dim or str(name) in known) for name, dim in pairs)
+    if isinstance(op.region, Graph):  # this code runs for certain
+        _refuse_wrong_sizes(op, pairs)
     # a size that may turn out wrong is left to the check at run time
     if sure and context.grant(FoldConstants.name, op.location):
         substitute_dims(graph, known)
@@ -120,6 +123,15 @@ def _fold_extents(op: Op, graph: Graph, context: PassContext) -> None:
         assert op.region is not None
         op.region.erase(op)
         erase_dead_from([row.producer] if row.producer is not None else [])
+
+
+def _refuse_wrong_sizes(op: Op, pairs: Iterable[tuple[Dim, Dim]]) -> None:
+    for wanted, found in pairs:
+        if bounds(found)[1] < 0 or (
+            isinstance(wanted, int) and isinstance(found, int) and wanted != found
+        ):
+            should = "0 or more" if bounds(found)[1] < 0 else wanted
+            raise LeptonError(f"a size is {found}, should be {should}", op.location, code="E103")
 
 
 def _fold_content(op: Op, context: PassContext) -> bool:

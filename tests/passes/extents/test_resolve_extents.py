@@ -184,3 +184,16 @@ def test_what_cannot_be_is_refused_at_run_time(name: str) -> None:
     with pytest.raises(LeptonError, match="an extent is") as error:
         interpret(resolved(case), case.data())
     assert error.value.code == "E005"
+
+
+def test_a_size_that_is_certain_to_be_wrong_is_refused_at_once() -> None:
+    """Where the operation runs whatever the data."""
+    graph = parse_graph("""graph @wrong(%x: f32[4]) -> (y: f32[5,u1_]) {
+  %c = const() {value = dense([4, 1])} : i64[2]
+  %e = extents(%c) {names = [5, u1_]} : i64[2] loc("Reshape_7")
+  %y = reshape(%x, %e) : f32[5,u1_]
+  return %y
+}""")
+    with pytest.raises(LeptonError, match=r"a size is 4, should be 5.*\n.*Reshape_7") as error:
+        run_passes(graph, "fold-constants")
+    assert error.value.code == "E103"
