@@ -53,6 +53,7 @@ def _lowering() -> Any:
         blocks.LoopPartition(),
         transform.VectorizeLoop(True),
         transform.StorageRewrite(),
+        transform.ConvertSSA(),  # inlining repeats bindings
         blocks.HoistIfThenElse(),
         transform.UnrollLoop(),
         transform.StmtSimplify(),
