@@ -24,6 +24,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "group-operations": "leptonc.passes.fusion.group_operations:GroupOperations",
     "inline-branches": "leptonc.passes.cleanup.inline_branches:InlineBranches",
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
+    "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",

@@ -46,7 +46,8 @@ class CpuBackend:
 
     def passes(self, level: int) -> str:
         """The target's own passes, as pipeline text."""
-        blocks = f"widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
+        floats = "integers-to-float,eliminate-common-subexpressions,eliminate-dead-code"
+        blocks = f"{floats},widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
         return f"{blocks},eliminate-dead-code" if level >= 2 else ""
 
     @property

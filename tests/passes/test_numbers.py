@@ -23,7 +23,8 @@ RUN = "// RUN: leptonc-opt "
 def cases() -> list[tuple[str, Graph]]:
     """Each graph of each textual test with the passes that run on it."""
     found: list[tuple[str, Graph]] = []
-    for file in sorted((*FOLDER.glob("cleanup/*.lir"), *FOLDER.glob("fusion/*.lir"))):
+    folders = ("cleanup", "fusion", "precision")
+    for file in sorted(file for name in folders for file in FOLDER.glob(f"{name}/*.lir")):
         text = file.read_text(encoding="utf-8")
         command = shlex.split(text.splitlines()[0].removeprefix(RUN).partition("|")[0])
         pipeline = command[command.index("-p") + 1]

@@ -1,0 +1,1 @@
+"""Passes that choose the element type that something is computed in."""
