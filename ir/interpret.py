@@ -83,6 +83,7 @@ class _Interpreter:
                 raise LeptonError(
                     f"an extent is {extent} at run time, should be {wanted}",
                     op.location,
+                    notes=[op.str("fault")] if op.attrs["fault"] else [],
                     code="E005",
                 )
 

@@ -31,10 +31,10 @@ class Fault:
         self.message = message
 
 
-def extent_fault(number: Any, what: str) -> Fault:
-    """`number` must be an extent that memory could hold."""
+def extent_fault(number: Any, what: str, why: str = "") -> Fault:
+    """`number` must be an extent that memory could hold; `why` ends the message."""
     low, high = tirx.const(0, "int64"), tirx.const(LARGEST_EXTENT, "int64")
-    message = f"{what} is {{}}, should be from 0 to {LARGEST_EXTENT}"
+    message = f"{what} is {{}}, should be from 0 to {LARGEST_EXTENT}{why}"
     return Fault(tirx.And(number >= low, number <= high), number, message)
 
 

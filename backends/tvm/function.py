@@ -93,14 +93,15 @@ class FunctionBuilder:
             given = self.block.emit(relax.op.tensor_to_shape(self.read(row)))
             self.block.match_cast(given, relax.ShapeType(numbers))
         faults: list[Fault] = []
+        why = f": {op.str('fault')}" if op.attrs["fault"] else ""
         for index, (dim, number) in enumerate(zip(names, numbers, strict=True)):
             if str(dim) in plain_symbols([dim]) - self.bound:
                 self.dims.variables[str(dim)] = number
                 self.bound.add(str(dim))
-                faults.append(extent_fault(number, f"size {index}"))
+                faults.append(extent_fault(number, f"size {index}", why))
             else:
                 holds = number.equal(self.dims.expression(dim))
-                faults.append(Fault(holds, number, f"size {index} is {{}}, should be {dim}"))
+                faults.append(Fault(holds, number, f"size {index} is {{}}, should be {dim}{why}"))
         self.block.emit(check(op.location, faults))
         if row in self.values:
             self.values[op.result] = self.values[row]

@@ -38,11 +38,11 @@ EXTENTS = define(
     "extents(x)",
     "The operand, whose elements are extents from here on: `names` says which. Running it binds "
     "the symbols among them that nothing bound before; an element below zero, or another than an "
-    "extent that is known already, is an error at run time.",
+    "extent that is known already, is an error at run time, which `fault` explains.",
     infer=_infer,
     evaluate=lambda call: call[0],
     content=_content,
-    attrs={"names": Attr("dims", required=True)},
+    attrs={"names": Attr("dims", required=True), "fault": Attr("str", "")},
     traits=[Trait.EFFECT],
 )
 

@@ -71,7 +71,15 @@ class Resolution:
         """`row` as extents: those in `names`, or new symbols."""
         (count,) = row.type.extents
         given = tuple(names) or tuple(self.graph.fresh_dim() for _ in range(count))
-        return self.build.extents(row, names=given)
+        return self.build.extents(row, names=given, fault=self._fault())
+
+    def _fault(self) -> str:
+        """What a size that cannot be says of the operands it comes from."""
+        op = self.op
+        given = [name for name in dict.fromkeys(op.operand_names) if is_open(op, name)]
+        shape_like = [one.name for one in op.definition.operands if one.shape_like]
+        given = [name for name in given if name in shape_like]
+        return f"{' and '.join(given)} of {op.name} cannot be met" if given else ""
 
     def scalar(self, value: Value) -> Value:
         """The only element of a row without its dimension."""
