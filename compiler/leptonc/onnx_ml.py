@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeAlias
 
-from leptonc.onnx_ml_scores import Results
+from leptonc.onnx_ml_encode import ENCODE
+from leptonc.onnx_ml_linear import LINEAR
+from leptonc.onnx_ml_scores import Rule
+from leptonc.onnx_ml_svm import SVM
 from leptonc.onnx_ml_trees import TREES
-from leptonc.onnx_scope import Call
-
-Rule: TypeAlias = Callable[[Call], Results]
 
 DOMAIN = "ai.onnx.ml"
 
-ML: Mapping[tuple[str, str], Rule] = MappingProxyType(
-    {(DOMAIN, name): rule for family in (TREES,) for name, rule in family.items()}
-)
+ML: Mapping[tuple[str, str], Rule] = MappingProxyType({
+    (DOMAIN, name): rule
+    for family in (ENCODE, LINEAR, SVM, TREES)
+    for name, rule in family.items()
+})  # fmt: skip
 """Operators by domain and name, and what takes them apart."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from leptonc.ir.types import DType
 from leptonc.onnx_scope import Call
 
 Results: TypeAlias = "Sequence[Value | None]"
+Rule: TypeAlias = Callable[[Call], Results]
 
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 _ERF_INVERSE = 0.147
@@ -111,7 +112,7 @@ def _probit(build: Builder, scores: Value) -> Value:
 
 def named(build: Builder, index: Value, labels: Labels) -> Value:
     """The labels of classes given by number, i64[N]."""
-    if not labels.count or labels.numbers == tuple(range(len(labels.numbers))):
+    if not labels.words and labels.numbers == tuple(range(labels.count)):
         return index
     return build.gather(build.const(labels.table()), index)
 
@@ -148,3 +149,15 @@ def above(build: Builder, scores: Value, threshold: float, labels: Labels) -> Va
 def beside(build: Builder, *columns: Value) -> Value:
     """Scores in one tensor."""
     return build.op("concat", columns, {"axis": 1}).result
+
+
+def of_both(call: Call, score: Value, transform: str) -> Value:
+    """The scores of two classes from that of the second.
+
+    A logistic score goes to both with opposite signs; any other is understood as a probability.
+    """
+    build = call.build
+    if transform == "LOGISTIC":
+        return build.sigmoid(beside(build, build.neg(score), score))
+    both = beside(build, build.sub(number(build, 1, score), score), score)
+    return transformed(call, both, transform) if transform == "PROBIT" else both

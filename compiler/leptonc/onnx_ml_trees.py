@@ -17,13 +17,14 @@ from leptonc.onnx_ml_layout import walk
 from leptonc.onnx_ml_scores import (
     Labels,
     Results,
+    Rule,
     above,
     argmax_classified,
     as_f32,
     axis,
     beside,
     labels_of,
-    number,
+    of_both,
     transformed,
 )
 from leptonc.onnx_scope import Call
@@ -75,15 +76,21 @@ def _numbered(names: Array) -> tuple[Array, Array]:
     return np.unique(names, return_inverse=True)
 
 
+def _rank(ascending: Array, wanted: Array) -> Array:
+    """Where each number stands if it is there, else anywhere."""
+    found: Any = np.searchsorted(ascending, wanted)
+    return found.clip(max=len(ascending) - 1)
+
+
 def _places(call: Call, trees: Array, nodes: Array, wanted_trees: Array, wanted: Array) -> Array:
     """Where the nodes called by tree and number stand; raises E015 where one is not there."""
     names, tree = _numbered(trees)
-    known: Array = np.searchsorted(names, wanted_trees).clip(max=len(names) - 1)
+    known = _rank(names, wanted_trees)
     low, span = nodes.min(), int(nodes.max() - nodes.min()) + 1
     keys = tree * span + (nodes - low)
     asked = known * span + (wanted - low)
     order = np.argsort(keys, kind="stable")
-    at = order[np.minimum(np.searchsorted(keys[order], asked), len(order) - 1)]
+    at = order[_rank(keys[order], asked)]
     wrong = (names[known] != wanted_trees) | (nodes[at] != wanted) | (trees[at] != wanted_trees)
     if wrong.any():
         which = int(np.nonzero(wrong)[0][0])
@@ -214,14 +221,11 @@ def _both(call: Call, score: Value, labels: Labels, transform: str, threshold: f
     What is no logistic score is a probability where no weight is negative, and goes to both
     classes with opposite signs elsewhere: so it is understood by those who write such models.
     """
-    build = call.build
     if labels.count < 2:
         return transformed(call, score, transform) if transform == "PROBIT" else score
-    if transform == "LOGISTIC" or not threshold:
-        both = beside(build, build.neg(score), score)
-    else:
-        both = beside(build, build.sub(number(build, 1, score), score), score)
-    return transformed(call, both, transform) if transform in ("LOGISTIC", "PROBIT") else both
+    if transform in ("LOGISTIC", "PROBIT") or threshold:
+        return of_both(call, score, transform)
+    return beside(call.build, call.build.neg(score), score)
 
 
 def _ensemble(call: Call) -> Results:
@@ -297,7 +301,7 @@ def _sets(call: Call, modes: Array) -> dict[int, Array]:
     }
 
 
-TREES: Mapping[str, Any] = MappingProxyType({
+TREES: Mapping[str, Rule] = MappingProxyType({
     "TreeEnsemble": _ensemble,
     "TreeEnsembleClassifier": _classifier,
     "TreeEnsembleRegressor": _regressor,
