@@ -143,7 +143,8 @@ FAMILIES = (
     "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select",
     "signal", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
     "quantized_linear", "deform_conv", "sequential", "recurrent", "blocked", "run_time",
-    "selections", "suppression", "ml_trees", "ml_pairs", "ml_lookup", "ml_pairs", "ml_lookup",
+    "selections", "suppression", "ml_trees", "ml_pairs", "ml_lookup",
+    "recurrent_packed",
 )  # fmt: skip
 """Modules of `leptonc.backends.tvm.lower`; each has RULES and REASONS, both by operation name."""
 
