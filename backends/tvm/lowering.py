@@ -141,7 +141,7 @@ Reason = Callable[[Op], str]
 
 FAMILIES = (
     "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select",
-    "signal", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
+    "signal", "random", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize", "linear",
     "quantized_linear", "deform_conv", "sequential", "recurrent", "blocked", "run_time",
     "selections", "suppression", "ml_trees", "ml_pairs", "ml_lookup",
     "recurrent_packed",
