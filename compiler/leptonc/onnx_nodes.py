@@ -13,15 +13,14 @@ from leptonc.ir.graph import Graph, Value
 from leptonc.ir.location import UNKNOWN, Location
 from leptonc.ir.table import OpDef
 from leptonc.onnx_attributes import bound_attributes, decode_all
+from leptonc.onnx_composed import COMPOSED
 from leptonc.onnx_constants import constant_of
-from leptonc.onnx_contrib import CONTRIB
 from leptonc.onnx_control import CONTROL, control
 from leptonc.onnx_declared import contradiction
 from leptonc.onnx_faults import INITIALIZERS, NODES, OUTPUTS, Findings, Unsupported
 from leptonc.onnx_file import OnnxFile, read_opsets
 from leptonc.onnx_functions import Attributes, Functions, body_for, call_bindings, key_of
 from leptonc.onnx_limits import Limits
-from leptonc.onnx_ml import ML
 from leptonc.onnx_order import node_label, node_reads, ordered
 from leptonc.onnx_rows import check_extents, make
 from leptonc.onnx_schema_check import schema_faults
@@ -227,8 +226,8 @@ class NodeImporter:
             return [call.build.const(constant_of(call))]
         key = (call.domain, call.op_type)
         row = self.rows.get(key)
-        contrib = CONTRIB.get(key) or ML.get(key)
-        done = contrib(call) if contrib is not None and row is None else upgrade(call)
+        composed = COMPOSED.get(key)
+        done = composed(call) if composed is not None and row is None else upgrade(call)
         if done is not None:
             return done
         row = self.rows.get((call.domain, call.op_type))

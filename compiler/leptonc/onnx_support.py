@@ -10,11 +10,10 @@ import onnx
 
 from leptonc.ir.diagnostics import shown
 from leptonc.ir.table import OpDef, all_ops
-from leptonc.onnx_contrib import CONTRIB
+from leptonc.onnx_composed import COMPOSED
 from leptonc.onnx_control import CONTROL
 from leptonc.onnx_functions import Key, has_body, schema_of
 from leptonc.onnx_limits import OLDEST_OPSET
-from leptonc.onnx_ml import ML
 from leptonc.onnx_sequence import SEQUENCE
 from leptonc.onnx_upgrade import RENAMED
 
@@ -41,7 +40,7 @@ def why_not(key: Key, opset: int, more: Collection[tuple[str, str]] = ()) -> tup
             "onnx.version_converter.convert_version(model, 13) may bring the model up to date",
         )
     name, rows = (domain, op_type), rows_by_onnx_name()
-    known = (more, rows, CONTROL, CONTRIB, SEQUENCE, ML)
+    known = (more, rows, COMPOSED, CONTROL, SEQUENCE)
     if any(name in table for table in known):
         return None
     if not domain and (op_type == "Constant" or ("", RENAMED.get(op_type, "")) in rows):

@@ -16,6 +16,7 @@ import numpy as np
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Value
 from leptonc.onnx_attributes import plain
+from leptonc.onnx_random import training_dropout
 from leptonc.onnx_scope import Call
 
 Rule: TypeAlias = Callable[[Call], "Sequence[Value] | None"]
@@ -274,7 +275,7 @@ RULES: Mapping[str, Sequence[tuple[int, Rule]]] = MappingProxyType({
     ),
     "Clip": ((11, _clip),),
     "DFT": ((20, _dft),),
-    "Dropout": ((7, _dropout_7), (12, _dropout)),
+    "Dropout": ((7, _dropout_7), (12, _dropout), (ALWAYS, training_dropout)),
     "Gemm": ((7, _gemm_7),),
     "GridSample": ((20, _grid_sample),),
     "GroupNormalization": ((21, _group_normalization),),

@@ -11,6 +11,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.tvm.lower.fourier import dft, dft_reason
+from leptonc.backends.tvm.lower.ngrams import count_ngrams
 from leptonc.backends.tvm.lower.opaque import Kernel, kernel
 from leptonc.backends.tvm.lower.parts import cast, natural
 from leptonc.backends.tvm.lowering import TVM_DTYPE, KernelRule, LowerCall, Reason, Rule
@@ -97,5 +98,7 @@ def _unpool_reason(op: Op) -> str:
 
 
 RULES: dict[str, Rule] = {}
-KERNELS: dict[str, KernelRule] = {"det": _det, "dft": dft, "max_unpool": _max_unpool}
+KERNELS: dict[str, KernelRule] = {
+    "count_ngrams": count_ngrams, "det": _det, "dft": dft, "max_unpool": _max_unpool,
+}  # fmt: skip
 REASONS: dict[str, Reason] = {"dft": dft_reason, "max_unpool": _unpool_reason}

@@ -1,0 +1,22 @@
+"""Operators that are neither a row of the table nor a function of ONNX's: what takes them apart.
+
+What is made are rows of the table, so that nothing else has to know of these operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from leptonc.ir.graph import Value
+from leptonc.onnx_contrib import CONTRIB
+from leptonc.onnx_ml import ML
+from leptonc.onnx_ngrams import NGRAMS
+from leptonc.onnx_random import RANDOM
+from leptonc.onnx_scope import Call
+from leptonc.onnx_training import TRAINING
+
+COMPOSED: Mapping[tuple[str, str], Callable[[Call], Sequence[Value | None]]] = MappingProxyType(
+    {**CONTRIB, **ML, **NGRAMS, **RANDOM, **TRAINING}
+)
+"""By domain and name."""
