@@ -14,13 +14,15 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.tvm.lower.indexing import compute
 from leptonc.backends.tvm.lower.opaque import Kernel, kernel
 from leptonc.backends.tvm.lower.sorting import (
+    PLACE_BITS,
     Lines,
-    by_key,
+    Merging,
     key_dtype,
     key_in,
     key_of,
     packed,
     place_in,
+    sort_by_digits,
 )
 from leptonc.backends.tvm.lowering import TVM_DTYPE, KernelRule, LowerCall, Reason, Rule
 from leptonc.ir.dims import product
@@ -70,38 +72,39 @@ class _Sorted:
     Places are counted along the axis of the slices, or through the whole tensor.
     """
 
-    def __init__(self, lines: Lines, place: Callable[[Any], Any], same: Callable[[Any], Any]):
-        self.lines, self.place, self.same = lines, place, same
+    def __init__(self, place: Callable[[Any], Any], same: Callable[[Any], Any]) -> None:
+        self.place, self.same = place, same
 
 
 def _sorted_elements(x: Callable[[Any], Any], extent: Any, dtype: str) -> _Sorted:
-    """By keys with places where they fit into one number."""
+    """By keys, with places beside them or, where both fit, in the same number."""
     key = key_dtype(dtype)
-    if key == "int32":
-        lines = Lines(extent, ("int64",), by_key)
-        with emit.serial(extent) as at:
-            emit.store(lines.buffers[0], packed(key_of(x(at)), at), [at])
+    narrow = key == "int32"
+    lines = Lines(extent, ("int64",) if narrow else (key, "int64"))
+    with emit.serial(extent) as at:
+        number = key_of(x(at))
+        emit.store(lines.buffers[0], packed(number, at) if narrow else number, [at])
+        if not narrow:
+            emit.store(lines.buffers[1], at, [at])
+    sort_by_digits(lines, extent, PLACE_BITS if narrow else 0)
+    if narrow:
         return _Sorted(
-            lines,
             lambda at: place_in(lines.at(at)),
             lambda at: key_in(lines.at(at)) == key_in(lines.at(at - 1)),
         )
-    lines = Lines(extent, (key, "int64"), by_key)
-    with emit.serial(extent) as at:
-        emit.store(lines.buffers[0], key_of(x(at)), [at])
-        emit.store(lines.buffers[1], at, [at])
-    return _Sorted(lines, lambda at: lines.at(at, 1), lambda at: lines.at(at) == lines.at(at - 1))
+    return _Sorted(lambda at: lines.at(at, 1), lambda at: lines.at(at) == lines.at(at - 1))
 
 
 def _sorted_slices(x: Callable[[Any], Any], extent: Any, outer: Any, inner: Any) -> _Sorted:
     """By the first of their elements that differ."""
     step, sign = _counter(), emit.Register(1, "int32")
+    lines = Lines(extent, ("int64",))
 
     def element(place: Any) -> Any:
         row, column = tirx.floordiv(step.lane(0), inner), tirx.floormod(step.lane(0), inner)
         return key_of(x((row * extent + place) * inner + column))
 
-    def compare(lines: Lines, i: Any, j: Any) -> Any:
+    def compare(i: Any, j: Any) -> Any:
         # where one run is used up this compares to no purpose, but with a place that is there
         first, second = (emit.let(lines.at(tirx.min(at, extent - 1))) for at in (i, j))
         step.set(ZERO)
@@ -112,10 +115,10 @@ def _sorted_slices(x: Callable[[Any], Any], extent: Any, outer: Any, inner: Any)
             step.set(step.lane(0) + 1)
         return sign.lane(0)
 
-    lines = Lines(extent, ("int64",), lambda lines, i, j: compare(lines, i, j) > 0)
     with emit.serial(extent) as at:
         emit.store(lines.buffers[0], at, [at])
-    return _Sorted(lines, lines.at, lambda at: compare(lines, at - 1, at) == 0)
+    Merging(lines, lambda i, j: compare(i, j) > 0).sort(extent)
+    return _Sorted(lines.at, lambda at: compare(at - 1, at) == 0)
 
 
 class _Groups:
@@ -172,7 +175,6 @@ def _unique_places(call: LowerCall, cpu: Any) -> PrimFunc:
         else:
             outer, inner = (job.count(dims) for dims in (type.shape[:at], type.shape[at + 1 :]))
             line = _sorted_slices(x, extent, outer, inner)
-        line.lines.sort(extent)
         groups = _Groups(job, extent)
         groups.collect(line)
         if not call.op.int("sorted"):

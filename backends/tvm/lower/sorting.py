@@ -1,5 +1,5 @@
 # pyright: standard
-"""Sorting inside a kernel: keys that compare as integers, and a stable merge sort of them."""
+"""Order inside a kernel: keys that compare as integers, stable sorting, and a heap."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from leptonc.backends.tvm.lower.arithmetic import dtype_of, is_float, not_a_numb
 
 PLACE_BITS = 32
 """No extent needs more, so that a place fits below a key of as many bits."""
+
+DIGIT_BITS = 8
+DIGITS = 1 << DIGIT_BITS
 
 
 def key_dtype(dtype: str) -> str:
@@ -56,23 +59,85 @@ def key_in(pair: Any) -> Any:
 class Lines:
     """Buffers sorted as one: each has room for all elements twice, and one more.
 
-    `after(i, j)` is whether the element at `i` of the buffers has to stand behind that at `j`,
-    which comes later; it may emit statements. Every merge reads one half and writes the other.
+    Every pass reads one half and writes the other.
     """
 
-    def __init__(
-        self, room: Any, dtypes: Sequence[str], after: Callable[[Lines, Any, Any], Any]
-    ) -> None:
+    def __init__(self, room: Any, dtypes: Sequence[str]) -> None:
         self.buffers: list[Buffer] = [emit.workspace((room * 2 + 1,), dtype) for dtype in dtypes]
-        self.room, self.after = room, after
-        self.half, self.width, self.start, self.left, self.right = (
-            emit.Register(1, "int64") for _ in range(5)
-        )
+        self.room, self.half = room, emit.Register(1, "int64")
         self.half.set(tirx.const(0, "int64"))
 
     def at(self, position: Any, line: int = 0) -> Any:
         """What the buffer `line` holds at a place."""
         return emit.load(self.buffers[line], [self.half.lane(0) + position])
+
+    def move(self, source: Any, target: Any) -> None:
+        """Copy an element from the half that is read to the other."""
+        for line, buffer in enumerate(self.buffers):
+            emit.store(buffer, self.at(source, line), [self.room - self.half.lane(0) + target])
+
+    def turn(self) -> None:
+        """Read what was written."""
+        self.half.set(self.room - self.half.lane(0))
+
+
+def sort_by_digits(lines: Lines, count: Any, first_bit: int) -> None:
+    """Bring the first `count` elements in the order of the first buffer, from a bit of it on.
+
+    One pass a byte, from the lowest on; equal elements stay in their order.
+    """
+    first: Any = lines.buffers[0]
+    dtype = str(first.dtype)
+    width = int(dtype.lstrip("uint"))
+    shifts = range(first_bit, width, DIGIT_BITS)
+    counts = emit.workspace((len(shifts), DIGITS), "int64")
+    with emit.serial(len(shifts)) as row, emit.serial(DIGITS) as digit:
+        emit.store(counts, tirx.const(0, "int64"), [row, digit])
+
+    def digit_of(at: Any, shift: int) -> Any:
+        key: Any = lines.at(at)
+        digit = ((key >> tirx.const(shift, dtype)) & tirx.const(DIGITS - 1, dtype)).astype("int64")
+        signed = dtype[0] == "i" and shift + DIGIT_BITS == width
+        return digit ^ tirx.const(DIGITS // 2, "int64") if signed else digit
+
+    with emit.serial(count) as at:
+        for row, shift in enumerate(shifts):
+            digit = emit.let(digit_of(at, shift))
+            emit.store(counts, emit.load(counts, [row, digit]) + 1, [row, digit])
+    for row, shift in enumerate(shifts):
+        common = emit.load(counts, [row, digit_of(tirx.const(0, "int64"), shift)])
+        with T.If(common != count), T.Then():
+            _to_places(counts, row)
+            with emit.serial(count) as at:
+                digit = emit.let(digit_of(at, shift))
+                to = emit.let(emit.load(counts, [row, digit]))
+                emit.store(counts, to + 1, [row, digit])
+                lines.move(at, to)
+            lines.turn()
+
+
+def _to_places(counts: Buffer, row: int) -> None:
+    """How many elements have a digit becomes where those with it begin."""
+    total = emit.Register(1, "int64")
+    total.set(tirx.const(0, "int64"))
+    with emit.serial(DIGITS) as digit:
+        number = emit.let(emit.load(counts, [row, digit]))
+        emit.store(counts, total.lane(0), [row, digit])
+        total.set(total.lane(0) + number)
+
+
+class Merging:
+    """A stable merge sort of lines by a comparison.
+
+    `after(i, j)` is whether the element at `i` has to stand behind that at `j`; it may emit
+    statements, and `j` may be just behind the last element.
+    """
+
+    def __init__(self, lines: Lines, after: Callable[[Any, Any], Any]) -> None:
+        self.lines, self.after = lines, after
+        self.width, self.start, self.left, self.right = (
+            emit.Register(1, "int64") for _ in range(4)
+        )
 
     def sort(self, count: Any) -> None:
         """Bring the first `count` elements in order."""
@@ -85,7 +150,7 @@ class Lines:
                 end = emit.let(tirx.min(middle + width, count))
                 self._merge(middle, end)
                 self.start.set(end)
-            self.half.set(self.room - self.half.lane(0))
+            self.lines.turn()
             self.width.set(self.width.lane(0) * 2)
 
     def _merge(self, middle: Any, end: Any) -> None:
@@ -94,19 +159,57 @@ class Lines:
         self.right.set(middle)
         with emit.serial(end - start, start) as to:
             left, right = self.left.lane(0), self.right.lane(0)
-            first = emit.let(
-                tirx.all(
-                    left < middle, tirx.any(right >= end, tirx.Not(self.after(self, left, right)))
-                ).astype("int64")
-            )
-            chosen = emit.let(tirx.Select(first != 0, left, right) + self.half.lane(0))
-            for buffer in self.buffers:
-                value = emit.load(buffer, [chosen])
-                emit.store(buffer, value, [self.room - self.half.lane(0) + to])
+            stays = tirx.any(right >= end, tirx.Not(self.after(left, right)))
+            first = emit.let(tirx.all(left < middle, stays).astype("int64"))
+            self.lines.move(emit.let(tirx.Select(first != 0, left, right)), to)
             self.left.set(left + first)
             self.right.set(right + 1 - first)
 
 
-def by_key(lines: Lines, i: Any, j: Any) -> Any:
-    """The order of keys, or of keys packed with places."""
-    return lines.at(i) > lines.at(j)
+class Heap:
+    """Integers of which the smallest is at hand: cheaper than sorting where few are taken."""
+
+    def __init__(self, room: Any) -> None:
+        self.items = emit.workspace((room + 1,), "int64")
+        self.size, self.hole, self.child = (emit.Register(1, "int64") for _ in range(3))
+        self.size.set(tirx.const(0, "int64"))
+
+    def append(self, item: Any) -> None:
+        """Add an item; `arrange` comes after the last."""
+        emit.store(self.items, item, [self.size.lane(0)])
+        self.size.set(self.size.lane(0) + 1)
+
+    def arrange(self) -> None:
+        """Bring what was added in order."""
+        half = emit.let(tirx.floordiv(self.size.lane(0), 2))
+        with emit.serial(half) as step:
+            at = emit.let(half - 1 - step)
+            self._sink(at, emit.let(emit.load(self.items, [at])))
+
+    def pop(self) -> Any:
+        """Take out the smallest; there has to be one."""
+        zero = tirx.const(0, "int64")
+        best = emit.let(emit.load(self.items, [zero]))
+        self.size.set(self.size.lane(0) - 1)
+        self._sink(zero, emit.let(emit.load(self.items, [self.size.lane(0)])))
+        return best
+
+    def _sink(self, start: Any, item: Any) -> None:
+        """Put `item` where nothing smaller is below it, from a hole at `start` on."""
+        size = self.size.lane(0)
+        self.hole.set(start)
+        self.child.set(start * 2 + 1)
+        with T.While(self.child.lane(0) < size):
+            child = self.child.lane(0)
+            second = emit.load(self.items, [child + 1])  # there is room for one more
+            smaller = tirx.all(child + 1 < size, second < emit.load(self.items, [child]))
+            at = emit.let(child + smaller.astype("int64"))
+            below = emit.let(emit.load(self.items, [at]))
+            with T.If(below < item):
+                with T.Then():
+                    emit.store(self.items, below, [self.hole.lane(0)])
+                    self.hole.set(at)
+                    self.child.set(at * 2 + 1)
+                with T.Else():
+                    self.child.set(size)
+        emit.store(self.items, item, [self.hole.lane(0)])

@@ -13,7 +13,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 from leptonc.backends.cpu import emit
 from leptonc.backends.tvm.lower.arithmetic import not_a_number
 from leptonc.backends.tvm.lower.opaque import Kernel, kernel
-from leptonc.backends.tvm.lower.sorting import Lines, by_key, key_of, packed, place_in
+from leptonc.backends.tvm.lower.sorting import Heap, key_of, packed, place_in
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.ir.ops.counted import boxes_per_class
 
@@ -112,29 +112,22 @@ class _Suppression:
     def choose(self, pair: Any) -> None:
         """The boxes of one class of one batch."""
         index = emit.unflatten(pair, (self.batches, self.classes))
-        lines = Lines(self.boxes, ("int64",), by_key)
-        count = emit.Register(1, "int64")
-        count.set(ZERO)
+        heap = Heap(self.boxes)
         with emit.serial(self.boxes) as at:
             score = emit.let(self.job.read(1, [*index, at]))
             good = tirx.Not(not_a_number(score)) if self.least is None else score > self.least
             with T.If(good), T.Then():
-                key = ~key_of(score)
-                emit.store(lines.buffers[0], packed(key, at), [count.lane(0)])
-                count.set(count.lane(0) + 1)
-        lines.sort(count.lane(0))
+                heap.append(packed(~key_of(score), at))
+        heap.arrange()
         kept = _Kept(self.room, self.lanes)
-        rank = emit.Register(1, "int64")
-        rank.set(ZERO)
-        with T.While(tirx.all(rank.lane(0) < count.lane(0), kept.number.lane(0) < self.most)):
-            place = emit.let(place_in(lines.at(rank.lane(0))))
+        with T.While(tirx.all(heap.size.lane(0) > 0, kept.number.lane(0) < self.most)):
+            place = emit.let(place_in(heap.pop()))
             centered = bool(self.call.op.int("center_point_box"))
             box = _box(self.job, [index[0], place], centered=centered)
             with T.If(tirx.Not(kept.overlap(box, self.limit))), T.Then():
                 to = pair * self.room + kept.number.lane(0)
                 emit.store(self.places, pair * self.boxes + place, [to])
                 kept.add(box)
-            rank.set(rank.lane(0) + 1)
         emit.store(self.numbers, kept.number.lane(0), [pair])
 
     def close_up(self) -> Any:
