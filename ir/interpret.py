@@ -11,7 +11,7 @@ from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.ir.dims import Dim, is_linear, solve_linear, substitute
 from leptonc.ir.graph import Graph, Op, Region, Value
 from leptonc.ir.table import Evaluation
-from leptonc.ir.types import DType
+from leptonc.ir.types import DType, TensorType
 
 _NARROW = (DType.F32, DType.F16, DType.BF16)
 
@@ -48,6 +48,9 @@ class _Interpreter:
     def turn(self, region: Region, inputs: Sequence[Array]) -> list[Array]:
         """One run of a branch or a loop's body: the sizes it meets are forgotten afterwards."""
         outer = dict(self.sizes)
+        names = region.parent.attrs.get("turn") if region.parent is not None else None
+        if isinstance(names, tuple):
+            self.sizes.update((str(name), int(inputs[0])) for name in names)
         try:
             return self.region(region, inputs)
         finally:
@@ -64,7 +67,7 @@ class _Interpreter:
                 raise LeptonError(f"{op.name} has no reference meaning", op.location, code="E004")
             else:
                 call = Evaluation(op.definition, arrays, op.operand_names, op.attrs, op.regions)
-                call.result_types = tuple(value.type for value in op.results)
+                call.result_types = tuple(self._sized(value.type) for value in op.results)
                 call.run_region = self.turn
                 results = op.definition.evaluate(call)
         arrays = [results] if isinstance(results, np.ndarray | np.generic) else list(results)
@@ -86,6 +89,10 @@ class _Interpreter:
                     notes=[op.str("fault")] if op.attrs["fault"] else [],
                     code="E005",
                 )
+
+    def _sized(self, type: TensorType) -> TensorType:
+        """A type with the extents that are known by now."""
+        return type.with_shape(*(substitute(dim, self.sizes) for dim in type.shape))
 
     def _extents(self, op: Op) -> Array:
         content = op.results[0].content

@@ -12,6 +12,7 @@ from leptonc.passes.base import Pass
 
 BUILTIN: Mapping[str, str] = MappingProxyType({
     "block-channels": "leptonc.passes.layout.block_channels:BlockChannels",
+    "count-turns": "leptonc.passes.control_flow.count_turns:CountTurns",
     "eliminate-common-subexpressions":
         "leptonc.passes.cleanup.eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "leptonc.passes.cleanup.eliminate_dead_code:EliminateDeadCode",
@@ -28,6 +29,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
+    "scan-to-loop": "leptonc.passes.control_flow.scan_to_loop:ScanToLoop",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-import tvm.relax.vm_build as vm_build
 import tvm_ffi
 from tvm import relax
 from tvm.ir import TensorLoad
@@ -22,12 +21,15 @@ from tvm.ir import TensorLoad
 from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget, tvm_target
 from leptonc.backends.tvm.binding import PrimFunc, tirx
+from leptonc.backends.tvm.bytecode import write_bytecode
 from leptonc.backends.tvm.cache import Cache
+from leptonc.backends.tvm.control_flow import Loop
 from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.module import Program, kernel_sources, relax_program
 from leptonc.backends.tvm.pipeline import PIPELINE
 from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.support import refuse_unsupported
+from leptonc.backends.tvm.turns import turn_functions
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.ir.graph import Graph
 
@@ -159,9 +161,15 @@ def _machine_objects(
         module = tvm.transform.Sequential(_passes())(program.module)
     planned = _planned_bytes(module)
     builder = relax.ExecBuilder()
-    left: Any = vm_build._vmcodegen(builder, module, "bytecode")
-    found = sorted(left.functions.items(), key=lambda item: item[0].name_hint)
-    functions: dict[Any, Any] = {name: _in_slot_order(function) for name, function in found}
+    write_bytecode(builder, module, program.controls)
+    functions: dict[Any, Any] = {
+        name: _in_slot_order(function)
+        for name, function in sorted(module.functions.items(), key=lambda item: item[0].name_hint)
+        if isinstance(function, tirx.PrimFunc)
+    }
+    loops = [control for control in program.controls.values() if isinstance(control, Loop)]
+    if loops:
+        functions |= turn_functions(type for loop in loops for type in loop.scans)
     functions = functions or {"leptonc_unused": _unused_function()}
     library = tirx.build(tvm.IRModule(functions), target=target)
     executable = tvm_ffi.get_global_func("relax.VMLink")(builder, target, library, [], {})

@@ -10,15 +10,27 @@ from tvm import relax
 
 from leptonc.backends.tvm.binding import tirx
 from leptonc.backends.tvm.checks import Fault, check, extent_fault
+from leptonc.backends.tvm.control_flow import Called
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
-from leptonc.backends.tvm.order import KNOWN, names_of, plain_symbols
+from leptonc.backends.tvm.regions import (
+    CONTROL,
+    KNOWN,
+    content_of,
+    names_of,
+    plain_symbols,
+    symbols_of,
+    told_by,
+)
 from leptonc.backends.tvm.source import KernelSource, kernel_source
 from leptonc.ir.diagnostics import LeptonBug
-from leptonc.ir.dims import Dim, product
+from leptonc.ir.dims import Dim, product, symbol
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.location import Location
 from leptonc.ir.table import Trait
 from leptonc.ir.types import TensorType
+
+NO_LIMIT = 2**63 - 1
+"""The limit of a loop without one."""
 
 
 class FunctionBuilder:
@@ -29,8 +41,10 @@ class FunctionBuilder:
         block: relax.BlockBuilder,
         sources: Mapping[Op, KernelSource],
         kernels: dict[str, KernelSource],
+        called: Mapping[Op, Called],
     ) -> None:
         self.block, self.sources, self.kernels = block, sources, kernels
+        self.called = called
         self.dims = DimTable()
         self.values: dict[Value, relax.Expr] = {}
         self.bound: set[str] = set()
@@ -48,6 +62,18 @@ class FunctionBuilder:
         self.values[value] = parameter
         self.bound |= plain_symbols(value.type.shape)
 
+    def bind(self, sizes: Iterable[str], name: str) -> relax.Var:
+        """A parameter whose extents are these sizes."""
+        names = list(sizes)
+        self.bound.update(names)
+        numbers = [self.dims.expression(symbol(size)) for size in names]
+        return relax.Var(name, relax.ShapeType(numbers))
+
+    def let(self, size: str, number: Any) -> None:
+        """Take a symbol for a number."""
+        self.dims.variables[size] = number
+        self.bound.add(size)
+
     def operations(self, ops: Iterable[Op]) -> None:
         """Emit operations, which stand in an order that can run."""
         for op in ops:
@@ -56,6 +82,9 @@ class FunctionBuilder:
     def _operation(self, op: Op) -> None:
         if op.name == "extents":
             self._extents(op)
+            return
+        if op.name in CONTROL:
+            self._control(op, self.called[op])
             return
         self._check_views(op)
         if op not in self.sources:
@@ -96,8 +125,7 @@ class FunctionBuilder:
         why = f": {op.str('fault')}" if op.attrs["fault"] else ""
         for index, (dim, number) in enumerate(zip(names, numbers, strict=True)):
             if str(dim) in plain_symbols([dim]) - self.bound:
-                self.dims.variables[str(dim)] = number
-                self.bound.add(str(dim))
+                self.let(str(dim), number)
                 faults.append(extent_fault(number, f"size {index}", why))
             else:
                 holds = number.equal(self.dims.expression(dim))
@@ -105,6 +133,43 @@ class FunctionBuilder:
         self.block.emit(check(op.location, faults))
         if row in self.values:
             self.values[op.result] = self.values[row]
+
+    def _control(self, op: Op, called: Called) -> None:
+        """Call what stands for a choice or a loop; what it gives back tells new sizes."""
+        arguments = [self.read(value) for value in called.operands]
+        if called.sizes:
+            arguments.append(relax.ShapeExpr([self.dims.variables[name] for name in called.sizes]))
+        if op.name == "loop":
+            arguments.append(relax.ShapeExpr([self._limit(op), *self._elements(called)]))
+        results = self.block.emit(relax.Call(called.function, arguments))
+        for index, value in enumerate(op.results):
+            if value.is_used:
+                part = self.block.emit(relax.TupleGetItem(results, index))
+                self.values[value] = self.block.match_cast(part, self.type(value.type))
+        self.bound |= told_by(op)
+
+    def _limit(self, op: Op) -> Any:
+        """How often a loop turns at most."""
+        limit = op.operand("max_trip")
+        if limit is None:
+            return tirx.const(NO_LIMIT, "int64")
+        known = content_of(limit)
+        if known:
+            return self.dims.expression(known[0])
+        number = tirx.Var("limit", "int64")
+        one = relax.ShapeExpr([tirx.const(1, "int64")])
+        row = self.block.emit(relax.op.reshape(self.read(limit), one))
+        given = self.block.emit(relax.op.tensor_to_shape(row))
+        self.block.match_cast(given, relax.ShapeType([number]))
+        return number
+
+    def _elements(self, called: Called) -> list[Any]:
+        """The extents of the elements that a loop collects, 0 where only turns will tell."""
+        return [
+            self.dims.expression(dim if symbols_of([dim]) <= self.bound else 0)
+            for type in called.scans
+            for dim in type.shape
+        ]
 
     def _call(self, source: KernelSource) -> list[relax.Expr]:
         self.kernels.setdefault(source.name, source)
@@ -134,13 +199,15 @@ class FunctionBuilder:
         return self._call(_copy_kernel(value))
 
     def outputs(self, values: Sequence[Value]) -> list[relax.Expr]:
-        """The values, each in memory of its own: a caller may keep it as long as it likes."""
+        """The values, each in memory of its own: a caller may keep it as long as it likes.
+
+        What a choice or a loop gives back may be memory that was there before: the session looks.
+        """
         outputs: list[relax.Expr] = []
         seen: set[Value] = set()
         for value in values:
-            owned = (
-                value.producer is not None and value.producer in self.sources and value not in seen
-            )
+            made = value.producer in self.sources or value.producer in self.called
+            owned = value.producer is not None and made and value not in seen
             outputs.append(self.values[value] if owned else self.copy(value)[0])
             seen.add(value)
         return outputs

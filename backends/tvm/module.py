@@ -9,31 +9,32 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import relax
 
-from leptonc.backends.tvm.function import FunctionBuilder
-from leptonc.backends.tvm.order import NO_CODE, plain_symbols, runnable
+from leptonc.backends.tvm.control import Controls
+from leptonc.backends.tvm.control_flow import Control
+from leptonc.backends.tvm.order import runnable
+from leptonc.backends.tvm.regions import CONTROL, NO_CODE, demands, plain_symbols, scopes
 from leptonc.backends.tvm.source import KernelSource, kernel_source
 from leptonc.backends.tvm.weights import weights_of
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.table import Trait
 
-BINDING = ("extents",)
-"""Operations that need no kernel, but are more than another name for memory."""
-
 
 @dataclass
 class Program:
-    """A Relax module without kernel bodies, and the kernels it calls by name."""
+    """A Relax module without kernel bodies, the kernels it calls by name, its choices and loops."""
 
     module: tvm.IRModule
     kernels: dict[str, KernelSource] = field(default_factory=dict[str, KernelSource])
+    controls: dict[str, Control] = field(default_factory=dict[str, Control])
 
 
 def kernel_sources(graph: Graph) -> dict[Op, KernelSource]:
     """The kernel of each operation that needs one."""
     return {
         op: kernel_source(op)
-        for op in graph
-        if op.name not in (*NO_CODE, *BINDING) and not _is_alias(op)
+        for region in scopes(graph)
+        for op in region
+        if op.name not in (*NO_CODE, *CONTROL, "extents") and not _is_alias(op)
     }
 
 
@@ -50,11 +51,14 @@ def _is_alias(op: Op) -> bool:
 def relax_program(graph: Graph, sources: Mapping[Op, KernelSource]) -> Program:
     """The module whose `main(inputs..., params)` returns a tuple of the graph's outputs."""
     block = relax.BlockBuilder()
-    kernels: dict[str, KernelSource] = {}
-    main = FunctionBuilder(block, sources, kernels)
-    inputs = [relax.Var(f"input_{i}", main.type(v.type)) for i, v in enumerate(graph.inputs)]
+    wanted = demands(graph, sources)
+    controls = Controls(block, sources, wanted)
+    for op in wanted:
+        controls.add(op)
+    main = controls.function()
     told = plain_symbols(dim for value in graph.inputs for dim in value.type.shape)
-    order = runnable(graph, sources, told)
+    order = runnable(graph, sources, wanted, told)
+    inputs = [relax.Var(f"input_{i}", main.type(v.type)) for i, v in enumerate(graph.inputs)]
     weights = weights_of(graph)
     params = relax.Var("params", relax.TupleType([main.type(op.result.type) for op in weights]))
     with block.function("main", [*inputs, params]):
@@ -64,4 +68,4 @@ def relax_program(graph: Graph, sources: Mapping[Op, KernelSource]) -> Program:
             main.take(op.result, block.emit(relax.TupleGetItem(params, index)))
         main.operations(order)
         block.emit_func_output(block.emit(relax.Tuple(main.outputs(graph.outputs))))
-    return Program(block.get(), kernels)
+    return Program(block.get(), controls.kernels, controls.described)

@@ -10,6 +10,7 @@ from leptonc.backends.cpu.anchor_kernels import ANCHORS
 from leptonc.backends.cpu.prepare import PACKINGS
 from leptonc.backends.tvm.lower.narrow import refusal
 from leptonc.backends.tvm.lowering import TVM_DTYPE, Reason, kernel_rules, reasons, rules
+from leptonc.backends.tvm.regions import CONTROL
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.types import DType
@@ -31,7 +32,7 @@ def unsupported(op: Op) -> str:
     """Why this operation cannot be compiled; empty if it can."""
     if op.name in CODELESS:
         return ""
-    if op.name not in _names():
+    if op.name not in _names() and op.name not in CONTROL:
         return f"{op.name} has no kernel for this target"
     for value in (*op.operands, *op.results):
         if value.type.dtype not in TVM_DTYPE:

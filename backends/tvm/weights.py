@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from leptonc.backends.tvm.regions import scopes
 from leptonc.backends.tvm.source import is_inlined, is_read
 from leptonc.ir.graph import Graph, Op
 
@@ -10,7 +11,8 @@ def weights_of(graph: Graph) -> list[Op]:
     """The constants that a library of `graph` takes as parameters, in the order of its tuple."""
     return [
         op
-        for op in graph
+        for region in scopes(graph)
+        for op in region
         if op.name == "const" and not is_inlined(op.result) and op.result.is_used and _is_data(op)
     ]
 

@@ -18,7 +18,7 @@ from leptonc.shape_report import ShapeReport, shape_report
 Reasons: TypeAlias = Callable[[Op], str]
 """Why a target cannot compile an operation; empty where it can."""
 
-LEGALISE = "fold-constants,eliminate-dead-code"
+LEGALISE = "fold-constants,scan-to-loop,eliminate-dead-code"
 """What every level runs first: operations that it computes or drops need no kernel."""
 
 

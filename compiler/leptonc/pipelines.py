@@ -19,7 +19,10 @@ OPTIMIZE: Mapping[int, str] = MappingProxyType({
 })  # fmt: skip
 """What makes a model smaller and faster on any target; a target's own passes come after."""
 
-RESOLVE = "resolve-extents,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
+RESOLVE = (
+    "scan-to-loop,count-turns,resolve-extents,"
+    "fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
+)
 """What spells out run-time sizes for kernels, on any target; a model is optimised better before."""
 
 _KERNELS = "split-to-slices,fold-transpose,simplify,eliminate-dead-code,group-operations"

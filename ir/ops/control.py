@@ -154,7 +154,10 @@ def _is_true(value: Value) -> bool:
 def _steady(call: Inference, dim: Dim) -> bool:
     """True for an extent that no turn can change: those of the operands, and what is known."""
     outside = {name for type in call.types for extent in type.shape for name in symbols(extent)}
-    return all(name in outside or not FRESH.fullmatch(name) for name in symbols(dim))
+    changing = {str(name) for name in call.attrs.get("turn") or ()}  # pyright: ignore
+    return all(
+        name in outside or not (name in changing or FRESH.fullmatch(name)) for name in symbols(dim)
+    )
 
 
 def _loop_evaluate(call: Evaluation) -> list[Array]:
@@ -172,25 +175,27 @@ def _loop_evaluate(call: Evaluation) -> list[Array]:
         for items, item in zip(scanned, given[len(carried) :], strict=True):
             items.append(item)
         turn += 1
-    pairs = zip(scanned, region.outputs[1 + len(carried) :], strict=True)
-    return [*carried, *(_stacked(items, value.type, 0) for items, value in pairs)]
+    pairs = zip(scanned, call.result_types[len(carried) :], strict=True)
+    return [*carried, *(_stacked(items, type, 0) for items, type in pairs)]
 
 
 def _stacked(items: Sequence[Array], type: TensorType, axis: int) -> Array:
-    """What a loop collected; no turn leaves extents that are not known at 0."""
+    """What a loop collected to a result of `type`; extents that no turn tells are 0."""
     if items:
         return np.stack(items, axis=axis)
     shape = [dim if isinstance(dim, int) else 0 for dim in type.shape]
-    shape.insert(axis % (len(shape) + 1), 0)
+    shape[axis] = 0
     return np.zeros(shape, type.dtype.numpy)
 
 
 LOOP = define(
     "loop(max_trip?, cond?, carried*)",
     "Turns a region until its condition fails or its limit is reached; carries values from turn to "
-    "turn and stacks the others it gives back.",
+    "turn and stacks the others it gives back. The symbol `turn`, if any, is the number of the "
+    "turn inside the region.",
     infer=_loop_infer,
     evaluate=_loop_evaluate,
+    attrs={"turn": Attr("dims")},
     onnx="Loop",
 )
 
@@ -265,9 +270,10 @@ def _scan_evaluate(call: Evaluation) -> list[Array]:
             items.append(item)
     out_axes = _axes(call, "scan_output_axes", len(outputs))
     out_back = _axes(call, "scan_output_directions", len(outputs))
+    types = call.result_types[len(states) :]
     stacks = [
-        _stacked(items[::-1] if reverse else items, value.type, axis)
-        for items, value, axis, reverse in zip(scanned, outputs, out_axes, out_back, strict=True)
+        _stacked(items[::-1] if reverse else items, type, axis)
+        for items, type, axis, reverse in zip(scanned, types, out_axes, out_back, strict=True)
     ]
     return [*states, *stacks]
 

@@ -11,7 +11,7 @@ from leptonc.ir.location import Location
 from leptonc.manifest import Manifest
 
 _CHECK = re.compile(
-    r"\((-?\d+) vs\. 0\) : leptonc(\{.*\}) match_cast error,\s+shape\[(\d+)\]", re.S
+    r"\((-?\d+) vs\. -?\d+\) : leptonc(\{.*\}) match_cast error,\s+shape\[(\d+)\]", re.S
 )
 """What the virtual machine says where a check of the compiler's does not hold."""
 
@@ -30,6 +30,7 @@ def failure(error: Exception, manifest: Manifest) -> LeptonError:
 
 
 def _broken(code: int, check: dict[str, Any], index: int) -> LeptonError:
-    """The error of a check: the code is twice the number that was met, plus one."""
-    message = check["messages"][index].replace("{}", str(code >> 1))
+    """The error of a check: unless `plain`, the code is twice the number met, plus one."""
+    messages, number = check["messages"], code if check.get("plain") else code >> 1
+    message = messages[min(index, len(messages) - 1)].replace("{}", str(number))
     return LeptonError(message, Location(tuple(check["nodes"])), code="E707")

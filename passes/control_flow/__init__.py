@@ -1,0 +1,1 @@
+"""Choices and loops in the forms that targets run."""
