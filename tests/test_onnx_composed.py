@@ -28,13 +28,8 @@ def compiled(proto: Any, threads: int = 1) -> Any:
 
 def random_model(op: str, feed: Array, **attrs: Any) -> Any:
     """A model of one random operator."""
-    inputs = (
-        []
-        if feed is None
-        else [value("x", feed.shape, helper.np_dtype_to_tensor_dtype(feed.dtype))]
-    )
-    names = [] if feed is None else ["x"]
-    return model([node(op, names, ["y"], **attrs)], inputs=inputs, opset=22)
+    x = value("x", feed.shape, helper.np_dtype_to_tensor_dtype(feed.dtype))
+    return model([node(op, ["x"], ["y"], **attrs)], inputs=[x], opset=22)
 
 
 P = np.linspace(0, 1, 5, dtype=np.float32).repeat(2000).reshape(5, 2000)

@@ -29,7 +29,7 @@ def _vectorizer(call: Call) -> Sequence[Value]:
     mode: str = _required(call, "mode", "str")
     indexes: tuple[int, ...] = _required(call, "ngram_indexes", "ints")
     width = max(indexes, default=-1) + 1
-    weights = _weights(call, mode, width)
+    weights = _weights(call, mode, indexes, width)
     total = _zeros(call, x, width)
     for length, places in _grams(call, indexes).items():
         if shortest <= length <= longest and places:
@@ -54,8 +54,8 @@ def _required(call: Call, name: str, kind: str) -> Any:
     return value
 
 
-def _weights(call: Call, mode: str, width: int) -> Array | None:
-    """What counts are multiplied by, for each column: so does onnxruntime read the attribute."""
+def _weights(call: Call, mode: str, indexes: Sequence[int], width: int) -> Array | None:
+    """What the count in each column is multiplied by."""
     given = call.take("weights", "floats")
     if mode not in ("TF", "IDF", "TFIDF"):
         raise LeptonError(
@@ -63,11 +63,16 @@ def _weights(call: Call, mode: str, width: int) -> Array | None:
         )
     if mode == "TF" or not given:
         return None
-    if len(given) < width:
+    pairs = set(zip(indexes, given, strict=False))
+    if len(given) != len(indexes) or len(pairs) != len(set(indexes)):
         raise LeptonError(
-            f"TfIdfVectorizer has {len(given)} weights, should have {width}", code="E108"
+            f"TfIdfVectorizer has {len(given)} weights, should have {len(indexes)}, one a column",
+            code="E108",
         )
-    return np.array(given[:width], np.float32)
+    weights = np.zeros(width, np.float32)
+    for column, weight in pairs:
+        weights[column] = weight
+    return weights
 
 
 def _zeros(call: Call, x: Value, width: int) -> Value:
