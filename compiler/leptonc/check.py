@@ -14,6 +14,7 @@ from leptonc.onnx_file import OnnxFile, Source, read_model
 from leptonc.onnx_import import survey
 from leptonc.onnx_limits import LIMITS, Limits, limits_table
 from leptonc.shape_report import ShapeReport, shape_report
+from leptonc.text_codes import NO_TEXT, encode_text, not_on_text
 
 Reasons: TypeAlias = Callable[[Op], str]
 """Why a target cannot compile an operation; empty where it can."""
@@ -119,10 +120,13 @@ def check_model(
     for item in found.unsupported:
         key = (item.op_type, item.domain, item.opset, item.reason, item.help)
         groups.setdefault(key, []).append(item.node)
+    text = set(not_on_text(graph))
     if survey_of.is_complete:
         _legalise(graph)
+        if not text:
+            encode_text(graph)
     for op in _computing(graph):
-        reason = target_reasons(op)
+        reason = NO_TEXT if op in text else target_reasons(op)
         if reason:
             groups.setdefault(_key(op, reason, file), []).append(", ".join(op.location.nodes))
     return CheckReport(

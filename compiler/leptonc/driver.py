@@ -15,8 +15,10 @@ from leptonc.backends.base import Backend, LibraryReport
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.text import print_graph
+from leptonc.ir.types import DType
 from leptonc.manifest import Manifest, TargetSpec, TensorSpec, WeightSpec
 from leptonc.targets import Target, backend_of
+from leptonc.text_codes import Vocabulary, encode_text
 
 if TYPE_CHECKING:
     from leptonc.passes.context import PassContext
@@ -92,6 +94,7 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
         )
     report.nodes_before = sum(1 for _ in compute_ops(graph))
     _dump(graph, options, "1-imported")
+    text = encode_text(graph)
     with report.stage("passes"):
         options.progress("passes", 0, 1)
         report.context = optimize_graph(graph, options, backend)
@@ -109,7 +112,7 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
         with report.stage("artifact"):
             options.progress("artifact", 0, 1)
             report.artifact_bytes = save_artifact(
-                graph, library, output, backend, built, options, report
+                graph, library, output, backend, built, options, report, text
             )
     report.kernels, report.compiled_kernels = built.kernels, built.compiled
     report.planned_bytes = built.planned_bytes
@@ -191,18 +194,22 @@ def _check_precision(precision: str) -> None:
 def save_artifact(
     graph: Graph, library: Path, output: Path,
     backend: Backend, built: LibraryReport, options: Options,
-    report: CompileReport,
+    report: CompileReport, text: Vocabulary,
 ) -> int:  # fmt: skip
     """Write the artefact; weights are packed one by one on the way to the file."""
     from leptonc.artifact import write_artifact
 
     weights = list(weights_of(graph))
     manifest = Manifest(
-        inputs=tuple(_spec(value, value.name) for value in graph.inputs),
-        outputs=tuple(
-            _spec(value, name)
-            for value, name in zip(graph.outputs, graph.output_names, strict=True)
+        inputs=tuple(
+            _spec(value, value.name, is_text=at in text.inputs)
+            for at, value in enumerate(graph.inputs)
         ),
+        outputs=tuple(
+            _spec(value, name, is_text=at in text.outputs)
+            for at, (value, name) in enumerate(zip(graph.outputs, graph.output_names, strict=True))
+        ),
+        words=text.words,
         weights=tuple(
             WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents)
             for op in weights
@@ -234,9 +241,9 @@ def _data(op: Op) -> Any:
     return blob.array
 
 
-def _spec(value: Value, name: str) -> TensorSpec:
+def _spec(value: Value, name: str, *, is_text: bool) -> TensorSpec:
     shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.type.shape)
-    return TensorSpec(name, str(value.type.dtype), shape)
+    return TensorSpec(name, str(DType.STR if is_text else value.type.dtype), shape)
 
 
 def _dump(graph: Graph, options: Options, stage: str) -> None:

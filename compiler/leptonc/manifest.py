@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output: extents are integers or expressions such as ``2*seq+1``."""
+    """One input or output: extents are integers or expressions such as ``2*seq+1``.
+
+    Text (``str``) lies in memory as places among the manifest's words, of i64.
+    """
 
     name: str
     dtype: str
@@ -95,6 +98,8 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=_nothing)
     """Where the artefact comes from: model, passes, versions. No dates and no paths: the same
     model gives the same bytes."""
+    words: tuple[str, ...] = ()
+    """The words that text is made of, by place."""
     leptonc: str = ""
     """The version that wrote it; filled in by the writer, as are the next two."""
     libc: str = ""
@@ -131,6 +136,7 @@ class Manifest:
             "dims": dict(self.dims),
             "provenance": dict(self.provenance),
             "libc": self.libc,
+            **({"words": self.words} if self.words else {}),
             "parts": [
                 {"name": p.name, "size": p.size, "crc32": p.crc, "sha256": p.sha256}
                 for p in self.parts
@@ -174,6 +180,7 @@ def parse_manifest(text: bytes) -> Manifest:
         dims=read.take("dims", _mapping_of(_integer(0, _SIZE_LIMIT))),
         provenance=read.take("provenance", _mapping_of(lambda value: value)),
         libc=read.take("libc", _version),
+        words=read.take("words", _list_of(_text)) if "words" in read.entries else (),
         parts=read.each("parts", _part),
     )
     _check(manifest)
@@ -226,7 +233,7 @@ class _Fields:
 
 def _tensor(read: _Fields) -> TensorSpec:
     shape = read.take("shape", _list_of(_extent))
-    return TensorSpec(read.take("name", _text), read.take("dtype", _dtype), shape)
+    return TensorSpec(read.take("name", _text), read.take("dtype", _dtype_or_text), shape)
 
 
 def _weight(read: _Fields) -> WeightSpec:
@@ -275,6 +282,10 @@ def _dtype(value: object) -> str:
     if name not in DTYPE_OF_NAME or DTYPE_OF_NAME[name] is DType.STR:
         raise ValueError(f"{shown(name)} is no element type of an artefact")
     return name
+
+
+def _dtype_or_text(value: object) -> str:
+    return DType.STR.value if value == DType.STR.value else _dtype(value)
 
 
 def _integer(low: int, high: int) -> Callable[[object], int]:

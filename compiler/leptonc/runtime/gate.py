@@ -13,7 +13,7 @@ from leptonc.ir.dims import LARGEST_EXTENT, Dim, substitute, symbols
 from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.types import DType
 from leptonc.manifest import TensorSpec
-from leptonc.runtime.values import ElementType, array_from_dlpack
+from leptonc.runtime.values import ElementType, array_from_dlpack, held_as
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
@@ -24,7 +24,7 @@ class Gate:
 
     def __init__(self, inputs: Sequence[TensorSpec], limits: Mapping[str, int]) -> None:
         self.inputs = tuple(inputs)
-        self.kinds = tuple(ElementType(spec.dtype) for spec in inputs)
+        self.kinds = tuple(ElementType(held_as(spec.dtype)) for spec in inputs)
         self._dims = tuple(tuple(map(_dim, spec.shape)) for spec in inputs)
         self._limits = limits
 

@@ -20,7 +20,8 @@ from leptonc.runtime.host import available_threads, check_host
 from leptonc.runtime.lanes import Lane, ParallelLane
 from leptonc.runtime.native import is_parallel, load_library, native
 from leptonc.runtime.pool import Pool
-from leptonc.runtime.values import ElementType
+from leptonc.runtime.text import Text
+from leptonc.runtime.values import ElementType, held_as
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,7 +78,8 @@ class Session:
             (slot, spec.name, kind, kind.dtype)
             for slot, (spec, kind) in enumerate(zip(manifest.inputs, self._gate.kinds, strict=True))
         ]
-        self._results = [(spec.name, ElementType(spec.dtype)) for spec in manifest.outputs]
+        self._results = [(spec.name, ElementType(held_as(spec.dtype))) for spec in manifest.outputs]
+        self._text = Text(manifest)
         self._shapes: set[tuple[tuple[int, ...], ...]] = set()
         self._parameters, self._weights = _parameters(artifact)
         self._pool = _pool(artifact, self.threads)
@@ -101,12 +103,19 @@ class Session:
 
         Inputs are checked by name, element type and shape, and all that is wrong is said at once.
         With `cast`, arrays of another element type are converted first. With `timeout`, a run that
-        takes more seconds ends with E706 before its next kernel; the session stays usable.
+        takes more seconds ends with E706 before its next kernel; the session stays usable. Text
+        goes in and comes out as arrays of str.
         """
-        return self._run(inputs, cast, ElementType.array_of, timeout)
+        if not self._text:
+            return self._run(inputs, cast, ElementType.array_of, timeout)
+        given, fresh = self._text.encoded(inputs)
+        return self._text.decoded(self._run(given, cast, ElementType.array_of, timeout), fresh)
 
     def run_dlpack(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs as tensors with DLPack's methods; inputs are anything that has them."""
+        """The outputs as tensors with DLPack's methods; inputs are anything that has them.
+
+        Text goes in and comes out as places among `manifest.words`.
+        """
         for name, kind in self._results:
             kind.check_dlpack(f"output {shown(name)}")
         return self._run(inputs, False, ElementType.named)

@@ -35,6 +35,11 @@ _CPU = 1
 _VERSION = (1, 0)  # from this version of DLPack on, arrays that are read-only can be passed
 
 
+def held_as(dtype: str) -> str:
+    """The element type that programs hold an input or output in: text as places among words."""
+    return "i64" if dtype == "str" else dtype
+
+
 class ElementType:
     """How elements of one type pass between numpy and the native runtime."""
 
