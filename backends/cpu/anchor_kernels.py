@@ -56,6 +56,16 @@ def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
     return matmul("kernel", spec, anchor.cpu)
 
 
+def _packed_linear_bytes(anchor: Anchor) -> tirx.PrimFunc | None:
+    x, w, *_ = anchor.op.operands
+    _, depth, panel = w.type.extents
+    spec = MatmulSpec(
+        anchor.shape(x.type)[:-1], depth, anchor.op.int("columns"), panel, False,
+        anchor.epilogue, anchor.out_dtype, "int8", anchor.op.int("block_size"),
+    )  # fmt: skip
+    return matmul("kernel", spec, anchor.cpu)
+
+
 def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     op = anchor.op
     _, w, *bias = op.operands
@@ -199,6 +209,7 @@ Emitter = Callable[[Anchor], "tirx.PrimFunc | None"]
 
 ANCHORS: Mapping[str, Emitter] = {
     "packed_linear": _packed_linear,
+    "packed_linear_bytes": _packed_linear_bytes,
     "packed_conv": _packed_conv,
     "max_pool_blocked": _max_pool,
     "average_pool_blocked": _average_pool,

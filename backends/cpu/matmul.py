@@ -15,7 +15,7 @@ from leptonc.backends.cpu.packing import matmul_weight_shape
 from leptonc.backends.cpu.product import Product
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows
-from leptonc.backends.tvm.binding import Buffer, PrimExpr
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # Below this many operations, waking the threads costs more than they save.
 PARALLEL_OPERATIONS = 1_000_000
@@ -25,7 +25,8 @@ PARALLEL_OPERATIONS = 1_000_000
 class MatmulSpec:
     """`out[*lead, columns] = epilogue(x[*lead, depth] @ weight + bias)`.
 
-    The weight is packed in panels of `panel` columns: `packing.pack_matmul_weight`.
+    The weight is packed in panels of `panel` columns: `packing.pack_matmul_weight`. It may be kept
+    in bytes; then every `block` of its depth has scales, packed likewise, unless `block` is 0.
     """
 
     lead: Shape
@@ -35,6 +36,8 @@ class MatmulSpec:
     bias: bool = False
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
+    weight_dtype: str = "float32"
+    block: int = 0
 
     @property
     def rows(self) -> Extent:
@@ -43,16 +46,21 @@ class MatmulSpec:
 
 
 def matmul(name: str, spec: MatmulSpec, cpu: CpuTarget) -> PrimFunc:
-    """The kernel (x, weight, bias?, *operands, out)."""
+    """The kernel (x, weight, scales?, bias?, *operands, out)."""
     weight_shape = matmul_weight_shape(spec.depth, spec.columns, spec.panel)
     parameters = [
         ("x", (*spec.lead, spec.depth), "float32"),
-        ("weight", weight_shape, "float32"),
+        ("weight", weight_shape, spec.weight_dtype),
+        *([("scales", _scales_shape(spec), "float32")] if spec.block else []),
         *([("bias", (spec.columns,), "float32")] if spec.bias else []),
         *spec.epilogue.parameters(),
         ("out", (*spec.lead, spec.columns), spec.out_dtype),
     ]
     return emit.function(name, parameters, lambda *buffers: Emitter(spec, cpu, buffers).emit())
+
+
+def _scales_shape(spec: MatmulSpec) -> Shape:
+    return matmul_weight_shape(-(-spec.depth // spec.block), spec.columns, spec.panel)
 
 
 class Emitter:
@@ -62,6 +70,7 @@ class Emitter:
         self.spec, self.cpu = spec, cpu
         x, self.weight, *rest = buffers
         self.x = emit.view(x, (spec.rows, spec.depth))
+        self.scales = rest.pop(0) if spec.block else None
         self.bias = rest.pop(0) if spec.bias else None
         *self.operands, self.out = rest
         self.unrolled = not spec.epilogue.is_long(len(spec.lead) + 1)
@@ -99,9 +108,20 @@ class Emitter:
             widths=widths,
             unrolled=self.unrolled,
             left=lambda row, k: emit.load(self.x, [row, k]),
-            right=lambda k, vector: emit.load(self.weight, [panel, k, vector * lanes], lanes),
+            right=lambda k, vector: self.weights(panel, k, vector),
             write=write,
         ).rows(spec.rows, tile_rows(spec.panel // lanes, self.cpu))
+
+    def weights(self, panel: PrimExpr, k: Extent, vector: int) -> PrimExpr:
+        """One vector of the weight's row `k`, as floats."""
+        lanes = self.cpu.lanes
+        value = emit.load(self.weight, [panel, k, vector * lanes], lanes)
+        if self.spec.weight_dtype != "float32":
+            value = value.astype(f"float32x{lanes}" if lanes > 1 else "float32")
+        if self.scales is None:
+            return value
+        block = tirx.floordiv(emit.integer(k), emit.integer(self.spec.block))
+        return value * emit.load(self.scales, [panel, block, vector * lanes], lanes)
 
     def write(self, value: PrimExpr, row: PrimExpr, column: PrimExpr) -> None:
         """Stores one value through bias and epilogue."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 
@@ -15,11 +17,11 @@ def matmul_weight_shape(depth: int, columns: int, panel: int) -> tuple[int, int,
     return -(-columns // panel), depth, panel
 
 
-def pack_matmul_weight(weight: Floats, panel: int, *, transposed: bool = False) -> Floats:
+def pack_matmul_weight(weight: Array, panel: int, *, transposed: bool = False) -> Array:
     """A weight depth x columns, or columns x depth if transposed, in panels of columns."""
     matrix = weight.T if transposed else weight
     depth, columns = matrix.shape
-    packed = np.zeros(matmul_weight_shape(depth, columns, panel), np.float32)
+    packed = np.zeros(matmul_weight_shape(depth, columns, panel), matrix.dtype)
     full = columns // panel
     packed[:full] = matrix[:, : full * panel].reshape(depth, full, panel).transpose(1, 0, 2)
     if columns % panel:

@@ -155,6 +155,24 @@ def _linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None
     return Packing("packed_linear", {"columns": columns}, {"w": packed})
 
 
+def _linear_bytes(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+    x, blob = op.operands[0].type, blobs["w"]
+    depth, columns = blob.type.extents
+    if depth == 0 or columns == 0 or ("scales" in op.operand_names and "scales" not in blobs):
+        return None
+    rows = product(x.shape[:-1])
+    panel = matmul_panel(rows if isinstance(rows, int) else None, columns, depth, cpu)
+
+    def packed(source: Blob) -> Blob:
+        shape = matmul_weight_shape(source.type.extents[0], columns, panel)
+        data = TensorType(source.type.dtype, shape)
+        return Blob(data, lambda: pack_matmul_weight(source.array, panel))
+
+    found = {name: packed(blobs[name]) for name in ("w", "scales") if name in blobs}
+    attrs = {"columns": columns, "block_size": op.int("block_size")}
+    return Packing("packed_linear_bytes", attrs, found)
+
+
 def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
     blob, group, lanes = blobs["w"], op.int("group"), op.int("lanes")
     filters, part, height, width = blob.type.extents
@@ -223,7 +241,7 @@ def _packed(shape: tuple[int, ...], pack: Callable[[], Array]) -> Blob:
 
 
 PACKINGS: Mapping[str, Chooser] = {
-    "linear": _linear, "conv_blocked": _conv,
+    "linear": _linear, "linear_bytes": _linear_bytes, "conv_blocked": _conv,
     "lstm": _recurrent, "gru": _recurrent, "rnn": _recurrent,
 }  # fmt: skip
 """The operations that take packed weights, and how."""

@@ -63,16 +63,17 @@ def _matmul_n_bits(call: Call) -> Results:
         raise refuse(call, "weights packed for one processor")
     if bits not in UNSIGNED:
         raise refuse(call, f"{bits} bits")
-    weight = build.const(_weight(call, bits, columns, depth))
     x = cast(build, call.required(0), DType.F32)
+    result = _product(call, x, bits, columns, depth)
     bias = call.operand(5)
-    extra = [] if bias is None else [cast(build, bias, DType.F32)]
-    result = build.op("linear", [x, weight, *extra], {"transposed": True}).result
+    if bias is not None:
+        result = build.add(result, cast(build, bias, DType.F32))
     return [cast(build, result, call.required(0).type.dtype)]
 
 
-def _weight(call: Call, bits: int, columns: int, depth: int) -> Blob:
-    """The real numbers, f32[N,K], that the codes stand for; made when they are read."""
+def _product(call: Call, x: Value, bits: int, columns: int, depth: int) -> Value:
+    """The product with the weight in bytes, or in floats where its zero points forbid those."""
+    build = call.build
     size: int = call.take("block_size", "int", 0)
     blocks = -(-depth // size)
     codes = unpacked(known(call, 1, "weights"), bits, columns, depth)
@@ -91,7 +92,25 @@ def _weight(call: Call, bits: int, columns: int, depth: int) -> Blob:
         centred = codes.array.astype(np.float32) - points[:, index]
         return centred * factors[:, index]
 
-    return Blob(TensorType(DType.F32, (columns, depth)), load)
+    if groups is not None or (zero is not None and (bits == 8 or zero.type.dtype.is_float)):
+        weight = build.const(Blob(TensorType(DType.F32, (columns, depth)), load))
+        return build.op("linear", [x, weight], {"transposed": True}).result
+
+    def load_bytes() -> Array:
+        points = np.int16(2 ** (bits - 1)) if zero is None else _points(zero, depth, size)
+        return (codes.array.astype(np.int16) - points).astype(np.int8).T.copy()
+
+    data = build.const(Blob(TensorType(DType.I8, (depth, columns)), load_bytes))
+    rows = Blob(
+        TensorType(DType.F32, (blocks, columns)),
+        lambda: scales.array.astype(np.float32).reshape(columns, blocks).T.copy(),
+    )
+    return build.op("linear_bytes", [x, data, build.const(rows)], {"block_size": size}).result
+
+
+def _points(zero: Blob, depth: int, size: int) -> Array:
+    """The zero point of each element, by column."""
+    return np.repeat(zero.array.astype(np.int16), size, axis=1)[:, :depth]
 
 
 def _matmul_bnb4(call: Call) -> Results:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 16
 """A product that would take more parts stays one of integers."""
+MANY_ROWS = 64
+"""From here on reading a weight costs little beside computing with it."""
 CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
@@ -118,9 +120,14 @@ def _multiplied(op: Op, known: Integrals, build: Builder) -> Integral | Value | 
         return None
     source, axis = _centred(known, build, a, point), a.type.rank - 1
 
+    few = not any(isinstance(dim, int) and dim >= MANY_ROWS for dim in a.type.shape[:-1])
+    fits = weight.min(initial=0) >= -128 and weight.max(initial=0) <= 127
+
     def multiply(part: slice) -> Value:
-        data = build.const(np.ascontiguousarray(weight[part].astype(np.float32)))
-        return build.linear(_cut(build, source, part, axis, len(parts)), data)
+        rows = _cut(build, source, part, axis, len(parts))
+        if few and fits:
+            return build.linear_bytes(rows, build.const(weight[part].astype(np.int8)))
+        return build.linear(rows, build.const(weight[part].astype(np.float32)))
 
     return _summed(build, [multiply(part) for part in parts], _bound(sums, factor))
 
