@@ -14,6 +14,7 @@ from leptonc.onnx_composed import COMPOSED
 from leptonc.onnx_control import CONTROL
 from leptonc.onnx_functions import Key, has_body, schema_of
 from leptonc.onnx_limits import OLDEST_OPSET
+from leptonc.onnx_refused import REFUSED
 from leptonc.onnx_sequence import SEQUENCE
 from leptonc.onnx_upgrade import RENAMED
 
@@ -45,6 +46,8 @@ def why_not(key: Key, opset: int, more: Collection[tuple[str, str]] = ()) -> tup
         return None
     if not domain and (op_type == "Constant" or ("", RENAMED.get(op_type, "")) in rows):
         return None
+    if name in REFUSED:
+        return REFUSED[name]
     newest = opset if domain else onnx.defs.onnx_opset_version()
     schema = schema_of(op_type, domain, newest)
     if schema is not None and not schema.deprecated:

@@ -1,0 +1,33 @@
+"""Operators of ONNX that leptonc does not have on purpose: why, and what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_STRINGS = (
+    "compiled programs have no tensors of strings",
+    "work on the strings before the model runs, and give it numbers",
+)
+
+REFUSED: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType({
+    ("", "ImageDecoder"): (
+        "it reads files of images, which no kernel does",
+        "decode the image before the model runs, and give it the pixels",
+    ),
+    ("", "RegexFullMatch"): _STRINGS,
+    ("", "StringConcat"): _STRINGS,
+    ("", "StringNormalizer"): _STRINGS,
+    ("", "StringSplit"): _STRINGS,
+    ("ai.onnx.ml", "CastMap"): (
+        "compiled programs have no maps", "give the model a tensor in place of the map"
+    ),
+    ("ai.onnx.ml", "DictVectorizer"): (
+        "compiled programs have no maps", "give the model a tensor in place of the map"
+    ),
+    ("ai.onnx.preview.training", "Gradient"): (
+        "nothing is differentiated here",
+        "export the graph of the gradients, as training frameworks do",
+    ),
+})  # fmt: skip
+"""By domain and name."""
