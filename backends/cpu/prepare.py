@@ -55,7 +55,8 @@ def prepare(graph: Graph, cpu: CpuTarget) -> None:
         if packing is not None:
             _replace(op, holder, packing, made)
     tabulate(graph)
-    for region in (*(op.regions[0] for op in graph if op.name == "group"), graph):
+    inner = [region for op in graph.walk() for region in op.regions]
+    for region in (*reversed(inner), graph):
         _erase_unread_constants(region)
 
 
@@ -67,11 +68,10 @@ def _erase_unread_constants(region: Region) -> None:
 
 def _products(graph: Graph) -> Iterator[tuple[Op, Op | None]]:
     """Each operation that may be packed, with the group that holds it."""
-    for op in graph:
+    for op in graph.walk():
         if op.name in PACKINGS:
-            yield op, None
-        elif op.name == "group":
-            yield from ((inner, op) for inner in op.regions[0] if inner.name in PACKINGS)
+            holder = op.region.parent if op.region is not None else None
+            yield op, holder if holder is not None and holder.name == "group" else None
 
 
 def _outer(value: Value, holder: Op | None) -> Value:

@@ -1,4 +1,4 @@
-"""If, Loop and Scan: their subgraphs become regions that read the values around them directly."""
+"""Loop and Scan: their subgraphs become regions that read the values around them directly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Region, Value
 from leptonc.ir.ops.control import SCAN
 from leptonc.ir.types import DType, TensorType
-from leptonc.onnx_attributes import Decoded, fit
+from leptonc.onnx_attributes import fit
+from leptonc.onnx_branches import import_if
+from leptonc.onnx_regions import Attributes, discard, region_of, subgraph, values_of
 from leptonc.onnx_scope import FAILED, Failed, Importer, Meaning, Scope
-
-Attributes: TypeAlias = Mapping[str, tuple[str, Decoded]]
 
 
 def control(
@@ -36,81 +36,10 @@ def control(
     return CONTROL["", node.op_type](importer, scope, attributes, values)
 
 
-def _subgraph(attributes: Attributes, name: str) -> onnx.GraphProto:
-    kind, graph = attributes.get(name, ("missing", None))
-    if kind != "graph" or graph is None:
-        raise LeptonError(f"attribute {name!r} is {kind}, should be a graph", code="E015")
-    return graph
-
-
-def _values(meanings: Sequence[Meaning]) -> list[Value] | None:
-    """The tensors that subgraph outputs stand for, None where one is not known."""
-    values: list[Value] = []
-    for meaning in meanings:
-        if isinstance(meaning, Failed):
-            return None
-        if not isinstance(meaning, Value):
-            raise LeptonError("a subgraph gives back a sequence", code="E013")
-        values.append(meaning)
-    return values
-
-
-def _region(
-    importer: Importer, scope: Scope, graph: onnx.GraphProto, inputs: Sequence[TensorType] = ()
-) -> Region | None:
-    """The region of a subgraph whose inputs have these types; None where it failed to import."""
-    if len(graph.input) != len(inputs):
-        raise LeptonError(
-            f"the subgraph has {len(graph.input)} inputs, should have {len(inputs)}", code="E014"
-        )
-    names = [item.name for item in graph.input]
-    region = Region([Value(type, name) for type, name in zip(inputs, names, strict=True)])
-    build = Builder(region, location=scope.build.location, graph=importer.graph)
-    inner = scope.inner(build)
-    inner.names.update(zip(names, region.inputs, strict=True))
-    outputs = _values(importer.body(inner, graph))
-    if outputs is None:
-        return None
-    build.return_(*outputs)
-    return region
-
-
-def _if(
-    importer: Importer, scope: Scope, attributes: Attributes, operands: Sequence[Value | None]
-) -> Sequence[Meaning]:
-    condition = operands[0] if operands else None
-    if condition is None:
-        raise LeptonError("If lacks its condition", code="E014")
-    branches = [_subgraph(attributes, name) for name in ("then_branch", "else_branch")]
-    known = _known_truth(condition)
-    if known is not None:
-        return importer.body(scope.inner(scope.build), branches[0 if known else 1])
-    then_region, else_region = (_region(importer, scope, graph) for graph in branches)
-    if then_region is None or else_region is None:
-        return [FAILED] * len(branches[0].output)
-    try:
-        return scope.build.op("if", [condition], regions=[then_region, else_region]).results
-    except LeptonError as error:
-        error.notes.append(
-            "where the condition depends on extents of the inputs alone, fix those (--dim), and "
-            "only the branch that is taken remains"
-        )
-        raise
-
-
-def _known_truth(condition: Value) -> bool | None:
-    if condition.blob is not None and condition.blob.size == 1:
-        return bool(condition.blob.array.reshape(-1)[0])
-    if condition.content is not None and condition.content.size == 1:
-        item = condition.content.reshape(-1)[0]
-        return bool(item) if isinstance(item, int) else None
-    return None
-
-
 def _loop(
     importer: Importer, scope: Scope, attributes: Attributes, operands: Sequence[Value | None]
 ) -> Sequence[Meaning]:
-    graph = _subgraph(attributes, "body")
+    graph = subgraph(attributes, "body")
     trip, condition, *rest = [*operands, None, None] if len(operands) < 2 else operands
     carried = [value for value in rest if value is not None]
     fixed = [TensorType(DType.I64, ()), TensorType(DType.BOOL, ())]
@@ -139,7 +68,7 @@ def _settled(
     """
     types = list(carried)
     while True:
-        region = _region(importer, scope, graph, [*before, *types, *after])
+        region = region_of(importer, scope, graph, [*before, *types, *after])
         if region is None:
             return None
         outputs = region.outputs[skipped : skipped + len(types)]
@@ -155,6 +84,7 @@ def _settled(
         ]
         if general == types:
             return region
+        discard(region)
         types = general
 
 
@@ -195,7 +125,7 @@ def _plain_scan(
     attributes: Attributes,
     values: Sequence[Value],
 ) -> Sequence[Meaning]:
-    graph = _subgraph(attributes, "body")
+    graph = subgraph(attributes, "body")
     attrs = fit(SCAN, {name: value for name, value in attributes.items() if name != "body"})
     count, axes = attrs["num_scan_inputs"], attrs.get("scan_input_axes")
     if not isinstance(count, int) or not 0 < count <= len(values):
@@ -222,9 +152,9 @@ def _batched_scan(
     build = Builder(outer, location=scope.build.location, graph=importer.graph)
     newer = {"directions": "scan_input_directions"}
     inner = {newer.get(name, name): value for name, value in attributes.items()}
-    results = _values(_plain_scan(importer, scope, build, inner, outer.inputs))
+    results = values_of(_plain_scan(importer, scope, build, inner, outer.inputs))
     if results is None:
-        return [FAILED] * len(_subgraph(attributes, "body").output)
+        return [FAILED] * len(subgraph(attributes, "body").output)
     build.return_(*results)
     attrs = {"num_scan_inputs": len(values)}
     return scope.build.op("scan", values, attrs, regions=[outer]).results
@@ -242,6 +172,6 @@ _Rule: TypeAlias = Callable[
 ]
 
 CONTROL: Mapping[tuple[str, str], _Rule] = MappingProxyType({
-    ("", "If"): _if, ("", "Loop"): _loop, ("", "Scan"): _scan,
+    ("", "If"): import_if, ("", "Loop"): _loop, ("", "Scan"): _scan,
 })  # fmt: skip
 """The operators with subgraphs."""

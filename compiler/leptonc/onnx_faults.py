@@ -48,6 +48,8 @@ class Unsupported:
 
 
 Fault: TypeAlias = "LeptonError | Unsupported"
+Kept: TypeAlias = list[tuple[tuple[int, ...], Fault]]
+"""Faults with the parts of the model that have them."""
 
 
 @dataclass
@@ -59,9 +61,7 @@ class Findings:
     """How many nodes there were, those of expanded functions included."""
     place: tuple[int, ...] = ()
     """The part of the model that is looked at, from the outermost one inwards."""
-    _found: list[tuple[tuple[int, ...], Fault]] = field(
-        default_factory=list[tuple[tuple[int, ...], Fault]]
-    )
+    _found: Kept = field(default_factory=list[tuple[tuple[int, ...], Fault]])
     _known: set[object] = field(default_factory=set[object])
 
     def add(self, fault: Fault, *steps: int) -> None:
@@ -82,6 +82,24 @@ class Findings:
             yield
         finally:
             self.place = outer
+
+    @contextmanager
+    def apart(self) -> Generator[Kept]:
+        """Keep the faults that are found meanwhile in a list of their own."""
+        outer, self._found, self._known = (self._found, self._known), [], set()
+        kept = self._found
+        try:
+            yield kept
+        finally:
+            self._found, self._known = outer
+
+    def keep(self, kept: Kept) -> None:
+        """Keep faults that were found apart."""
+        present = self.place
+        for place, fault in kept:
+            self.place = place
+            self.add(fault)
+        self.place = present
 
     @property
     def faults(self) -> list[Fault]:

@@ -29,6 +29,7 @@ from leptonc.onnx_declared import check_output
 from leptonc.onnx_dims import InputDims
 from leptonc.onnx_faults import FILE, INPUTS, OUTPUTS, Findings, error_of
 from leptonc.onnx_file import OnnxFile, Source, read_model
+from leptonc.onnx_forks import Forks, read_with_choices
 from leptonc.onnx_functions import functions_of
 from leptonc.onnx_limits import LIMITS, Limits
 from leptonc.onnx_nodes import NodeImporter
@@ -101,6 +102,23 @@ def survey(
     operators: Operators = NO_OPERATORS,
 ) -> Survey:
     """Import as much of a model as can be. `operators` are rows beside those of the table."""
+
+    def read(forks: Forks) -> Survey:
+        return _read(file, dims, limits, operators, forks, trust_inferred=trust_inferred)
+
+    return read_with_choices(read, lambda found: found.is_complete)
+
+
+def _read(
+    file: OnnxFile,
+    dims: Mapping[str, int | str],
+    limits: Limits,
+    operators: Operators,
+    forks: Forks,
+    *,
+    trust_inferred: bool,
+) -> Survey:
+    """Import as much of a model as can be, for some choices of branches."""
     model, findings = file.model, Findings()
     for index, fault in enumerate(file.faults):
         findings.add(fault, FILE, index)
@@ -112,7 +130,7 @@ def survey(
     scope = Scope(Builder(graph), file.opsets)
     try:
         functions = functions_of(model, limits, findings)
-        importer = NodeImporter(file, graph, functions, limits, findings, operators)
+        importer = NodeImporter(file, graph, functions, limits, findings, operators, forks)
         _add_inputs(graph, scope, inputs, dims, limits, findings)
         outputs = importer.body(scope, model.graph)
     except LeptonError as error:

@@ -19,6 +19,7 @@ from leptonc.onnx_control import CONTROL, control
 from leptonc.onnx_declared import contradiction
 from leptonc.onnx_faults import INITIALIZERS, NODES, OUTPUTS, Findings, Unsupported
 from leptonc.onnx_file import OnnxFile, read_opsets
+from leptonc.onnx_forks import Forks
 from leptonc.onnx_functions import Attributes, Functions, body_for, call_bindings, key_of
 from leptonc.onnx_limits import Limits
 from leptonc.onnx_order import node_label, node_reads, ordered
@@ -42,11 +43,12 @@ class NodeImporter:
         limits: Limits,
         findings: Findings,
         operators: Mapping[tuple[str, str], OpDef],
+        forks: Forks,
     ) -> None:
         self.file, self.graph, self.functions, self.limits = file, graph, functions, limits
         self.operators = operators
         self.rows = {**rows_by_onnx_name(), **operators}
-        self.findings = findings
+        self.findings, self.forks = findings, forks
 
     def body(self, scope: Scope, graph: onnx.GraphProto) -> list[Meaning]:
         """Import a graph whose inputs `scope` knows, and give what its outputs stand for."""

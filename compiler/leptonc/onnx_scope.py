@@ -13,7 +13,9 @@ from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.location import Location
 from leptonc.onnx_attributes import Bindings, Decoded
+from leptonc.onnx_faults import Findings
 from leptonc.onnx_file import OnnxFile
+from leptonc.onnx_forks import Forks
 from leptonc.onnx_limits import Limits
 from leptonc.onnx_order import nearest
 
@@ -118,6 +120,8 @@ class Importer(Protocol):
     file: OnnxFile
     graph: Graph
     limits: Limits
+    findings: Findings
+    forks: Forks
 
     def body(self, scope: Scope, graph: onnx.GraphProto) -> list[Meaning]:
         """Import a graph whose inputs `scope` knows, and give what its outputs stand for."""

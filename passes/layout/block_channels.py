@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from leptonc.ir.build import Builder
-from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.graph import Graph, Op, Region, Value
 from leptonc.ir.ops.blocked import pack_array
 from leptonc.ir.table import Trait
 from leptonc.ir.types import DType
@@ -46,23 +46,25 @@ class BlockChannels(Pass):
     lanes: int = option(0, "channels in a block: the f32 numbers in a vector of the target")
 
     def run(self, graph: Graph, context: PassContext) -> None:
-        """Rewrite every convolutional region."""
-        if self.lanes:
-            _Layout(graph, context, self.lanes).run()
+        """Rewrite every convolutional part of each region."""
+        regions: list[Region] = [graph]
+        regions += [region for op in graph.walk() if op.name != "group" for region in op.regions]
+        for region in regions if self.lanes else ():
+            _Layout(region, context, self.lanes).run()
 
 
 class _Layout:
     """One walk in dependency order; `blocked` knows the blocked form of each plain value."""
 
-    def __init__(self, graph: Graph, context: PassContext, lanes: int) -> None:
-        self.graph, self.context, self.lanes = graph, context, lanes
+    def __init__(self, region: Region, context: PassContext, lanes: int) -> None:
+        self.region, self.context, self.lanes = region, context, lanes
         self.blocked: dict[Value, Value] = {}
 
     def run(self) -> None:
-        for op in self.graph:
+        for op in self.region:
             rewrite = self._rewrite_of(op)
             if rewrite is not None and self.context.grant("block-channels", op.location):
-                build = Builder(self.graph, before=op, location=op.location)
+                build = Builder(self.region, before=op, location=op.location)
                 self._replace(op, rewrite(op, build), build)
 
     def _rewrite_of(self, op: Op) -> Rewrite | None:
@@ -93,13 +95,13 @@ class _Layout:
             and isinstance(channels, int)
             and channels % self.lanes == 0
         ):
-            self.graph.erase(plain.producer)  # pyright: ignore[reportArgumentType]
+            self.region.erase(plain.producer)  # pyright: ignore[reportArgumentType]
             plain = self._flattened(result, old, build)
         plain.type = old.type
         result.name, plain.name = f"{old.name}.blocked" if old.name else "", old.name
         self.blocked[plain] = result
         old.replace_uses_with(plain)
-        self.graph.erase(op)
+        self.region.erase(op)
 
     def _flattened(self, result: Value, old: Value, build: Builder) -> Value:
         """One pixel's channels lie in plain order already."""
