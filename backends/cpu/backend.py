@@ -10,6 +10,7 @@ from pathlib import Path
 from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget, required_features
 from leptonc.backends.tvm.cache import Cache, code_digest
+from leptonc.backends.tvm.regions import tells_nodes
 from leptonc.backends.tvm.worker import build_in_child
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
@@ -65,7 +66,7 @@ class CpuBackend:
         self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress
     ) -> LibraryReport:
         """Write the library of a prepared graph to `path`, from the cache where it has it."""
-        text = print_graph(graph, blob_names=True)
+        text = print_graph(graph, locations=tells_nodes(graph), blob_names=True)
         cache = Cache(cache_folder, f"{self.version} {code_digest()}")
         key = json.dumps({"library": text, "cpu": repr(self.cpu), "tvm": _tvm_version()})
         found = cache.get(key)

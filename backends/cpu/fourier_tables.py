@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from leptonc.backends.cpu.fourier_plan import Plan, plan_of, table_of
+from leptonc.backends.tvm.regions import kernel_operations
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Graph, Op, Value
@@ -21,8 +20,9 @@ LARGEST = 1 << 22
 def tabulate(graph: Graph) -> None:
     """Give each transform of known axis and length the constant `table`, once for each length."""
     made: dict[tuple[Plan, DType], Value] = {}
-    for op, holder in list(_transforms(graph)):
-        plan = _plan(op)
+    for op, holder in list(kernel_operations(graph)):
+        wanted = op.name == "dft" and "table" not in op.operand_names
+        plan = _plan(op) if wanted else None
         if plan is None:
             continue
         dtype = DType.of(natural(op.result.type.dtype.numpy))
@@ -35,15 +35,6 @@ def tabulate(graph: Graph) -> None:
             holder.set_operands([*holder.operands, table])
             table = holder.regions[0].add_input(Value(table.type))
         _replace(op, table)
-
-
-def _transforms(graph: Graph) -> Iterator[tuple[Op, Op | None]]:
-    """Each transform, with the group that holds it."""
-    for op in graph:
-        inner = op.regions[0] if op.name == "group" else (op,)
-        for one in inner:
-            if one.name == "dft" and "table" not in one.operand_names:
-                yield one, None if one is op else op
 
 
 def _plan(op: Op) -> Plan | None:

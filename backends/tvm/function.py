@@ -15,6 +15,7 @@ from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.backends.tvm.regions import (
     CONTROL,
     KNOWN,
+    changes_count,
     content_of,
     names_of,
     plain_symbols,
@@ -26,7 +27,6 @@ from leptonc.ir.diagnostics import LeptonBug
 from leptonc.ir.dims import Dim, product, symbol
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.location import Location
-from leptonc.ir.table import Trait
 from leptonc.ir.types import TensorType
 
 NO_LIMIT = 2**63 - 1
@@ -98,10 +98,9 @@ class FunctionBuilder:
     def _check_views(self, op: Op) -> None:
         """Other shapes of the same memory have as many elements."""
         for view in op.regions[0] if op.name == "group" else (op,):
-            if view.definition.has(Trait.VIEW):
+            if changes_count(view):
                 before, after = view.operands[0].type.shape, view.result.type.shape
-                if product(before) != product(after):
-                    self._check_counts(view.location, before, after)
+                self._check_counts(view.location, before, after)
 
     def _check_counts(
         self, location: Location, before: Sequence[Dim], after: Sequence[Dim]

@@ -73,8 +73,15 @@ class DimTable:
             if atom.name not in self.variables:
                 self.variables[atom.name] = tirx.Var(atom.name, self.index_dtype)
             return self.variables[atom.name]
-        functions = {"floordiv": tirx.floordiv, "min": tirx.min, "max": tirx.max}
+        functions = {"floordiv": _quotient, "min": tirx.min, "max": tirx.max}
         return functions[atom.function](*(self.expression(arg) for arg in atom.args))
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    """The quotient rounded down; an extent of 0, which no error may come from, divides like 1."""
+    if isinstance(b, tirx.IntImm):
+        return tirx.floordiv(a, b)
+    return tirx.floordiv(a, tirx.max(b, tirx.const(1, str(b.ty))))
 
 
 class LowerCall:

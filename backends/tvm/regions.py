@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from leptonc.backends.tvm.source import KernelSource, is_inlined
-from leptonc.ir.dims import Dim, symbols
+from leptonc.ir.dims import Dim, product, symbols
 from leptonc.ir.graph import Graph, Op, Region, Value
+from leptonc.ir.table import Trait
 
 CONTROL = ("if", "loop")
 """Operations whose regions are run, not compiled into one kernel."""
@@ -24,6 +25,30 @@ def scopes(region: Region) -> Iterator[Region]:
         if op.name in CONTROL:
             for inner in op.regions:
                 yield from scopes(inner)
+
+
+def kernel_operations(graph: Graph) -> Iterator[tuple[Op, Op | None]]:
+    """The operations that kernels compute, at any depth, each with the group that holds it."""
+    for region in scopes(graph):
+        for op in region:
+            if op.name == "group":
+                yield from ((inner, op) for inner in op.regions[0])
+            else:
+                yield op, None
+
+
+def changes_count(view: Op) -> bool:
+    """True for another shape of the same memory that only run time can tell to fit."""
+    if not view.definition.has(Trait.VIEW):
+        return False
+    return product(view.operands[0].type.shape) != product(view.result.type.shape)
+
+
+def tells_nodes(graph: Graph) -> bool:
+    """True where the program of `graph` may tell at run time which node went wrong."""
+    return any(
+        op.name in ("extents", "loop") or changes_count(op) for op, _ in kernel_operations(graph)
+    )
 
 
 def names_of(op: Op) -> tuple[Dim, ...]:
