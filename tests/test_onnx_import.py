@@ -19,7 +19,7 @@ from leptonc.ir.graph import Graph
 from leptonc.ir.interpret import interpret
 from leptonc.ir.types import DType
 from leptonc.ir.verify import verify
-from leptonc.onnx_import import import_model
+from leptonc.onnx_import import ImportNotice, import_model
 from tests.robustness.models import F32, I64, const, external, model, node, untyped, value
 
 BOOL = TensorProto.BOOL
@@ -422,6 +422,37 @@ def test_sequences_are_taken_apart() -> None:
         initializers=[const("sizes", [1, 2]), const("last", -1), const("first", 0)],
     )
     assert run(source, x=f32(1, 2, 3))[0].tolist() == [2, 3, 1, 2, 3]
+
+
+def test_parts_of_sizes_that_a_run_tells() -> None:
+    nodes = [
+        node("SplitToSequence", ("x", "sizes"), ("s",), axis=0),
+        node("SequenceAt", ("s", "last"), ("y",)),
+        node("SequenceLength", ("s",), ("n",)),
+    ]
+    source = model(
+        nodes,
+        inputs=[value("x", (4,)), value("sizes", (2,), I64)],
+        outputs=[untyped("y"), untyped("n")],
+        initializers=[const("last", -1)],
+    )
+    for sizes in ([1, 3], [4, 0]):
+        end, count = run(source, x=f32(1, 2, 3, 4), sizes=np.array(sizes))
+        assert end.tolist() == [1, 2, 3, 4][sizes[0] :]
+        assert count.tolist() == 2
+
+
+def test_an_optional_input_is_given() -> None:
+    optional = h.make_optional_type_proto(h.make_tensor_type_proto(F32, ["n"]))
+    source = model(
+        [node("OptionalGetElement"), node("OptionalHasElement", outputs=("there",))],
+        inputs=[h.make_value_info("x", optional)],
+        outputs=[untyped("y"), untyped("there")],
+    )
+    with pytest.warns(ImportNotice, match="'x' is optional; a run must give it"):
+        y, there = run(source, x=f32(1, 2, 3))
+    assert y.tolist() == [1, 2, 3]
+    assert there.tolist() is True
 
 
 def test_a_sequence_of_unknown_parts_is_refused() -> None:

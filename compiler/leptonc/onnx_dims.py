@@ -24,6 +24,11 @@ _RESERVED = re.compile(r"u\d+_|floordiv|min|max|mod")
 """Names that textual IR uses for something else."""
 
 
+def present(type: onnx.TypeProto) -> onnx.TypeProto:
+    """The type of what an optional holds; other types as they are. Inputs are always given."""
+    return type.optional_type.elem_type if type.HasField("optional_type") else type
+
+
 class InputDims:
     """Turns the declared extents of one model into `Dim`s."""
 
@@ -34,7 +39,7 @@ class InputDims:
         self._plain = {
             dim.dim_param
             for item in inputs
-            for dim in item.type.tensor_type.shape.dim
+            for dim in present(item.type).tensor_type.shape.dim
             if re.fullmatch(r"[A-Za-z_]\w*", dim.dim_param)
         }
         self._values = dict(values)
@@ -48,11 +53,12 @@ class InputDims:
     def type_of(self, item: onnx.ValueInfoProto, max_rank: int) -> TensorType:
         """The type of an input; raises E016 where it is no tensor, or has no known rank."""
         what = f"input {shown(item.name)}"
-        kind = item.type.WhichOneof("value")
+        type = present(item.type)
+        kind = type.WhichOneof("value")
         if kind != "tensor_type":
             name = (kind or "nothing").removesuffix("_type")
             raise LeptonError(f"{what} is of type {name}, a model takes tensors only", code="E013")
-        declared = item.type.tensor_type
+        declared = type.tensor_type
         if not declared.HasField("shape"):
             raise LeptonError(
                 f"{what} does not say how many dimensions it has",

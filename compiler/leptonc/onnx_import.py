@@ -164,6 +164,8 @@ def _add_inputs(
                 findings.add(error)
                 scope.names[item.name] = FAILED
                 continue
+            if item.type.HasField("optional_type"):
+                findings.notices.append(f"input {shown(item.name)} is optional; a run must give it")
             scope.names[item.name] = graph.add_input(Value(type, item.name))
     if not findings.faults:  # an input that failed may be the one with the extent
         extents.check_all_used()

@@ -14,7 +14,8 @@ import numpy as np
 
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim
-from leptonc.ir.graph import Value
+from leptonc.ir.graph import Attribute, Value
+from leptonc.ir.types import DType
 from leptonc.onnx_scope import Call, Meaning
 
 LONGEST_SEQUENCE = 10_000
@@ -92,6 +93,8 @@ def _split(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
     axis: int = call.take("axis", "int", 0)
     if not -x.type.rank <= axis < x.type.rank:
         raise LeptonError(f"axis {axis} does not exist in {x.type}", code="E107")
+    if split is not None and split.type.rank == 1 and split.blob is None:
+        return [_parts_of_run_time(call, x, split, axis)]
     extent: Dim = x.type.shape[axis]
     known = None if split is None else split.content
     if split is not None and split.blob is not None:
@@ -118,6 +121,17 @@ def _split(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
         axes = call.build.const(np.array([axis], np.int64))
         return [tuple(call.build.squeeze(piece, axes=axes) for piece in pieces)]
     return [tuple(pieces)]
+
+
+def _parts_of_run_time(call: Call, x: Value, split: Value, axis: int) -> tuple[Value, ...]:
+    """As many parts as `split` has elements; how large they are is told by a run."""
+    (count,) = split.type.shape
+    if not isinstance(count, int):
+        raise LeptonError("SplitToSequence needs to know how many parts it makes", code="E109")
+    if split.type.dtype is not DType.I64:
+        split = call.build.cast(split, to=DType.I64)
+    attrs: dict[str, Attribute] = {"axis": axis, "num_outputs": count}
+    return tuple(call.build.op("split", [x, split], attrs).results)
 
 
 def _concat(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
