@@ -8,6 +8,7 @@ from typing import Any
 
 from tvm import relax
 
+from leptonc.backends.tvm.assumptions import Assumption, assumptions
 from leptonc.backends.tvm.binding import tirx
 from leptonc.backends.tvm.checks import Fault, check, extent_fault
 from leptonc.backends.tvm.control_flow import Called
@@ -47,6 +48,7 @@ class FunctionBuilder:
         self.called = called
         self.dims = DimTable()
         self.values: dict[Value, relax.Expr] = {}
+        self.compared: set[Assumption] = set()
         self.bound: set[str] = set()
         """Symbols whose variables have a number at the place that is built."""
 
@@ -87,6 +89,7 @@ class FunctionBuilder:
             self._control(op, self.called[op])
             return
         self._check_views(op)
+        self._check_assumptions(op)
         if op not in self.sources:
             shape = relax.ShapeExpr(self._shape(op.result.type.shape))
             view = relax.op.reshape(self.read(op.operands[0]), shape)
@@ -101,6 +104,23 @@ class FunctionBuilder:
             if changes_count(view):
                 before, after = view.operands[0].type.shape, view.result.type.shape
                 self._check_counts(view.location, before, after)
+
+    def _check_assumptions(self, op: Op) -> None:
+        """Extents that an operation takes for equal are equal; what was compared stays so."""
+        new = [each for each in assumptions(op) if each not in self.compared]
+        if not new:
+            return
+        self.compared.update(new)
+        faults: list[Fault] = []
+        for each in new:
+            found, wanted = (self.dims.expression(dim) for dim in (each.found, each.wanted))
+            holds = found.equal(wanted)
+            if each.broadcasts:
+                holds = tirx.Or(holds, found.equal(tirx.const(1, "int64")))
+            either = f"{each.wanted} or 1" if each.broadcasts else str(each.wanted)
+            message = f"an operand has {{}} elements along an axis, should have {either}"
+            faults.append(Fault(holds, found, message))
+        self.block.emit(check(op.location, faults))
 
     def _check_counts(
         self, location: Location, before: Sequence[Dim], after: Sequence[Dim]

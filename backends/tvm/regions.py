@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from leptonc.backends.tvm.assumptions import assumptions
 from leptonc.backends.tvm.source import KernelSource, is_inlined
 from leptonc.ir.dims import Dim, product, symbols
 from leptonc.ir.graph import Graph, Op, Region, Value
@@ -47,7 +48,8 @@ def changes_count(view: Op) -> bool:
 def tells_nodes(graph: Graph) -> bool:
     """True where the program of `graph` may tell at run time which node went wrong."""
     return any(
-        op.name in ("extents", "loop") or changes_count(op) for op, _ in kernel_operations(graph)
+        op.name in ("extents", "loop") or changes_count(op) or assumptions(op)
+        for op, _ in kernel_operations(graph)
     )
 
 
@@ -167,5 +169,5 @@ def needed_by(op: Op, sources: Mapping[Op, KernelSource], found: Mapping[Op, Dem
         if value.producer is not None and value.producer.name in ("dims", "extents"):
             needed |= symbols_of(content_of(value))
     if op in sources:
-        needed |= set(sources[op].scalars)
+        needed |= set(sources[op].scalars).union(*(each.symbols for each in assumptions(op)))
     return needed | found[op].sizes if op in found else needed

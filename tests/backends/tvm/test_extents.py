@@ -113,3 +113,35 @@ def test_sizes_that_nothing_tells_are_refused() -> None:
     with pytest.raises(LeptonError, match=r"E802.*the size u1_ before") as raised:
         leptonc.compile(parse_graph(text), threads=1, isolated=False)
     assert raised.value.location.nodes == ("Expand_1",)
+
+
+ASSUMED = """graph @m(%x: f32[n,k], %y: f32[m,k], %z: f32[j,2])
+-> (a: f32[n,k], b: f32[n+m,k], c: f32[n,2]) {
+  %a = add(%x, %y) : f32[n,k]
+  %e = exp(%a) : f32[n,k]
+  %b = concat(%y, %e) {axis = 0} : f32[n+m,k]
+  %c = matmul(%e, %z) : f32[n,2]
+  return %e, %b, %c
+}"""
+
+
+def test_extents_that_types_take_for_equal_are_compared() -> None:
+    """Symbols of two inputs may turn out equal, or 1 where that broadcasts; else the run ends."""
+    with leptonc.compile(parse_graph(ASSUMED), threads=1, isolated=False) as session:
+
+        def call(x: tuple[int, int], y: tuple[int, int], z: int) -> dict[str, np.ndarray]:
+            shapes = {"x": x, "y": y, "z": (z, 2)}
+            return session.run({name: np.ones(s, np.float32) for name, s in shapes.items()})
+
+        for rows in (3, 1):
+            found = call((3, 4), (rows, 4), 4)
+            np.testing.assert_allclose(found["a"], np.full((3, 4), np.exp(2)), rtol=1e-5)
+            assert found["b"].shape == (3 + rows, 4)
+            np.testing.assert_allclose(found["c"], np.full((3, 2), 4 * np.exp(2)), rtol=1e-5)
+        for given, message in (
+            (((3, 4), (2, 4), 4), "operand has 2 elements along an axis, should have n or 1"),
+            (((1, 4), (3, 4), 4), "operand has 3 elements along an axis, should have n or 1"),
+            (((3, 4), (3, 4), 5), "operand has 5 elements along an axis, should have k"),
+        ):
+            with pytest.raises(LeptonError, match=f"E707.*{message}"):
+                call(*given)
