@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -71,7 +72,8 @@ def test_a_model_of_narrow_types_gives_what_the_reference_gives(artifact: Path, 
         "x": rng.integers(-999, 999, (rows, 32)).astype(np.float32),
         "codes": rng.integers(-8, 8, (rows, 4)).astype(ml_dtypes.int4),
     }
-    theirs = ReferenceEvaluator(narrow_model()).run(None, feeds)
+    evaluator: Any = ReferenceEvaluator(narrow_model())
+    theirs = evaluator.run(None, feeds)
     with load(artifact) as session:
         mine = session.run(feeds)
     for (name, found), expected in zip(mine.items(), theirs, strict=True):
