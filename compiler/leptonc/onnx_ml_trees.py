@@ -178,8 +178,7 @@ def aggregated(call: Call, x: Value, forest: Forest, aggregate: str, base: Array
         raise _wrong(call, f"a leaf is not finite, which {aggregate} cannot tell from none")
     forest.base = np.full(forest.targets, np.inf if aggregate == "min" else -np.inf)
     found = walk(build, x, forest)
-    nothing = build.is_inf(found)
-    found = build.where(nothing, build.const(np.zeros((), dtype)), found)
+    found = build.where(build.is_inf(found), build.const(np.zeros((), dtype)), found)
     return build.add(found, build.const(shift.astype(dtype))) if shift.any() else found
 
 
