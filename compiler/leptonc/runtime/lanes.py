@@ -28,16 +28,16 @@ _GO_ON = 0
 class Lane:
     """Runs one call at a time, in the thread that asks for it."""
 
-    def __init__(self, library: Any, *, serial: bool) -> None:
+    def __init__(self, library: Any, *, serial: bool, sized: bool) -> None:
         self.calls = self.copies = self.copied_bytes = 0
         self.call: Callable[..., Any] | None = None
         """Runs the program; None while there is no machine to run it."""
-        self._library, self._serial = library, serial
+        self._library, self._serial, self._sized = library, serial, sized
         self._staged: dict[int, tuple[Array, Any]] = {}
 
     def start(self) -> Callable[..., Any]:
         """Get a machine, so that there is something to call."""
-        self._machine, main = new_machine(self._library)
+        self._machine, main = new_machine(self._library, sized=self._sized)
         self.call = functools.partial(_call_serial, main) if self._serial else main
         return self.call
 
@@ -104,8 +104,8 @@ class ParallelLane(Lane):
     user's may ever own one; this costs two changes of thread, about 25 us a call.
     """
 
-    def __init__(self, library: Any, threads: int) -> None:
-        super().__init__(library, serial=False)
+    def __init__(self, library: Any, threads: int, *, sized: bool) -> None:
+        super().__init__(library, serial=False, sized=sized)
         self._threads = threads
         self._end: Callable[[], Any] | None = None
 

@@ -18,9 +18,10 @@ from typing import Any
 from leptonc.ir.diagnostics import LeptonError, shown_path
 
 _CPU = 1
-_POOLED = 2
+_PLAIN, _POOLED = 1, 2
 _EXECUTABLE_MEMFD = 0x10  # MFD_EXEC, which Python does not name yet
 _LAUNCH = b"__TVMBackendParallelLaunch"
+_SIZES = b"vm.builtin.alloc_shape_heap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Native:
     """Sets how many threads a parallel loop started by the calling thread may take; 0 is the
     runtime's own choice."""
     free_memory: Callable[[], Any]
-    """Gives back the memory that the allocator keeps for later runs."""
+    """Gives back the memory that is kept for later runs."""
 
 
 @functools.cache
@@ -73,8 +74,15 @@ def native() -> Native:
         tensor=tvm_ffi.Tensor,
         function=tvm_ffi.convert,
         set_threads=set_threads,
-        free_memory=find("vm.builtin.memory_manager.clear"),
+        free_memory=functools.partial(_free, find("vm.builtin.memory_manager.clear")),
     )
+
+
+def _free(clear: Callable[[], Any]) -> None:
+    clear()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def _runtime_path() -> Path:
@@ -90,6 +98,11 @@ def _runtime_path() -> Path:
 def is_parallel(code: memoryview) -> bool:
     """Whether any kernel of the library starts parallel loops."""
     return _LAUNCH in bytes(code)
+
+
+def is_sized(code: memoryview) -> bool:
+    """Whether any size in the program differs from call to call."""
+    return _SIZES in bytes(code)
 
 
 def load_library(code: memoryview, path: str) -> Any:
@@ -143,11 +156,13 @@ def _in_folder(folder: str) -> Callable[[memoryview], contextlib.AbstractContext
     return place
 
 
-def new_machine(library: Any) -> tuple[Any, Callable[..., Any]]:
+def new_machine(library: Any, *, sized: bool) -> tuple[Any, Callable[..., Any]]:
     """A virtual machine for the library, and its main function; one thread may be in it at a time.
 
-    The machine costs a tenth of a millisecond and no memory to speak of.
+    The machine costs a tenth of a millisecond and no memory to speak of. Its allocator keeps what a
+    program needs for the next call; but it looks for exactly the size, so where sizes differ from
+    call to call it would keep more and more, and memory comes from the C library.
     """
     machine = library["vm_load_executable"]()
-    machine["vm_initialization"](_CPU, 0, _POOLED)
+    machine["vm_initialization"](_CPU, 0, _PLAIN if sized else _POOLED)
     return machine, machine["main"]

@@ -18,7 +18,7 @@ from leptonc.runtime.failures import failure
 from leptonc.runtime.gate import Gate, refusal
 from leptonc.runtime.host import available_threads, check_host
 from leptonc.runtime.lanes import Lane, ParallelLane
-from leptonc.runtime.native import is_parallel, load_library, native
+from leptonc.runtime.native import is_parallel, is_sized, load_library, native
 from leptonc.runtime.pool import Pool
 from leptonc.runtime.text import Text
 from leptonc.runtime.values import ElementType, held_as
@@ -26,8 +26,7 @@ from leptonc.runtime.values import ElementType, held_as
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _SHAPES_KEPT = 64
-"""How many combinations of input shapes a session remembers. The allocator keeps memory for each;
-past this number it gives that back and starts again."""
+"""How many combinations of input shapes a session remembers to be right; it then starts again."""
 _THREADS_LIMIT = 1024
 
 
@@ -173,7 +172,6 @@ class Session:
             raise refusal(problems)
         if len(self._shapes) >= _SHAPES_KEPT:
             self._shapes.clear()
-            self._native.free_memory()
         self._shapes.add(shapes)
 
     def _call(self, lane: Lane, arguments: Sequence[Any], timeout: float | None) -> Any:
@@ -241,11 +239,11 @@ def _reload(path: str, digest: str, threads: int | None) -> Session:
 def _pool(artifact: Artifact, threads: int) -> Pool:
     with artifact.library as code:
         library = load_library(code, artifact.path)
-        parallel = is_parallel(code)
+        parallel, sized = is_parallel(code), is_sized(code)
     if parallel and threads > 1:
         at_once = max(1, available_threads() // threads)
-        return Pool(lambda: ParallelLane(library, threads), at_once)
-    return Pool(lambda: Lane(library, serial=parallel))
+        return Pool(lambda: ParallelLane(library, threads, sized=sized), at_once)
+    return Pool(lambda: Lane(library, serial=parallel, sized=sized))
 
 
 def _parameters(artifact: Artifact) -> tuple[Any, tuple[int, int]]:
