@@ -34,6 +34,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
     "widen-to-planes": "leptonc.passes.layout.widen_to_planes:WidenToPlanes",
+    "widen-attention": "leptonc.passes.fusion.widen_attention:WidenAttention",
 })  # fmt: skip
 """Where each built-in pass is defined."""
 

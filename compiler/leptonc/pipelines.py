@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 _CLEAN = "simplify,fold-constants,inline-branches,eliminate-common-subexpressions,simplify"
 _FOLD = "reduce-strength,sink-transposes,fold-pad,fold-batch-norm,form-linear,fold-scale"
-_RECOGNIZE = "recognize-layer-norm,recognize-activations"
+_RECOGNIZE = "recognize-layer-norm,recognize-activations,widen-attention"
 _FINISH = "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _FINISH))
 

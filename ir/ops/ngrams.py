@@ -33,7 +33,7 @@ def _infer(call: Inference) -> TensorType:
 
 def _evaluate(call: Evaluation) -> Array:
     x, grams, places = call.items
-    rows = x.reshape(-1, x.shape[-1]).tolist()
+    rows = x.reshape(x.shape[0] if x.ndim == 2 else 1, x.shape[-1]).tolist()
     counts = np.zeros((len(rows), call.int("width")), np.int64)
     known = {
         tuple(gram): place for gram, place in zip(grams.tolist(), places.tolist(), strict=True)
@@ -45,7 +45,7 @@ def _evaluate(call: Evaluation) -> Array:
                 place = known.get(tuple(row[start : start + (length - 1) * step + 1 : step]))
                 if place is not None:
                     counts[at, place] += 1
-    return counts.reshape(*x.shape[:-1], -1)
+    return counts.reshape(*x.shape[:-1], call.int("width"))
 
 
 COUNT_NGRAMS = define(
