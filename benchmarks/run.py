@@ -23,7 +23,7 @@ import leptonc
 from benchmarks.table import render
 from leptonc.tools.bench import compare
 from leptonc.tools.bench_process import Cost, measure
-from tests.models.zoo import MODELS, SUPPORTED, Model
+from tests.models.zoo import MODELS, Model
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -117,7 +117,7 @@ def measure_all(
 @click.option("--against", default="ort", show_default=True, help="Comma-separated runtimes.")
 def main(names: tuple[str, ...], seconds: float, against: str) -> None:
     """Measure the named models, or all, and rewrite BENCHMARKS.md."""
-    models = [MODELS[name] for name in names] or list(SUPPORTED)
+    models = [MODELS[name] for name in names] or list(MODELS.values())
     report = circumstances()
     results = list(measure_all(models, seconds, tuple(against.split(","))))
     content = {**report, "results": results}

@@ -84,6 +84,24 @@ def notes(count: int, samples: int, rate: int = 22050) -> Array:
     return result.astype(np.float32)
 
 
+def speech(seconds: float, rate: int, seed: int = 0) -> Array:
+    """Syllables of a voice with moving formants, hissing and pauses between them: float32 (N,)."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(int(seconds * rate)) / rate
+    pitch = 120 + 25 * np.sin(2 * np.pi * 0.7 * time) + 10 * np.sin(2 * np.pi * 2.3 * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    voice = np.zeros_like(time)
+    centres = (500 + 250 * np.sin(9 * time), 1500 + 600 * np.sin(6 * time + 1), 2600 + 0 * time)
+    for harmonic in range(1, int(rate / 2 / 160)):
+        level = sum(np.exp(-(((harmonic * pitch - c) / 160) ** 2)) for c in centres) + 0.03
+        voice += level * np.sin(harmonic * phase) / np.sqrt(harmonic)
+    syllables = np.clip(np.sin(2 * np.pi * 3.1 * time), 0, 1) ** 0.5
+    phrases = (np.sin(2 * np.pi * 0.45 * time + 0.4) > -0.3).astype(np.float64)
+    hiss = generator.normal(0, 0.15, time.size) * np.clip(-np.sin(2 * np.pi * 3.1 * time), 0, 1)
+    sound = phrases * (syllables * voice + hiss) * 0.25 + generator.normal(0, 0.003, time.size)
+    return sound.astype(np.float32)
+
+
 def spectrogram(bands: int, frames: int) -> Array:
     """A log spectrogram with rising formants, float32 (1, bands, frames)."""
     band, frame = np.mgrid[0:bands, 0:frames].astype(np.float32)

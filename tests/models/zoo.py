@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -53,13 +53,14 @@ class Topology:
 
 @dataclass(frozen=True)
 class Model:
-    """One model, what to feed it, and what of it leptonc cannot run."""
+    """One model, and what to feed it."""
 
     name: str
     source: Shipped | Topology
     cases: tuple[Callable[[], Feeds], ...]
     classifies: bool = False
-    unsupported: frozenset[str] = field(default=frozenset())
+    exports: bool = True
+    """False where the graph checks at run time what ONNX has no operator for."""
 
     def path(self) -> Path:
         """Where the model's file is."""
@@ -76,9 +77,9 @@ def _shipped(
     file: str,
     *cases: Callable[[], Feeds],
     classifies: bool = False,
-    unsupported: tuple[str, ...] = (),
+    exports: bool = True,
 ) -> Model:
-    return Model(name, Shipped(package, file), cases, classifies, frozenset(unsupported))
+    return Model(name, Shipped(package, file), cases, classifies, exports)
 
 
 def _images(name: str, feed: str) -> Model:
@@ -104,15 +105,20 @@ def _notes(count: int) -> Feeds:
     return {"serving_default_input_2:0": inputs.notes(count, 43844)[..., None]}
 
 
-def _speech(samples: int, *, state: tuple[int, ...] = (2, 1, 128), rate: bool = True) -> Feeds:
-    feeds = {"input": inputs.notes(1, samples, 16000), "state": inputs.zeros(*state)}
-    return feeds | {"sr": inputs.scalar(16000)} if rate else feeds
+def _speech(samples: int, batch: int = 1, *, rate: int | None = 16000) -> Feeds:
+    """One chunk of a stream with what came right before it, and a fresh state."""
+    sound = inputs.notes(batch, samples, rate or 16000)
+    feeds = {"input": sound, "state": inputs.zeros(2, batch, 128)}
+    return feeds if rate is None else feeds | {"sr": inputs.scalar(rate)}
 
 
 def _speech_sequence(frames: int) -> Feeds:
     sound = inputs.notes(1, 576 * frames, 16000).reshape(frames, 576)
     return {"input": sound, "h": inputs.zeros(1, 1, 128), "c": inputs.zeros(1, 1, 128)}
 
+
+CHUNKS = ((576, 1, 16000), (288, 1, 8000), (300, 3, 16000), (256, 2, 8000), (512, 2, 16000))
+"""Samples, streams and samples a second of what a voice detector for two rates is given."""
 
 SHIPPED = (
     _shipped(
@@ -173,15 +179,15 @@ SHIPPED = (
         "silero_vad",
         "silero-vad",
         "data/silero_vad.onnx",
-        partial(_speech, 576),
-        unsupported=("If",),
+        *(partial(_speech, n, b, rate=r) for n, b, r in CHUNKS),
+        exports=False,
     ),
     _shipped(
         "silero_vad_16k_op15",
         "silero-vad",
         "silero_vad_16k_op15.onnx",
-        partial(_speech, 576),
-        unsupported=("If",),
+        *(partial(_speech, n, b) for n, b in ((576, 1), (300, 3), (512, 2))),
+        exports=False,
     ),
     _shipped(
         "silero_vad_16k_sequence",
@@ -193,21 +199,20 @@ SHIPPED = (
         "silero_vad_half",
         "silero-vad",
         "silero_vad_half.onnx",
-        partial(_speech, 576, rate=False),
-        unsupported=("If",),
+        *(partial(_speech, n, b, rate=None) for n, b in ((576, 1), (300, 3), (512, 2))),
+        exports=False,
     ),
     _shipped(
         "silero_vad_op18_ifless",
         "silero-vad",
         "silero_vad_op18_ifless.onnx",
-        partial(_speech, 576),
-        unsupported=("If",),
+        *(partial(_speech, n, b, rate=r) for n, b, r in CHUNKS),
     ),
     _shipped(
         "silero_vad_openvino_16k",
         "silero-vad",
         "silero_vad_openvino_16k.onnx",
-        partial(_speech, 576, rate=False),
+        partial(_speech, 576, rate=None),
     ),
 )
 
@@ -258,5 +263,3 @@ EXPORTED = (
 )
 
 MODELS = {model.name: model for model in (*SHIPPED, *EXPORTED)}
-SUPPORTED = tuple(model for model in MODELS.values() if not model.unsupported)
-UNSUPPORTED = tuple(model for model in MODELS.values() if model.unsupported)
