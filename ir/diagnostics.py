@@ -82,6 +82,9 @@ CODES = MappingProxyType({
     "E805": "an option of the command line cannot be read",
     "E806": "a file given to a command cannot be read",
     "E809": "a runtime to measure against is not installed",
+    "E811": "two operators from other packages have the same name, or an entry point names none",
+    "E812": "an operator from another package is not described in a way that can be used",
+    "E813": "the shared library of an operator cannot be used",
     "E900": "an invariant of leptonc does not hold",
 })  # fmt: skip
 """What each error code says, in one line."""

@@ -67,6 +67,7 @@ class _Interpreter:
                 raise LeptonError(f"{op.name} has no reference meaning", op.location, code="E004")
             else:
                 call = Evaluation(op.definition, arrays, op.operand_names, op.attrs, op.regions)
+                call.operand_types = tuple(value.type for value in op.operands)
                 call.result_types = tuple(self._sized(value.type) for value in op.results)
                 call.run_region = self.turn
                 results = op.definition.evaluate(call)

@@ -19,6 +19,7 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.ir.dims import Dim, symbol
+from leptonc.ir.extension import Extension
 from leptonc.ir.graph import Attribute, Content, Region, Value
 from leptonc.ir.types import DType, TensorType
 
@@ -187,8 +188,9 @@ class Inference(Arguments[Value]):
 
 
 class Evaluation(Arguments[Array]):
-    """The operands' data, the declared result types, and a way to run the operation's regions."""
+    """The operands' data, the declared types, and a way to run the operation's regions."""
 
+    operand_types: tuple[TensorType, ...] = ()
     result_types: tuple[TensorType, ...] = ()
     run_region: Callable[[Region, Sequence[Array]], list[Array]]
 
@@ -211,6 +213,13 @@ class OpDef:
     traits: frozenset[Trait] = frozenset()
     onnx: OnnxForm | None = None
     summary: str = ""
+    extension: Extension | None = None
+    """Where the code of an operation is that another package brings."""
+
+    @property
+    def takes_memory(self) -> bool:
+        """True for a C function: it reads and writes whole tensors, and nothing fuses with it."""
+        return self.extension is not None and self.extension.function is not None
 
     @property
     def required(self) -> int:
@@ -259,6 +268,16 @@ class OpDef:
 _ROWS: dict[str, OpDef] = {}
 
 
+def read_signature(signature: str) -> tuple[str, tuple[Operand, ...]]:
+    """The name and the operands of a signature."""
+    name, _, rest = signature.rstrip(")").partition("(")
+    spelled = [part.strip() for part in rest.split(",") if part.strip()]
+    return name.strip(), tuple(
+        Operand(part.rstrip("?*!"), "?" in part, "*" in part, shape_like="!" in part)
+        for part in spelled
+    )
+
+
 def define(
     signature: str,
     summary: str,
@@ -273,14 +292,10 @@ def define(
     since: int = 1,
 ) -> OpDef:
     """Add a row. In ``name(operand, shape!, optional?, variadic*)`` the ``!`` is `shape_like`."""
-    name, _, rest = signature.rstrip(")").partition("(")
-    spelled = [part.strip() for part in rest.split(",") if part.strip()]
+    name, operands = read_signature(signature)
     row = OpDef(
         name=name,
-        operands=tuple(
-            Operand(part.rstrip("?*!"), "?" in part, "*" in part, shape_like="!" in part)
-            for part in spelled
-        ),
+        operands=operands,
         infer=infer,
         evaluate=evaluate,
         content=content,

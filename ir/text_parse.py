@@ -42,19 +42,24 @@ class _Token(NamedTuple):
 
 
 def parse_graph(
-    source: str, file: str = "<text>", blobs: Mapping[str, Blob] | None = None
+    source: str,
+    file: str = "<text>",
+    blobs: Mapping[str, Blob] | None = None,
+    rows: Mapping[str, OpDef] | None = None,
 ) -> Graph:
-    """Read one graph.
+    """Read one graph. `rows` are operations beside those of the table, by name.
 
     Constants spelled ``blob("digest")`` are taken from `blobs`; one that is not there keeps its
     digest and fails only when its data is asked for.
     """
-    return _Parser(source, file, blobs or {}).graph()
+    return _Parser(source, file, blobs or {}, rows or {}).graph()
 
 
 class _Parser:
-    def __init__(self, source: str, file: str, blobs: Mapping[str, Blob]) -> None:
-        self.source, self.file, self.blobs = source, file, blobs
+    def __init__(
+        self, source: str, file: str, blobs: Mapping[str, Blob], rows: Mapping[str, OpDef]
+    ) -> None:
+        self.source, self.file, self.blobs, self.rows = source, file, blobs, rows
         self.values: dict[str, Value] = {}
         self.fresh = 0
         self.token = self._lex(0)
@@ -232,7 +237,7 @@ class _Parser:
     def _definition(self) -> OpDef:
         start = self.token.start
         spelled = self.expect("<name>")
-        definition = op_named(spelled)
+        definition = self.rows.get(spelled) or op_named(spelled)
         if definition is None:
             raise self.error(f"unknown operation {spelled}", start)
         return definition

@@ -13,7 +13,7 @@ from leptonc.backends.cpu.anchor_kernels import ANCHORS, PLAIN, Anchor
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import PrimExpr, PrimFunc, tirx
-from leptonc.backends.tvm.lower.elementwise import SCALAR
+from leptonc.backends.tvm.lower.elementwise import scalar_of
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable, literal
 from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.vector_math import let
@@ -56,7 +56,7 @@ def _anchor_of(source: KernelSource) -> Op | None:
         if op.name in ("const", "dims"):
             if any(extent != 1 for extent in op.result.type.shape):
                 return None
-        elif op.name not in SCALAR:
+        elif scalar_of(op) is None:
             return None
     if source.graph.outputs[0].type.shape != anchor.results[0].type.shape:
         return None
@@ -97,7 +97,9 @@ class _Epilogue:
         if at == len(self.ops):
             return known[self.graph.outputs[0]]
         op = self.ops[at]
-        expression = SCALAR[op.name](op, [known[value] for value in op.operands])
+        scalar = scalar_of(op)
+        assert scalar is not None
+        expression = scalar(op, [known[value] for value in op.operands])
         if len(op.results[0].uses) < 2:
             return self._rest(at + 1, {**known, op.results[0]: expression})
         return let(expression, lambda bound: self._rest(at + 1, {**known, op.results[0]: bound}))

@@ -12,6 +12,7 @@ from leptonc.backends.cpu.target import CpuTarget, required_features
 from leptonc.backends.tvm.cache import Cache, code_digest
 from leptonc.backends.tvm.regions import tells_nodes
 from leptonc.backends.tvm.worker import build_in_child
+from leptonc.ir.extension_text import calls_python, extension_rows, identities
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
 
@@ -67,8 +68,11 @@ class CpuBackend:
     ) -> LibraryReport:
         """Write the library of a prepared graph to `path`, from the cache where it has it."""
         text = print_graph(graph, locations=tells_nodes(graph), blob_names=True)
+        if not self.isolated and calls_python(graph):
+            cache_folder = None  # this process may hold other code than the digests were made of
         cache = Cache(cache_folder, f"{self.version} {code_digest()}")
-        key = json.dumps({"library": text, "cpu": repr(self.cpu), "tvm": _tvm_version()})
+        about = {"cpu": repr(self.cpu), "tvm": _tvm_version(), "extensions": identities(graph)}
+        key = json.dumps({"library": text, **about})
         found = cache.get(key)
         if found is not None:
             head, _, library = found.partition(b"\n")
@@ -88,6 +92,7 @@ class CpuBackend:
         text = print_graph(graph, locations=True, blob_names=True)
         return build_in_child(
             text, self.cpu, path, cache_folder=cache.folder, version=cache.version,
+            rows=list(extension_rows(graph).values()),
             jobs=len(os.sched_getaffinity(0)), progress=progress,
         )  # fmt: skip
 

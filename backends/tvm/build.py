@@ -22,6 +22,7 @@ from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget, tvm_target
 from leptonc.backends.tvm.binding import PrimFunc, tirx
 from leptonc.backends.tvm.bytecode import write_bytecode
+from leptonc.backends.tvm.c_function import c_operation, write_kernel, write_slots
 from leptonc.backends.tvm.cache import Cache
 from leptonc.backends.tvm.control_flow import Loop
 from leptonc.backends.tvm.kernels import lower_kernel
@@ -31,6 +32,7 @@ from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.support import refuse_unsupported
 from leptonc.backends.tvm.turns import turn_functions
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.extension_text import identities
 from leptonc.ir.graph import Graph
 
 LINKERS = ("ld", "ld.lld", "cc", "gcc", "clang")
@@ -70,12 +72,17 @@ def build_library(
             for kernel, source in missing.items():
                 cache.put(_key(source, cpu), (folder / f"{kernel}.o").read_bytes())
         planned, machine = _machine_objects(program, target, folder)
+        called = [op for kernel in program.kernels.values() if (op := c_operation(kernel))]
+        if called:
+            write_slots(called, target, folder / "slots.o")
+            machine.append(folder / "slots.o")
         _link(linker, [*machine, *(folder / f"{kernel}.o" for kernel in program.kernels)], path)
     return LibraryReport(len(program.kernels), len(missing), planned)
 
 
 def _key(source: KernelSource, cpu: CpuTarget) -> str:
-    return json.dumps({"kernel": source.text, "cpu": repr(cpu), "tvm": tvm.__version__})
+    key = {"kernel": source.text, "cpu": repr(cpu), "tvm": tvm.__version__}
+    return json.dumps({**key, "extensions": identities(source.graph)})
 
 
 def _cached_objects(
@@ -138,6 +145,10 @@ def compile_kernel(
 ) -> None:
     """Write the object file of one kernel."""
     try:
+        called = c_operation(source)
+        if called is not None:
+            write_kernel(source, called, target, path)
+            return
         function = lower_kernel(source, cpu)
         module = tvm.IRModule({source.name: function})
         tirx.build(module, target, PIPELINE).write_to_file(str(path))

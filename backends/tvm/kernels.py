@@ -10,6 +10,8 @@ from tvm import te
 
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import PrimFunc, Tensor, tirx
+from leptonc.backends.tvm.extension import is_elementwise, lower_extension
+from leptonc.backends.tvm.lower.elementwise import lower as elementwise
 from leptonc.backends.tvm.lower.parts import compute
 from leptonc.backends.tvm.lowering import (
     TVM_DTYPE,
@@ -105,10 +107,15 @@ def _lower_op(
     if op.name == "dims":
         tensors[op.result] = _extents(op, dims)
         return
-    if op.name not in table:
+    extension = op.definition.extension
+    if op.name not in table and extension is None:
         raise LeptonBug(f"{op.name} has no lowering for TVM targets", op.location)
     given = {slot: tensors[value] for slot, value in enumerate(op.operands) if is_read(op, slot)}
-    results = table[op.name](LowerCall(op, given, dims))
+    call = LowerCall(op, given, dims)
+    if extension is None:
+        results = table[op.name](call)
+    else:
+        results = elementwise(call) if is_elementwise(op) else lower_extension(call, extension)
     listed = [results] if isinstance(results, te.Tensor) else list(results)
     for value, tensor in zip(op.results, listed, strict=False):
         tensors[value] = tensor

@@ -38,12 +38,12 @@ def is_inlined(value: Value) -> bool:
 
 
 def _needs_memory(value: Value) -> bool:
-    """True where a product or reduction reads it: their own kernels take buffers only."""
+    """True where a product, reduction or C function reads it: their kernels take buffers only."""
     for use in value.uses:
         inner = use.op.regions[0].inputs[use.slot].uses if use.op.name == "group" else (use,)
         for reader in inner:
             row = reader.op.definition
-            anchored = row.has(Trait.PRODUCT) or row.has(Trait.REDUCTION)
+            anchored = row.has(Trait.PRODUCT) or row.has(Trait.REDUCTION) or row.takes_memory
             if anchored and is_read(reader.op, reader.slot):
                 return True
     return False
@@ -116,8 +116,9 @@ def clone(build: Builder, op: Op, mapping: dict[Value, Value]) -> Op:
 def _real_inputs(op: Op) -> tuple[Value, ...]:
     """The distinct values a kernel of `op` reads as tensors, in operand order."""
     found: dict[Value, None] = {}
+    takes_memory = any(inner.definition.takes_memory for inner in _inside(op))
     for slot, value in enumerate(op.operands):
-        if is_inlined(value):
+        if is_inlined(value) and not takes_memory:
             continue
         if op.name == "group":
             inner = op.regions[0].inputs[slot]
@@ -127,6 +128,11 @@ def _real_inputs(op: Op) -> tuple[Value, ...]:
         if read:
             found[value] = None
     return tuple(found)
+
+
+def _inside(op: Op) -> list[Op]:
+    """The operations of a group, or the operation itself."""
+    return list(op.regions[0]) if op.name == "group" else [op]
 
 
 def _inline(build: Builder, value: Value) -> Value:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from leptonc.backends.cpu.anchor_kernels import ANCHORS
 from leptonc.backends.cpu.prepare import PACKINGS
+from leptonc.backends.tvm.extension import extension_reason
 from leptonc.backends.tvm.lower.narrow import refusal
 from leptonc.backends.tvm.lowering import TVM_DTYPE, Reason, kernel_rules, reasons, rules
 from leptonc.backends.tvm.regions import CONTROL
@@ -32,11 +33,14 @@ def unsupported(op: Op) -> str:
     """Why this operation cannot be compiled; empty if it can."""
     if op.name in CODELESS:
         return ""
-    if op.name not in _names() and op.name not in CONTROL:
+    extension = op.definition.extension
+    if extension is None and op.name not in _names() and op.name not in CONTROL:
         return f"{op.name} has no kernel for this target"
     for value in (*op.operands, *op.results):
         if value.type.dtype not in TVM_DTYPE:
             return _no_type(value.type.dtype)
+    if extension is not None:
+        return extension_reason(op, extension)
     reason = _reasons().get(op.name)
     return refusal(op) or (reason(op) if reason is not None else "")
 

@@ -11,14 +11,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.extension_text import described, restored
 from leptonc.ir.location import Location
+from leptonc.ir.table import OpDef
 
 
 def build_in_child(
@@ -28,16 +30,18 @@ def build_in_child(
     *,
     cache_folder: Path | None,
     version: str,
+    rows: Sequence[OpDef],
     jobs: int,
     progress: Progress,
 ) -> LibraryReport:
     """Build the library of the graph that `text` spells, in a process of its own, into `path`.
 
-    Raises the worker's own error, or LeptonBug where the worker died.
+    `rows` are the operations of other packages in it. Raises the worker's own error, or LeptonBug
+    where the worker died.
     """
     job = {
         "text": text, "cpu": dataclasses.asdict(cpu), "path": str(path),
-        "version": version, "jobs": jobs,
+        "version": version, "jobs": jobs, "rows": [described(row) for row in rows],
         "cache": str(cache_folder) if cache_folder is not None else None,
     }  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -117,8 +121,9 @@ def _build(job: Mapping[str, Any]) -> LibraryReport:
     described: dict[str, Any] = {**job["cpu"], "features": tuple(job["cpu"]["features"])}
     cpu = CpuTarget(**described)
     cache = Cache(Path(job["cache"]), job["version"]) if job["cache"] is not None else None
+    rows = {row["name"]: restored(row) for row in job["rows"]}
     return build_library(
-        parse_graph(job["text"]), cpu, Path(job["path"]), cache=cache, jobs=job["jobs"],
+        parse_graph(job["text"], rows=rows), cpu, Path(job["path"]), cache=cache, jobs=job["jobs"],
         progress=lambda what, done, total: _answer({"progress": [what, done, total]}),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from leptonc.targets import Target
 
 if TYPE_CHECKING:
     from leptonc.driver import Options
+    from leptonc.extensions import Operator
     from leptonc.runtime.session import Session
 
 DEFAULT_LEVEL = 2
@@ -30,6 +31,7 @@ def compile(
     isolated: bool = True,
     trust_inferred: bool = False,
     untrusted: bool = False,
+    operators: Sequence[Operator] = (),
 ) -> Session:
     """Compile `model` (a path, bytes, a ModelProto or a Graph) and give back the loaded artefact.
 
@@ -54,6 +56,7 @@ def compile(
         isolated=isolated,
         trust_inferred=trust_inferred,
         untrusted=untrusted,
+        operators=operators,
     )
     if output is not None:
         compile_model(model, Path(output), options)
@@ -96,7 +99,13 @@ def make_options(
     )  # fmt: skip
 
 
-def optimize(model: Any, output: str | Path | None = None, *, level: int = DEFAULT_LEVEL) -> Any:
+def optimize(
+    model: Any,
+    output: str | Path | None = None,
+    *,
+    level: int = DEFAULT_LEVEL,
+    operators: Sequence[Operator] = (),
+) -> Any:
     """Rewrite an ONNX model into a smaller, equal one: a ModelProto, or None where it is a file.
 
     Only a file can hold a model over 2 GB, whose weights then lie beside it.
@@ -105,7 +114,7 @@ def optimize(model: Any, output: str | Path | None = None, *, level: int = DEFAU
     from leptonc.onnx_export import export_model, save_model
     from leptonc.pipelines import OPTIMIZE
 
-    graph = import_source(model, {})
+    graph = import_source(model, {}, operators=operators)
     run_passes(graph, OPTIMIZE[level])
     if output is None:
         return export_model(graph)

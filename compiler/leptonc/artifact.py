@@ -1,11 +1,12 @@
 """The `.lepton` file: written whole or not at all, and opened only where every byte is right.
 
 It is a zip of stored members: `library.so` (kernels and the program that calls them),
-`weights.bin` (every tensor at a multiple of 64 bytes, mapped straight from the file) and
-`manifest.json`. The archive comment holds the digest of the manifest, the manifest the digests of
-the members, and everything between the members follows from their sizes, so a change anywhere in
-the file is seen. A digest proves integrity, not origin: an artefact holds native code, and only
-one from a trusted place should be loaded.
+`weights.bin` (every tensor at a multiple of 64 bytes, mapped straight from the file), the shared
+libraries of other packages that the library calls, and `manifest.json`. The archive comment holds
+the digest of the manifest, the manifest the digests of the members, and everything between the
+members follows from their sizes, so a change anywhere in the file is seen. A digest proves
+integrity, not origin: an artefact holds native code, and only one from a trusted place should be
+loaded.
 """
 
 from __future__ import annotations
@@ -21,11 +22,19 @@ from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS, Checked, check
 from leptonc.artifact_writer import copy_artifact, write_artifact
 from leptonc.container import ALIGNMENT
 from leptonc.ir.types import DTYPE_OF_NAME
-from leptonc.manifest import FORMAT, Manifest, Part, TargetSpec, TensorSpec, WeightSpec
+from leptonc.manifest import (
+    FORMAT,
+    FunctionSpec,
+    Manifest,
+    Part,
+    TargetSpec,
+    TensorSpec,
+    WeightSpec,
+)
 
 __all__ = [
-    "FORMAT", "LIBRARY", "MANIFEST", "WEIGHTS", "Artifact", "Manifest", "Part", "TargetSpec",
-    "TensorSpec", "WeightSpec", "write_artifact",
+    "FORMAT", "LIBRARY", "MANIFEST", "WEIGHTS", "Artifact", "FunctionSpec", "Manifest", "Part",
+    "TargetSpec", "TensorSpec", "WeightSpec", "write_artifact",
 ]  # fmt: skip
 
 
@@ -52,6 +61,12 @@ class Artifact:
     def library(self) -> memoryview:
         """The bytes of the library."""
         start, size = self._starts[LIBRARY], self.manifest.parts[0].size
+        return memoryview(self._data)[start : start + size]
+
+    def carried(self, member: str) -> memoryview:
+        """The bytes of a library of another package."""
+        start = self._starts[member]
+        (size,) = (part.size for part in self.manifest.parts if part.name == member)
         return memoryview(self._data)[start : start + size]
 
     def weight(self, index: int) -> np.ndarray[Any, np.dtype[Any]]:

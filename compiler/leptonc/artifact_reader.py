@@ -175,7 +175,7 @@ def _manifest_text(view: memoryview, entries: list[Entry]) -> bytes:
 def _check_members(manifest: Manifest, entries: list[Entry]) -> None:
     """Say what is odd about the directory, where a comparison of bytes would only say that."""
     expected = [*(part.name for part in manifest.parts), MANIFEST]
-    if expected != [LIBRARY, WEIGHTS, MANIFEST]:
+    if expected != [LIBRARY, WEIGHTS, *manifest.carried, MANIFEST]:
         raise ContainerError(f"its manifest lists {len(expected)} other members")
     size = manifest.offsets(ALIGNMENT)[-1]
     if manifest.parts[1].size != size:

@@ -11,7 +11,7 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -38,16 +38,19 @@ def write_artifact(
     manifest: Manifest,
     library: Path | bytes,
     weights: Iterable[Weight],
+    carried: Sequence[bytes] = (),
 ) -> int:
     """Write the artefact and return its size; on any failure what was there stays as it was.
 
     The weights are taken one by one, in the order of the manifest, and each is let go once it is
-    written. Its version, libc and parts are filled in.
+    written. `carried` are the libraries of other packages that the manifest names. Its version,
+    libc and parts are filled in.
     """
     code = library if isinstance(library, bytes) else library.read_bytes()
-    manifest = replace(manifest, leptonc=__version__, libc=_newest_libc(code))
-    need = manifest.offsets(ALIGNMENT)[-1] + len(code)
-    return _replace(path, need, lambda file: _write(file, manifest, code, weights))
+    libc = _newest_libc((code, *carried))
+    manifest = replace(manifest, leptonc=__version__, libc=libc)
+    need = manifest.offsets(ALIGNMENT)[-1] + len(code) + sum(map(len, carried))
+    return _replace(path, need, lambda file: _write(file, manifest, (code, *carried), weights))
 
 
 def copy_artifact(artifact: memoryview, path: str | os.PathLike[str]) -> int:
@@ -72,12 +75,20 @@ def _replace(path: str | os.PathLike[str], need: int, fill: Callable[[IO[bytes]]
     return size
 
 
-def _write(file: IO[bytes], manifest: Manifest, code: bytes, weights: Iterable[Weight]) -> int:
+def _write(
+    file: IO[bytes], manifest: Manifest, codes: Sequence[bytes], weights: Iterable[Weight]
+) -> int:
     """Write every byte; the headers come last, once the digests they hold are known."""
-    unknown = [Member(LIBRARY, len(code), 0), Member(WEIGHTS, manifest.offsets(ALIGNMENT)[-1], 0)]
+    code, *carried = codes
+    named = list(zip(manifest.carried, carried, strict=True))
+    unknown = [
+        Member(LIBRARY, len(code), 0),
+        Member(WEIGHTS, manifest.offsets(ALIGNMENT)[-1], 0),
+        *(Member(name, len(other), 0) for name, other in named),
+    ]
     places = layout(unknown, b"").offsets
     parts: list[Part] = []
-    sources = (iter((code,)), _padded(manifest, weights))
+    sources = (iter((code,)), _padded(manifest, weights), *(iter((other,)) for _, other in named))
     for member, start, source in zip(unknown, places, sources, strict=True):
         file.seek(start)
         parts.append(_stream(file, member.name, source))
@@ -140,9 +151,9 @@ def _bytes_of(weight: Weight, spec: WeightSpec) -> memoryview:
     return view
 
 
-def _newest_libc(code: bytes) -> str:
-    """The newest version of the C library that the library asks for, "" for none."""
-    found = re.findall(rb"GLIBC_(\d+)\.(\d+)", code)
+def _newest_libc(codes: Sequence[bytes]) -> str:
+    """The newest version of the C library that any of the libraries asks for, "" for none."""
+    found = [pair for code in codes for pair in re.findall(rb"GLIBC_(\d+)\.(\d+)", code)]
     newest = max(((int(major), int(minor)) for major, minor in found), default=None)
     return "" if newest is None else f"{newest[0]}.{newest[1]}"
 

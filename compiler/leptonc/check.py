@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from leptonc.extensions import Operator, known_operators
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Graph, Op
 from leptonc.onnx_faults import as_error
@@ -101,17 +102,22 @@ def check_model(
     untrusted: bool = False,
     limits: Limits = LIMITS,
     shapes: bool = False,
+    operators: Sequence[Operator] = (),
 ) -> CheckReport:
     """Hold a model against the importer and a target; nothing is compiled.
 
     Where part of a model cannot be imported, the target is asked about the rest all the same.
-    With `shapes` the report has the type of every value.
+    With `shapes` the report has the type of every value. `operators` are known beside leptonc's
+    own and those of installed packages.
     """
     opsets: Mapping[str, int] = {}
     try:
         file = read_model(source, untrusted=untrusted)
         opsets = file.opsets
-        survey_of = survey(file, dims or {}, trust_inferred=trust_inferred, limits=limits)
+        rows = known_operators(operators).by_onnx_name
+        survey_of = survey(
+            file, dims or {}, trust_inferred=trust_inferred, limits=limits, operators=rows
+        )
     except LeptonError as error:
         return CheckReport(problems=(error,), opsets=opsets, faults=(error,))
     graph, found = survey_of.graph, survey_of.findings

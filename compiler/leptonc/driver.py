@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 from leptonc import __version__
 from leptonc.backends.base import Backend, LibraryReport
 from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.extension_text import extension_rows
 from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.table import OpDef
 from leptonc.ir.text import print_graph
 from leptonc.ir.types import DType
-from leptonc.manifest import Manifest, TargetSpec, TensorSpec, WeightSpec
+from leptonc.manifest import FunctionSpec, Manifest, TargetSpec, TensorSpec, WeightSpec
 from leptonc.targets import Target, backend_of
 from leptonc.text_codes import Vocabulary, encode_text
 
 if TYPE_CHECKING:
+    from leptonc.extensions import Operator
     from leptonc.passes.context import PassContext
     from leptonc.passes.observers import Observer
 
@@ -52,6 +55,8 @@ class Options:
     progress: Progress = _silent
     isolated: bool = True
     """Build kernels in a process of their own."""
+    operators: Sequence[Operator] = ()
+    """Operators from outside, beside those that installed packages bring."""
 
 
 @dataclass
@@ -90,8 +95,9 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     with report.stage("import"):
         options.progress("import", 0, 1)
         graph = import_source(
-            source, options.dims, trust_inferred=options.trust_inferred, untrusted=options.untrusted
-        )
+            source, options.dims, trust_inferred=options.trust_inferred,
+            untrusted=options.untrusted, operators=options.operators,
+        )  # fmt: skip
     report.nodes_before = sum(1 for _ in compute_ops(graph))
     _dump(graph, options, "1-imported")
     text = encode_text(graph)
@@ -121,25 +127,36 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
 
 
 def import_source(
-    source: Any, dims: Mapping[str, int], *, trust_inferred: bool = False, untrusted: bool = False
+    source: Any,
+    dims: Mapping[str, int],
+    *,
+    trust_inferred: bool = False,
+    untrusted: bool = False,
+    operators: Sequence[Operator] = (),
 ) -> Graph:
     """The graph of a model, or of textual IR in a .lir file; a graph is given back as it is."""
+    from leptonc.extensions import known_operators
+
     if isinstance(source, Graph):
         return source
+    known = known_operators(operators)
     if isinstance(source, str | Path) and str(source).endswith(".lir"):
-        return _read_text(Path(source))
+        return _read_text(Path(source), known.by_name)
     from leptonc.onnx_import import import_model
 
-    return import_model(source, dims, trust_inferred=trust_inferred, untrusted=untrusted)
+    return import_model(
+        source, dims, trust_inferred=trust_inferred, untrusted=untrusted,
+        operators=known.by_onnx_name,
+    )  # fmt: skip
 
 
-def _read_text(path: Path) -> Graph:
+def _read_text(path: Path, rows: Mapping[str, OpDef]) -> Graph:
     """The verified graph of textual IR."""
     from leptonc.ir.text import parse_graph
     from leptonc.ir.verify import verify
 
     try:
-        graph = parse_graph(path.read_text(encoding="utf-8"), str(path))
+        graph = parse_graph(path.read_text(encoding="utf-8"), str(path), rows=rows)
     except (OSError, UnicodeDecodeError) as problem:
         raise LeptonError(f"{shown(str(path))} cannot be read: {problem}", code="E806") from None
     verify(graph)
@@ -200,6 +217,7 @@ def save_artifact(
     from leptonc.artifact import write_artifact
 
     weights = list(weights_of(graph))
+    functions, carried = functions_of(graph)
     manifest = Manifest(
         inputs=tuple(
             _spec(value, value.name, is_text=at in text.inputs)
@@ -223,9 +241,25 @@ def save_artifact(
             "leptonc": __version__,
             **graph.metadata,
         },
+        functions=functions,
     )
     report.weight_bytes = sum(weight.size for weight in manifest.weights)
-    return write_artifact(output, manifest, library, (_data(op) for op in weights))
+    return write_artifact(output, manifest, library, (_data(op) for op in weights), carried)
+
+
+def functions_of(graph: Graph) -> tuple[tuple[FunctionSpec, ...], list[bytes]]:
+    """The C functions that operations call, and the libraries they are in, in their order."""
+    functions: dict[str, FunctionSpec] = {}
+    members: dict[str, tuple[str, bytes]] = {}
+    for name, row in sorted(extension_rows(graph).items()):
+        function = row.extension.function if row.extension is not None else None
+        if function is None:
+            continue
+        new = f"operators{len(members)}.so", function.code
+        member, _ = members.setdefault(function.library, new)
+        spec = FunctionSpec(function.slot, function.symbol, member, name)
+        functions.setdefault(function.slot, spec)
+    return tuple(functions.values()), [code for _, code in members.values()]
 
 
 def weights_of(graph: Graph) -> Sequence[Op]:

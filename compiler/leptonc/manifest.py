@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -16,8 +16,10 @@ from leptonc.ir.dims import Dim
 from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.types import DTYPE_OF_NAME, DType
 
-FORMAT = 1
-"""The version of the file format; a reader refuses a newer one."""
+FORMAT = 2
+"""The newest version of the file format; a reader refuses a newer one."""
+PLAIN_FORMAT = 1
+"""The version of artefacts that carry no libraries of other packages."""
 MANIFEST_LIMIT = 8 << 20
 _DIM_LIMIT = 512
 _RANK_LIMIT = 64
@@ -77,6 +79,18 @@ class Part:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """A C function of another package that the library calls."""
+
+    slot: str
+    """The place in the library where its address belongs."""
+    symbol: str
+    member: str
+    """The shared library in the artefact that it is in."""
+    operator: str
+
+
 def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
@@ -100,10 +114,16 @@ class Manifest:
     model gives the same bytes."""
     words: tuple[str, ...] = ()
     """The words that text is made of, by place."""
+    functions: tuple[FunctionSpec, ...] = ()
     leptonc: str = ""
     """The version that wrote it; filled in by the writer, as are the next two."""
     libc: str = ""
     parts: tuple[Part, ...] = ()
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The members that are libraries of other packages."""
+        return tuple(dict.fromkeys(function.member for function in self.functions))
 
     def offsets(self, alignment: int) -> tuple[int, ...]:
         """Where each weight starts in the weights, and at the end the size of them all."""
@@ -120,8 +140,8 @@ class Manifest:
             {"name": w.name, "dtype": w.dtype, "shape": w.shape, "offset": offset, "bytes": w.size}
             for w, offset in zip(self.weights, self.offsets(alignment), strict=False)
         ]
-        document = {
-            "format": FORMAT,
+        document: dict[str, Any] = {
+            "format": FORMAT if self.functions else PLAIN_FORMAT,
             "leptonc": self.leptonc,
             "inputs": [_tensor_json(tensor) for tensor in self.inputs],
             "outputs": [_tensor_json(tensor) for tensor in self.outputs],
@@ -142,6 +162,8 @@ class Manifest:
                 for p in self.parts
             ],
         }
+        if self.functions:
+            document["functions"] = [asdict(function) for function in self.functions]
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return text.encode("ascii")
 
@@ -179,6 +201,7 @@ def parse_manifest(text: bytes) -> Manifest:
         plan=read.take("plan", _mapping_of(_integer(0, _SIZE_LIMIT))),
         dims=read.take("dims", _mapping_of(_integer(0, _SIZE_LIMIT))),
         provenance=read.take("provenance", _mapping_of(lambda value: value)),
+        functions=read.each("functions", _function) if version > PLAIN_FORMAT else (),
         libc=read.take("libc", _version),
         words=read.take("words", _list_of(_text)) if "words" in read.entries else (),
         parts=read.each("parts", _part),
@@ -246,6 +269,15 @@ def _target(read: _Fields) -> TargetSpec:
     return TargetSpec(read.take("kind", _text), read.take("arch", _text), features)
 
 
+def _function(read: _Fields) -> FunctionSpec:
+    return FunctionSpec(
+        read.take("slot", _slot),
+        read.take("symbol", _text),
+        read.take("member", _part_name),
+        read.take("operator", _text),
+    )
+
+
 def _part(read: _Fields) -> Part:
     return Part(
         read.take("name", _part_name),
@@ -273,6 +305,7 @@ def _matching(pattern: str, what: str) -> Callable[[object], str]:
 
 
 _part_name = _matching(r"[a-z][a-z0-9_]*\.[a-z]{1,8}", "name of a member")
+_slot = _matching(r"[0-9a-f]{24}", "slot")
 _digest = _matching(r"[0-9a-f]{64}", "digest")
 _version = _matching(r"(\d{1,4}\.\d{1,4})?", "version")
 

@@ -63,7 +63,7 @@ class Exporter:
         self.sources = SymbolSources()
         self._taken: set[str] = set()
         self._nodes: set[str] = set()
-        self._domains: set[str] = set()
+        self._domains: dict[str, int] = {}
 
     def model(self, graph: Graph) -> onnx.ModelProto:
         """The graph as a model whose constants have no data yet."""
@@ -78,8 +78,8 @@ class Exporter:
         for name, value in zip(graph.output_names, graph.outputs, strict=True):
             describe_value(proto.output.add(), name, value.type)
         model.opset_import.add(domain="", version=self.asked or self.opset)
-        for domain in sorted(self._domains - {""}):
-            model.opset_import.add(domain=domain, version=1)
+        for domain, version in sorted(self._domains.items()):
+            model.opset_import.add(domain=domain, version=version)
         model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import)[:1])
         describe_model(model, graph.metadata)
         return model
@@ -201,7 +201,8 @@ class Exporter:
         names = ["" if value is None else self.names[value] for value in operands]
         node = self.emit(proto, form.name, names, outputs, node_name(op), attributes)
         node.domain = form.domain
-        self._domains.add(form.domain)
+        if form.domain:
+            self._domains[form.domain] = max(self._domains.get(form.domain, 1), form.since)
         for region, attribute in zip(op.regions, REGION_NAMES.get(op.name, ()), strict=True):
             self._subgraph(node.attribute.add(name=attribute, type=AttributeProto.GRAPH).g, region)
 

@@ -48,7 +48,7 @@ def kind_of(op: Op, limits: FusionLimits) -> Kind | None:
     row = op.definition
     if row in (CONST, DIMS, EXTENTS, GROUP, RETURN) or op.regions:
         return None
-    if op.name in limits.opaque or row.has(Trait.EFFECT):
+    if op.name in limits.opaque or row.has(Trait.EFFECT) or row.takes_memory:
         return Kind.OPAQUE
     for kind in (Kind.PRODUCT, Kind.REDUCTION, Kind.ELEMENTWISE, Kind.INJECTIVE):
         if row.has(Trait[kind.name]):
@@ -247,7 +247,7 @@ def inputs_of(ops: Iterable[Op]) -> list[Value]:
 def moves_inside(op: Op, slot: int) -> bool:
     """True where operand `slot` of `op` is copied into the group: one number, or extents."""
     producer = op.operands[slot].producer
-    if producer is None or producer.definition not in (CONST, DIMS):
+    if producer is None or producer.definition not in (CONST, DIMS) or op.definition.takes_memory:
         return False
     name = op.operand_names[slot]
     if any(operand.shape_like and operand.name == name for operand in op.definition.operands):

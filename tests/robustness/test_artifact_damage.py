@@ -24,7 +24,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptonc.artifact import Artifact, Manifest, TargetSpec, TensorSpec, WeightSpec, write_artifact
+from leptonc.artifact import (
+    FORMAT,
+    Artifact,
+    Manifest,
+    TargetSpec,
+    TensorSpec,
+    WeightSpec,
+    write_artifact,
+)
 from leptonc.container import COMMENT, END_LENGTH, Member, layout
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.runtime import load
@@ -220,10 +228,10 @@ def test_the_digest_of_another_file_is_seen(tmp_path: Path, whole: bytes) -> Non
 
 def test_a_newer_format_is_named_with_its_writer(tmp_path: Path, whole: bytes) -> None:
     document, weights = parts_of(whole)
-    newer = {**document, "format": 2, "leptonc": "9.8.7", "unheard": {"of": 1}}
+    newer = {**document, "format": FORMAT + 1, "leptonc": "9.8.7", "unheard": {"of": 1}}
     error = refused(tmp_path / "m.lepton", forged(newer, LIBRARY, weights))
     assert error.code == "E606"
-    assert "format 2, this leptonc reads up to format 1" in error.message
+    assert f"format {FORMAT + 1}, this leptonc reads up to format {FORMAT}" in error.message
     assert "'9.8.7'" in error.notes[0]
 
 

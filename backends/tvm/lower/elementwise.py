@@ -9,6 +9,7 @@ from typing import Any
 
 from leptonc.backends.tvm import vector_activation, vector_math, vector_power, vector_trigonometry
 from leptonc.backends.tvm.binding import PrimExpr, tirx
+from leptonc.backends.tvm.extension import extension_scalar, is_elementwise
 from leptonc.backends.tvm.lower import arithmetic, division
 from leptonc.backends.tvm.lower.activation import ACTIVATIONS, Scalar
 from leptonc.backends.tvm.lower.arithmetic import (
@@ -199,10 +200,19 @@ SCALAR: dict[str, Scalar] = {
 """The scalar expression of every elementwise operation, on operands that are broadcast already."""
 
 
+def scalar_of(op: Op) -> Scalar | None:
+    """The scalar expression of an operation, None for one that is not elementwise."""
+    return _OUTSIDE if is_elementwise(op) else SCALAR.get(op.name)
+
+
+_OUTSIDE = _typed(extension_scalar, wide=True)
+
+
 def lower(call: LowerCall) -> Tensor:
     """An elementwise operation as one stage over its result's elements."""
     shape, op = call.shape(), call.op
-    scalar = SCALAR[op.name]
+    scalar = scalar_of(op)
+    assert scalar is not None
 
     def read(slot: int, index: Any) -> PrimExpr:
         known = scalar_constant(op.operands[slot])

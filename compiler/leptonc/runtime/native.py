@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from leptonc.ir.diagnostics import LeptonError, shown_path
 
@@ -111,7 +111,7 @@ def load_library(code: memoryview, path: str) -> Any:
     A folder may be mounted such that nothing in it can be executed, so several are tried.
     """
     failures: list[str] = []
-    for place in (_in_memory, *map(_in_folder, _folders(path))):
+    for place in places_of(path):
         try:
             with place(code) as name:
                 return native().load_library(name, "so")
@@ -120,6 +120,14 @@ def load_library(code: memoryview, path: str) -> Any:
     raise LeptonError(
         f"the library in {shown_path(path)} does not load", notes=failures, code="E613"
     )
+
+
+Place: TypeAlias = Callable[[memoryview], contextlib.AbstractContextManager[str]]
+
+
+def places_of(path: str) -> tuple[Place, ...]:
+    """Ways to have code under a name that the loader takes, the best first."""
+    return (_in_memory, *map(_in_folder, _folders(path)))
 
 
 _numbers = itertools.count()
@@ -145,7 +153,7 @@ def _folders(path: str) -> Iterator[str]:
     yield from filter(None, [os.environ.get("XDG_RUNTIME_DIR"), os.path.dirname(path)])
 
 
-def _in_folder(folder: str) -> Callable[[memoryview], contextlib.AbstractContextManager[str]]:
+def _in_folder(folder: str) -> Place:
     @contextlib.contextmanager
     def place(code: memoryview) -> Iterator[str]:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".leptonc-", suffix=".so") as file:

@@ -14,6 +14,7 @@ import numpy as np
 
 from leptonc.artifact import Artifact, Manifest, TensorSpec
 from leptonc.ir.diagnostics import LeptonError, shown, shown_path
+from leptonc.runtime.carried import bound
 from leptonc.runtime.failures import failure
 from leptonc.runtime.gate import Gate, refusal
 from leptonc.runtime.host import available_threads, check_host
@@ -238,7 +239,7 @@ def _reload(path: str, digest: str, threads: int | None) -> Session:
 
 def _pool(artifact: Artifact, threads: int) -> Pool:
     with artifact.library as code:
-        library = load_library(code, artifact.path)
+        library = bound(load_library(code, artifact.path), artifact)
         parallel, sized = is_parallel(code), is_sized(code)
     if parallel and threads > 1:
         at_once = max(1, available_threads() // threads)

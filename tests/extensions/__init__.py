@@ -1,0 +1,1 @@
+"""Operators from outside of leptonc."""
