@@ -155,7 +155,11 @@ def told_by(op: Op) -> set[str]:
     if op.name == "extents":
         return plain_symbols(names_of(op))
     if op.name in CONTROL:
-        return plain_symbols(dim for value in op.results for dim in value.type.shape)
+        # what is in the regions' types or before the operation is a size of before
+        values = [*op.operands, *(v for r in op.regions for v in (*r.inputs, *r.outputs))]
+        before = symbols_of(dim for value in values for dim in value.type.shape)
+        before |= symbols_of(dim for value in op.operands for dim in content_of(value))
+        return plain_symbols(dim for v in op.results for dim in v.type.shape) - before
     return set()
 
 

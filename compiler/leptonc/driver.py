@@ -122,7 +122,8 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
             )
     report.kernels, report.compiled_kernels = built.kernels, built.compiled
     report.planned_bytes = built.planned_bytes
-    report.has_open_extents = not all(value.type.is_static for value in graph.inputs)
+    values = (*graph.inputs, *(value for op in graph.walk() for value in op.results))
+    report.has_open_extents = not all(value.type.is_static for value in values)
     return report
 
 

@@ -20,7 +20,7 @@ OPTIMIZE: Mapping[int, str] = MappingProxyType({
 """What makes a model smaller and faster on any target; a target's own passes come after."""
 
 RESOLVE = (
-    "scan-to-loop,count-turns,resolve-extents,"
+    "scan-to-loop,count-turns,inline-branches,resolve-extents,"
     "fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
 """What spells out run-time sizes for kernels, on any target; a model is optimised better before."""

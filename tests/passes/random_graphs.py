@@ -12,7 +12,7 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, symbol
-from leptonc.ir.graph import Graph, Value
+from leptonc.ir.graph import Graph, Region, Value
 from leptonc.ir.interpret import interpret
 from leptonc.ir.table import OpDef, Trait, all_ops
 from leptonc.ir.types import DType, TensorType
@@ -57,6 +57,7 @@ class Sketch:
         self.steps = [self.elementwise, self.arithmetic, self.move, self.view, self.slice]
         self.steps += [self.join, self.reduce, self.product, self.convolution, self.normalize]
         self.steps += [self.scale, self.arithmetic, self.twice, self.at_run_time]
+        self.steps += [self.choose, self.repeat]
 
     def value(self, rank: int | None = None) -> Value:
         """One of the values so far, the last ones first."""
@@ -234,6 +235,47 @@ class Sketch:
         rows = [self.random(channels) for _ in range(3)]
         spread = self.build.const(np.full(channels, 0.7, np.float32))
         return self.build.op("batch_normalization", [source, *rows, spread]).results[0]
+
+    def choose(self) -> Value:
+        """A choice between two functions of a value, by an input that no pass knows."""
+        source, build = self.value(), self.build
+        largest = build.reduce_max(self.values[1], keepdims=0)
+        condition = build.greater(largest, build.const(np.zeros((), np.float32)))
+        regions: list[Region] = []
+        for name in ("neg", self.draw(st.sampled_from(("relu", "abs", "identity")))):
+            inner = self.inner()
+            inner.return_(inner.op(name, [source]).result)
+            regions.append(inner.region)
+        return build.op("if", [condition], regions=regions).result
+
+    def repeat(self) -> Value:
+        """A loop, or a scan, over a value; what it carries or what it collects."""
+        source, build = self.value(), self.build
+        state, number = Value(source.type, "p"), Value(TensorType(DType.I64, ()), "i")
+        if self.draw(st.booleans()):
+            inner = self.inner(number, Value(TensorType(DType.BOOL, ()), "go"), state)
+            new = inner.tanh(inner.add(state, inner.cast(number, to=DType.F32)))
+            inner.return_(inner.region.inputs[1], new, inner.neg(new))
+            count = self.draw(st.integers(0, 2))
+            limit = self.computed(count) if self.draw(st.booleans()) else self.ints(count)
+            names = ["max_trip", "carried"]
+            made = build.op("loop", [limit, source], names=names, regions=[inner.region])
+        else:
+            part = Value(source.type.with_shape(*source.type.shape[:-1]), "q")
+            inner = self.inner(state, part)
+            inner.return_(inner.neg(state), inner.abs(part))
+            back = self.draw(st.integers(0, 1))
+            attrs = {
+                "num_scan_inputs": 1, "scan_input_axes": (-1,), "scan_input_directions": (back,),
+                "scan_output_axes": (self.draw(st.sampled_from((0, -1))),),
+                "scan_output_directions": (1 - back,),
+            }  # fmt: skip
+            made = build.op("scan", [source, source], attrs, regions=[inner.region])
+        return made.results[self.draw(st.integers(0, 1))]
+
+    def inner(self, *inputs: Value) -> Builder:
+        """A builder of a region with these inputs."""
+        return Builder(Region(inputs), graph=self.graph)
 
     def grow(self) -> None:
         """Take one step, unless it does not type."""
