@@ -16,7 +16,7 @@ from leptonc.ir.dims import Dim, symbols
 from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.location import UNKNOWN, Location
-from leptonc.ir.table import RETURN, OpDef, op_named
+from leptonc.ir.table import GROUP, RETURN, OpDef, op_named
 from leptonc.ir.types import DTYPE_OF_NAME, TensorType
 
 _SPACE = re.compile(r"(?:\s+|//[^\n]*)*")
@@ -211,6 +211,9 @@ class _Parser:
         regions: list[Region] = []
         while self.token.text == "(":
             region = Region(self._inputs())
+            if definition is GROUP:
+                for inner, outer in zip(region.inputs, operands, strict=False):
+                    inner.content = outer.content
             self._body(region)
             regions.append(region)
         self.expect(":")

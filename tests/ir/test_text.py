@@ -44,6 +44,21 @@ def test_everything_round_trips() -> None:
     assert print_graph(graph, locations=True) == EVERYTHING
 
 
+def test_what_is_known_of_an_operand_is_known_inside_a_group() -> None:
+    graph = parse_graph("""graph @g(%x: f32[6], %s: i64[2]) -> (y: f32[n,m]) {
+  %e = extents(%s) {names = [n, m]} : i64[2]
+  %y = group(%x, %e) (%a: f32[6], %b: i64[2]) {
+    %r = reshape(%a, %b) : f32[n,m]
+    return %r
+  } : f32[n,m]
+  return %y
+}
+""")
+    inner = next(op for op in graph.walk() if op.name == "reshape").operands[1]
+    assert inner.content is not None
+    assert [str(dim) for dim in inner.content] == ["n", "m"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.one_of(st.floats(width=32), st.just(math.nan)), min_size=1, max_size=8),
