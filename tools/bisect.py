@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from leptonc.extensions import known_operators
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import DiagnosticError, LeptonError
 from leptonc.ir.graph import Graph
@@ -120,7 +121,8 @@ def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     parser.add_argument("--seed", type=int, default=0, help="what the inputs are drawn from")
     args = parser.parse_args(argv)
     try:
-        graph = parse_graph(args.file.read_text(encoding="utf-8"), str(args.file))
+        rows = known_operators().by_name
+        graph = parse_graph(args.file.read_text(encoding="utf-8"), str(args.file), rows=rows)
         verify(graph)
         passes = parse_pipeline(args.passes, Registry())
         culprit = bisect(graph, passes, [random_feeds(graph, args.seed)])

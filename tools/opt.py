@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from leptonc.extensions import known_operators
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.text import parse_graph, print_graph
 from leptonc.ir.verify import verify
@@ -28,9 +29,10 @@ def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     parser.add_argument("--explain", action="store_true", help="say which rules nearly applied")
     parser.add_argument("--expect-errors", action="store_true", help="print errors and succeed")
     args = parser.parse_args(argv)
+    rows = known_operators().by_name
     for part in args.file.read_text().split("// -----\n"):
         try:
-            graph = parse_graph(part, str(args.file))
+            graph = parse_graph(part, str(args.file), rows=rows)
             verify(graph)
             context = PassManager(parse_pipeline(args.passes, Registry())).run(graph)
             out.write(print_graph(graph, locations=args.locations))

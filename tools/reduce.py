@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from leptonc.extensions import known_operators
 from leptonc.ir.diagnostics import DiagnosticError, LeptonBug, LeptonError
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.table import CONST, RETURN
@@ -104,7 +105,8 @@ def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     args = parser.parse_args(argv)
     fails = fails_under(args.passes)
     try:
-        graph = parse_graph(args.file.read_text(encoding="utf-8"), str(args.file))
+        rows = known_operators().by_name
+        graph = parse_graph(args.file.read_text(encoding="utf-8"), str(args.file), rows=rows)
         failing = fails(graph)
     except LeptonError as error:
         out.write(f"{error}\n")

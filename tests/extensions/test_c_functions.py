@@ -177,6 +177,12 @@ def fail_model() -> onnx.ModelProto:
     return h.make_model(graph, opset_imports=imports, ir_version=10)
 
 
+def build(library: Path, path: Path) -> None:
+    """The artefact of the model that fails."""
+    operators = [failing(library)]
+    leptonc.compile(fail_model(), operators=operators, output=path, isolated=False).close()
+
+
 def test_a_status_that_is_not_0_is_an_error_of_the_run(library: Path) -> None:
     operator = failing(library)
     with leptonc.compile(fail_model(), operators=[operator], isolated=False) as session:
@@ -195,7 +201,7 @@ def test_a_library_that_is_changed_inside_the_artefact_is_refused(
     library: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "m.lepton"
-    leptonc.compile(fail_model(), operators=[failing(library)], output=path).close()
+    build(library, path)
     with Artifact.open(path) as artifact:
         assert artifact.manifest.carried == ("operators0.so",)
     data = bytearray(path.read_bytes())
@@ -222,7 +228,7 @@ def test_two_artefacts_of_different_libraries_keep_apart(library: Path, tmp_path
 
 def test_libraries_go_when_nothing_uses_them(library: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.lepton"
-    leptonc.compile(fail_model(), operators=[failing(library)], output=path).close()
+    build(library, path)
 
     def mapped() -> int:
         return Path("/proc/self/maps").read_text().count("memfd:leptonc")

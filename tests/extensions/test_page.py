@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from leptonc.extensions import known_operators
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph, print_graph
 from leptonc.targets import Target, backend_of
+from leptonc.tools.opt import main as optimizer
 from tests.extensions import example
 from tests.robustness.models import I64, const, untyped, value
 
@@ -139,7 +142,7 @@ def test_operators_inside_choices_and_loops() -> None:
     graph = h.make_graph([loop], "inside", inputs, [untyped("y")])
     imports = [h.make_opsetid("", 20), h.make_opsetid(DOMAIN, 1)]
     source = h.make_model(graph, opset_imports=imports, ir_version=10)
-    with leptonc.compile(source, cache=False) as session:
+    with leptonc.compile(source, isolated=False) as session:
         for turns, choice in ((3, True), (1, False), (0, True)):
             wanted = X.astype(np.float64)
             for _ in range(turns):
@@ -189,6 +192,9 @@ def test_textual_ir_is_read_with_the_operators(tmp_path: Path) -> None:
         "graph @own(%x: f32[2,5]) -> (y: f32[2,5]) {\n"
         "  %y = example.swish(%x) {beta = 2.0} : f32[2,5]\n  return %y\n}\n"
     )
+    out = io.StringIO()
+    assert optimizer([str(path)], out) == 0
+    assert "example.swish(%x) {beta = 2.0}" in out.getvalue()
     with leptonc.compile(path, isolated=False) as session:
         (y,) = session.run({"x": X}).values()
     np.testing.assert_allclose(y, X / (1 + np.exp(-2 * X)), rtol=1e-5)
@@ -198,7 +204,7 @@ def test_an_artefact_runs_without_the_package(tmp_path: Path) -> None:
     import subprocess
 
     path = tmp_path / "m.lepton"
-    leptonc.compile(model(), output=path).close()
+    leptonc.compile(model(), output=path, isolated=False).close()
     np.save(tmp_path / "x.npy", X)
     program = (
         "import sys, numpy as np, leptonc\n"
@@ -225,3 +231,12 @@ def test_the_command_line_finds_the_package(
     assert "f32[rows,2]" in told
     command(["compile", str(path), "--json"])
     assert json.loads(capsys.readouterr().out)["nodes"]["before"] == 7
+    command(["inspect", str(path.with_suffix(".lepton"))])
+    assert re.search(
+        r"functions: example\.running_max.*running_max of operators0\.so", told_by(capsys)
+    )
+
+
+def told_by(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, on one line."""
+    return " ".join(capsys.readouterr().out.split())

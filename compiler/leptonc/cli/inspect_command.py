@@ -38,6 +38,9 @@ def command(*, file: str, ir: bool, as_json: bool) -> None:
                 "count": len(manifest.weights),
                 "bytes": sum(weight.size for weight in manifest.weights),
             },
+            "functions": {
+                item.operator: f"{item.symbol} of {item.member}" for item in manifest.functions
+            },
             "plan": dict(manifest.plan),
             "library bytes": len(artifact.library),
             "file bytes": artifact.size,
