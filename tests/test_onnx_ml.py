@@ -51,8 +51,6 @@ CASES: list[Case] = [
     ("LabelEncoder", WHOLE, {
         "keys_int64s": [2, -4, 0], "values_floats": [0.5, -1, 9], "default_float": 3.0}),
     ("LabelEncoder", X, {"keys_floats": [2.0, -4.0, 0.25], "values_strings": ["7", "8", "9"]}),
-    ("LabelEncoder", NANS, {
-        "keys_floats": [2.0, float("nan"), 0], "values_floats": [7.0, 8, 9], "default_float": -2.0}),
     *(("Normalizer", x, {"norm": norm}) for norm in ("MAX", "L1", "L2") for x in (X, WHOLE)),
     ("LinearRegressor", X, {**PLANES, "targets": 2}),
     ("LinearRegressor", X, {"coefficients": [1.0, 2]}),
@@ -122,6 +120,19 @@ def test_features_are_picked_along_the_last_axis() -> None:
         np.testing.assert_array_equal(
             interpret(import_model(model, {"rows": len(x)}), {"x": x})["y"], expected
         )
+
+
+@pytest.mark.parametrize("opset", [2, 4])
+def test_not_a_number_is_a_key_of_late(opset: int) -> None:
+    keys, values = [2.0, float("nan"), 0], [7.0, 8, 9]
+    node = ml_node(
+        "LabelEncoder", ["y"], keys_floats=keys, values_floats=values, default_float=-2.0
+    )
+    model = ml_model([node], NANS, ["y"], opset=opset)
+    (expected,) = onnxruntime_gives(model, {"x": NANS})
+    found = interpret(import_model(model), {"x": NANS})["y"]
+    np.testing.assert_array_equal(found, expected)
+    assert (8 in found) == (opset == 4)
 
 
 def test_tensors_as_keys_and_values() -> None:

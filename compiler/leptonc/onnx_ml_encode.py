@@ -16,6 +16,8 @@ from leptonc.ir.types import DType
 from leptonc.onnx_ml_scores import Results, Rule, axis
 from leptonc.onnx_scope import Call
 
+NAN_IS_A_KEY = 4
+"""The opset since which NaN is equal to itself among keys."""
 UNUSED = "_Unused"
 """What ONNX gives for numbers without a text."""
 
@@ -53,16 +55,14 @@ def mapped(call: Call, x: Value, keys: Array, values: Array, default: Array) -> 
             notes=["insert a cast before it"],
             code="E101",
         )
-    missing = np.array([np.isnan(key) for key in keys]) if dtype.is_float else None
-    for_nan = default
-    if missing is not None and missing.any():
-        for_nan = values[missing][:1]
-        keys, values = keys[~missing], values[~missing]
+    is_nan = np.isnan(keys) if dtype.is_float else np.zeros(len(keys), bool)
+    for_nan = values[is_nan][:1] if call.opset >= NAN_IS_A_KEY else values[:0]
+    keys, values = keys[~is_nan], values[~is_nan]
     _, first = np.unique(keys.astype(str) if dtype is DType.STR else keys, return_index=True)
     keys, values = keys[first], values[first]
     place = build.lookup(x, build.const(keys))
     table = np.concatenate([values, default.reshape(1).astype(values.dtype)])
-    if missing is not None and missing.any():
+    if len(for_nan):
         table = np.concatenate([table, for_nan])
         at_nan = build.const(np.array(len(table) - 1, np.int64))
         place = build.where(build.is_nan(x), at_nan, place)
