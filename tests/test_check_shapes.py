@@ -50,7 +50,8 @@ def whole() -> onnx.ModelProto:
         node("Relu", ("x",), ("r",), name="relu"),
         node("NonZero", ("x",), ("nz",), name="find"),
         node("Reshape", ("x", "to"), ("flat",), name="by input"),
-        node("Cast", ("f",), ("wanted",), to=I64, name="to integer"),
+        node("Cast", ("f",), ("column",), to=I64, name="to integer"),
+        node("Squeeze", ("column", "one"), ("wanted",), name="as a row"),
         node("Expand", ("x", "wanted"), ("wide",), name="by data"),
         node("Loop", loop, ("grown", "rows"), body=loop_body(grows=True), name="grow"),
         node("Loop", loop, ("same", "each"), body=loop_body(grows=False), name="turn"),
@@ -65,11 +66,11 @@ def whole() -> onnx.ModelProto:
     return model(
         nodes,
         inputs=[
-            value("x", ("n", 3)), value("to", (2,), I64), value("f", (2,)),
+            value("x", ("n", 3)), value("to", (2,), I64), value("f", (2, 1)),
             value("trips", (), I64), value("c", (), TensorProto.BOOL),
         ],
         outputs=[untyped(name) for name in outputs],
-        initializers=[const("most", [2])],
+        initializers=[const("most", [2]), const("one", [1])],
     )  # fmt: skip
 
 
@@ -115,7 +116,8 @@ def test_each_open_extent_says_who_made_it_and_what_would_settle_it() -> None:
     assert "the data of the input 'f'" in by_data.because
     choose = opened_by(report, "choose")
     assert "f32[n,3] and f32[2*n,3]" in choose.because
-    assert choose.settle == "the condition of If 'choose': data-dependent: 'c'"
+    fact = "make the input 'c' a constant initializer"
+    assert choose.settle == f"the condition of If 'choose': {fact}"
     turn = opened_by(report, "turn")
     assert turn.operand == "max_trip"
     assert (

@@ -19,7 +19,9 @@ _SYMBOL = re.compile(r"[A-Za-z_][\w]*")
 
 
 def is_read(op: Op, slot: int) -> bool:
-    """False for a shape-like operand whose content is known: no kernel reads its data."""
+    """False for a shape-like operand whose content is known: no kernel of ours reads its data."""
+    if op.definition.takes_memory:
+        return True
     name = op.operand_names[slot]
     shape_like = any(
         operand.name == name and operand.shape_like for operand in op.definition.operands

@@ -27,9 +27,11 @@ from leptonc.ir.table import (
     op_named,
     read_signature,
 )
+from leptonc.ir.types import DType, TensorType
 
 __all__ = [
-    "GROUP", "Attr", "Operator", "Operators", "Trait", "include_folder", "known_operators",
+    "GROUP", "Attr", "DType", "Operator", "Operators", "TensorType", "Trait", "include_folder",
+    "known_operators",
 ]  # fmt: skip
 
 GROUP = "leptonc.operators"

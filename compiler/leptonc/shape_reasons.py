@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,9 @@ class Reason:
     because: str
     settle: str
 
+
+SMALL = 64
+"""Elements of an input that is a setting, rather than data."""
 
 DATA_DEPENDENT: Mapping[str, str] = MappingProxyType({
     "non_zero": "x", "unique": "x", "compress": "condition", "non_max_suppression": "scores",
@@ -102,7 +106,7 @@ def origin(value: Value) -> tuple[str, str]:
 def _of_input(value: Value) -> tuple[str, str]:
     if isinstance(value.owner, Graph):
         what = shown(value.name)
-        if value.type.dtype.is_integer and value.type.rank <= 1:
+        if _is_small(value):
             return (
                 f"it is computed from the input {what}",
                 f"make the input {what} a constant initializer",
@@ -111,6 +115,12 @@ def _of_input(value: Value) -> tuple[str, str]:
     parent = value.owner.parent if value.owner is not None else None
     where = "a loop" if parent is None else f"{operator_name(parent)} {shown(place_name(parent))}"
     return f"it changes from turn to turn of {where}", f"unroll {where} before export"
+
+
+def _is_small(value: Value) -> bool:
+    """True for a number or a few, which a model may as well fix."""
+    type = value.type
+    return type.rank <= 1 and type.is_static and math.prod(type.extents) <= SMALL
 
 
 def _of_control(op: Op) -> str:

@@ -77,7 +77,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return example.compile_c(PROBE, tmp_path_factory.mktemp("probe") / "probe.so")
 
 
-def probe(library: Path, rows: int) -> Operator:
+def probe(library: Path, rows: int, operands: str = "x, y?, rest*") -> Operator:
     def infer(call: Inference) -> list[TensorType]:
         return [TensorType(DType.F64, (rows, WIDTH)), TensorType(DType.I64, (1,))]
 
@@ -87,7 +87,7 @@ def probe(library: Path, rows: int) -> Operator:
         "none": Attr("int"),
     }  # fmt: skip
     return Operator(
-        "test.probe(x, y?, rest*)", onnx="Probe", domain="test", infer=infer, attrs=attrs,
+        f"test.probe({operands})", onnx="Probe", domain="test", infer=infer, attrs=attrs,
         library=library, symbol="probe",
     )  # fmt: skip
 
@@ -142,6 +142,16 @@ def test_constants_numbers_sizes_and_one_tensor_twice(library: Path) -> None:
         assert rows[2] == [0, FLOAT64, 1, 9, 0, 0, 0, 0]
         assert rows[3] == [1, INT64, 2, 2, 2, 0, 0, 0]
         assert rows[6:] == ATTRIBUTES
+
+
+def test_operands_of_which_only_the_content_matters_are_passed_all_the_same(library: Path) -> None:
+    before = [h.make_node("Shape", ["x"], ["sizes"])]
+    source = model(["x", "sizes", "w"], [const("w", [6, 7])], outputs=["report"], before=before)
+    for found in both(source, probe(library, 10, "x, a!, b!")):
+        rows = found["report"].tolist()
+        assert rows[1] == [1, INT64, 2, 2, 2, 0, 0, 0]
+        assert rows[2] == [1, INT64, 2, 6, 2, 0, 0, 0]
+        assert rows[3:] == ATTRIBUTES
 
 
 def test_empty_tensors_and_many_threads(library: Path) -> None:
