@@ -231,8 +231,8 @@ class Emitter:
             with T.If(pixels >= size):
                 with T.Then(), emit.serial(emit.ceildiv(pixels, size)) as step:
                     tiles.emit(Pixels(emit.let(tirx.min(step * size, pixels - size)), size))
-                with T.Else(), emit.serial(pixels) as step:
-                    tiles.emit(Pixels(step, 1))
+                with T.Else():
+                    self.few_tiles(emit.let(pixels), tiles.emit)
             return
         parts = self.depth_parts(pixels)
         if parts == 1:
@@ -243,6 +243,17 @@ class Emitter:
         with emit.serial(parts) as part:
             self.each_tile(pixels, lambda at: tiles.add_part(sums, at, part, parts))
         self.each_tile(pixels, lambda at: tiles.complete(sums, at))
+
+    def few_tiles(self, pixels: PrimExpr, emit_tile: Callable[[Pixels], None]) -> None:
+        """Covers fewer pixels than a tile has with tiles of halves of it, each size once."""
+        size = max(1, 1 << (self.tile_pixels - 1).bit_length() >> 1)
+        with emit.serial(tirx.floordiv(pixels, size)) as step:
+            emit_tile(Pixels(step * size, size))
+        while size > 1:
+            rest = emit.let(tirx.floormod(pixels, size))
+            size //= 2
+            with T.If(rest >= size), T.Then():
+                emit_tile(Pixels(emit.let(pixels - rest), size))
 
     def each_tile(self, pixels: int, emit_tile: Callable[[Pixels], None]) -> None:
         """Covers a known number of pixels with tiles of two sizes."""
