@@ -111,6 +111,24 @@ SCAN = """graph @m(%h: f32[4], %x: f32[2,n], %y: f32[n,4])
   return %h1, %a, %b, %c
 }"""
 
+DEEP = """graph @m(%x: f32[n], %m: i64[]) -> (y: f32[n]) {
+  %y = loop(max_trip=%m, carried=%x) (%i: i64[], %a: bool[], %p: f32[n]) {
+    %z = loop(max_trip=%m, carried=%p) (%j: i64[], %b: bool[], %q: f32[n]) {
+      %w, %s = loop(max_trip=%i, carried=%q) (%k: i64[], %c: bool[], %r: f32[n]) {
+        %half = const() {value = splat(0.5)} : f32[]
+        %t = mul(%r, %half) : f32[n]
+        return %c, %t, %r
+      } : f32[n], f32[u1_,n]
+      %axis = const() {value = dense([0])} : i64[1]
+      %sum = reduce_sum(%s, %axis) {keepdims = 0} : f32[n]
+      %v = add(%w, %sum) : f32[n]
+      return %b, %v
+    } : f32[n]
+    return %a, %z
+  } : f32[n]
+  return %y
+}"""
+
 COUNTER = """graph @m(%m: i64[], %top: f32[]) -> (r: f32[], s: i64[u1_]) {
   %zero = const() {value = dense([0.0])} : f32[]
   %r, %s = loop(max_trip=%m, carried=%zero) (%i: i64[], %go: bool[], %p: f32[]) {
@@ -189,6 +207,10 @@ def test_a_loop_without_optimisation() -> None:
 @pytest.mark.parametrize(("turns", "flag"), [(4, True), (4, False), (0, True), (1, True)])
 def test_loops_and_choices_nest(compiled: Compiled, turns: int, flag: bool) -> None:
     check(compiled(NESTED), NESTED, {"x": X[:, :3], "m": np.array(turns), "flag": np.array(flag)})
+
+
+def test_what_one_loop_counts_an_inner_one_of_another_uses(compiled: Compiled) -> None:
+    check(compiled(DEEP), DEEP, {"x": X[0], "m": np.array(4)})
 
 
 @pytest.mark.parametrize("length", [5, 1, 0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,32 @@ def test_sizes_that_nothing_tells_are_refused() -> None:
     with pytest.raises(LeptonError, match=r"E802.*the size u1_ before") as raised:
         leptonc.compile(parse_graph(text), threads=1, isolated=False)
     assert raised.value.location.nodes == ("Expand_1",)
+
+
+GROWING = """graph @m(%x: f32[1024], %q: i64[1]) -> (y: f32[u1_,1024]) {
+  %n = extents(%q) {names = [u1_]} : i64[1]
+  %to = dims() {value = [u1_, 1024], shape = [2]} : i64[2]
+  %y = expand(%x, %to) : f32[u1_,1024]
+  return %y
+}"""
+
+
+def test_memory_does_not_grow_with_the_sizes_met() -> None:
+    """Hundreds of calls with sizes of their own take no more than a few of the largest."""
+    x = np.ones(1024, np.float32)
+    with leptonc.compile(parse_graph(GROWING), threads=1, isolated=False) as session:
+        session.run({"x": x, "q": np.array([1001])})
+        before = resident()
+        for call in range(300):
+            rows = 1 + call * 7 % 1000
+            assert session.run({"x": x, "q": np.array([rows])})["y"].shape == (rows, 1024)
+        assert resident() - before < 60_000_000  # all sizes together are 600 MB
+
+
+def resident() -> int:
+    """The bytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 ASSUMED = """graph @m(%x: f32[n,k], %y: f32[m,k], %z: f32[j,2])
