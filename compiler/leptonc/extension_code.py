@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib.util
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,19 +26,27 @@ from leptonc.runtime.carried import SharedLibrary
 def code_of(
     name: str, reference: str, library: str | Path, symbol: str
 ) -> tuple[CFunction | None, str]:
-    """The C function of an operator, or the digest of the Python code it refers to."""
+    """The C function of an operator, or the digest of the Python code it refers to.
+
+    Raises E812 or E813 where there is no such function.
+    """
     if library:
         try:
             code = Path(library).read_bytes()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise LeptonError(
-                f"the library {shown_path(library)} of operator {shown(name)} cannot be read: "
-                f"{reason}",
+                f"{_named(library)} of operator {shown(name)} cannot be read: {reason}",
                 code="E813",
             ) from None
+        with contextlib.closing(SharedLibrary(code, _named(library))) as opened:
+            opened.address(symbol)
         return CFunction(hashlib.sha256(code).hexdigest(), symbol, code), ""
     return None, _digest(name, reference) if reference else ""
+
+
+def _named(library: str | Path) -> str:
+    return f"the library {shown_path(library)}"
 
 
 def _digest(name: str, reference: str) -> str:
@@ -123,22 +133,23 @@ class _Tensor(ctypes.Structure):
     )
 
 
-def evaluate_by_function(function: CFunction, what: str) -> Evaluate:
-    """The meaning of an operator as its C function has it; raises E813 where that is not there."""
-    library = SharedLibrary(function.code, what)
+def evaluate_by_function(function: CFunction, library: str | Path) -> Evaluate:
+    """The meaning of an operator as its C function has it."""
+    opened = SharedLibrary(function.code, _named(library))
     kind = ctypes.CFUNCTYPE(
         ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_int
     )
-    address = library.address(function.symbol)
+    call_it = kind(opened.address(function.symbol))
 
     def evaluate(call: Evaluation) -> list[Array]:
-        return _called(kind(address), library, call)
+        return _called(call_it, call)
 
+    weakref.finalize(evaluate, opened.close).atexit = False
     return evaluate
 
 
-def _called(function: Any, library: SharedLibrary, call: Evaluation) -> list[Array]:
-    """What the C function computes; `library` stays loaded until it is done."""
+def _called(function: Any, call: Evaluation) -> list[Array]:
+    """What the C function computes."""
     if call.operand_types:  # the interpreter may compute in wider types, the function does not
         pairs = zip(call.items, call.operand_types, strict=True)
         call.items = tuple(array.astype(type.dtype.numpy, copy=False) for array, type in pairs)
@@ -150,7 +161,7 @@ def _called(function: Any, library: SharedLibrary, call: Evaluation) -> list[Arr
     into, out = _tensors(given), _tensors(results)
     status = function(into, len(given), out, len(results))
     if status:
-        what = f"operator {call.definition.name} failed with status {status} ({library.what})"
+        what = f"operator {call.definition.name} failed with status {status}"
         raise LeptonError(what, code="E704")
     return results
 

@@ -86,7 +86,7 @@ class Operator:
         function, digest = code_of(name, self.scalar or self.rule, self.library, self.symbol)
         evaluate = self.evaluate
         if evaluate is None and function is not None:
-            evaluate = evaluate_by_function(function, f"the library {shown(self.library)}")
+            evaluate = evaluate_by_function(function, self.library)
         return OpDef(
             name=name,
             operands=operands,

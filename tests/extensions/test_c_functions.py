@@ -252,3 +252,7 @@ def test_libraries_go_when_nothing_uses_them(library: Path, tmp_path: Path) -> N
         del session
         gc.collect()
     assert mapped() <= before
+    for _ in range(3):
+        import_source(fail_model(), {}, operators=[failing(library)])
+    gc.collect()
+    assert mapped() <= before, "nor do those of the interpreter stay"
