@@ -18,6 +18,7 @@ from leptonc.ir.table import OpDef, Trait, all_ops
 from leptonc.ir.types import DType, TensorType
 from leptonc.passes.check_numbers import random_feeds
 
+QUANTIZED = (DType.U8, DType.I4, DType.U2, DType.F8E4M3FN, DType.F8E5M2FNUZ, DType.F4E2M1)
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 3.0, 1.5)
 SMOOTH = (
     "add", "sub", "mul", "neg", "tanh", "sigmoid", "relu", "sin", "cos", "erf", "gelu", "softplus",
@@ -57,6 +58,7 @@ class Sketch:
         self.steps = [self.elementwise, self.arithmetic, self.move, self.view, self.slice]
         self.steps += [self.join, self.reduce, self.product, self.convolution, self.normalize]
         self.steps += [self.scale, self.arithmetic, self.twice, self.at_run_time]
+        self.steps += [] if smooth else [self.quantize]
         self.steps += [self.choose, self.repeat]
 
     def value(self, rank: int | None = None) -> Value:
@@ -184,7 +186,7 @@ class Sketch:
         """An operation whose sizes, axes or places only run time tells."""
         source, kind = self.value(), self.draw(st.integers(0, 5))
         rank, build = source.type.rank, self.build
-        axis = self.draw(st.integers(-rank, rank - 1))
+        axis = self.draw(st.integers(-rank, max(rank - 1, 0)))
         if kind == 0:
             return build.reshape(source, self.computed(-1, known(source.type.shape[-1])))
         if kind == 1:
@@ -201,6 +203,23 @@ class Sketch:
             mode = self.draw(st.sampled_from(("constant", "edge")))
             return build.pad(source, self.computed(*(1,) * rank, *(0,) * rank), mode=mode)
         return build.tile(source, self.computed(*(2,) * rank))
+
+    def quantize(self) -> Value:
+        """A tensor of a short type, perhaps moved or converted to another, and its numbers."""
+        source, scale = self.value(), self.build.const(np.float32(0.25))
+        dtype = self.draw(st.sampled_from(QUANTIZED))
+        made = self.build.op(
+            "quantize_linear", [source, scale], {"output_dtype": dtype}
+        ).result  # fmt: skip
+        kind = self.draw(st.integers(0, 3))
+        if kind == 1:
+            made = self.build.transpose(made)
+        if kind == 2:
+            made = self.build.op("concat", [made, made], {"axis": source.type.rank - 1}).result
+        if kind == 3:
+            short = self.draw(st.sampled_from(QUANTIZED))
+            made = self.build.cast(self.build.cast(made, to=DType.F32), to=short)
+        return self.build.op("dequantize_linear", [made, scale]).result
 
     def reduce(self) -> Value:
         """A mean, a sum, a maximum or a softmax."""

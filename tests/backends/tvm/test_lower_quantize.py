@@ -9,6 +9,7 @@ import pytest
 
 from leptonc.ir.types import DType
 from tests.backends.tvm.kernel_of_row import Case, check_kernels
+from tests.ir.ops.single import reference
 
 VALUES = np.concatenate([
     np.linspace(-300, 300, 601), [np.inf, -np.inf, 1e30, 0.5, 1.5, 2.5, -0.5, np.nan],
@@ -75,3 +76,35 @@ def test_sums_and_products_of_quantized_tensors():
         bare = [a.astype(np.int8), scales[0], None, b.astype(np.int8), scales[1], None, scales[2]]
         cases += [Case(name, full), Case(name, bare)]
     check_kernels(cases)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [DType.I4, DType.U2, DType.F8E4M3FN, DType.F8E5M2FNUZ, DType.F4E2M1],
+    ids=str,
+)
+def test_narrow_types_agree_with_the_specification(dtype: DType) -> None:
+    rng = np.random.default_rng(1)
+    x = (rng.standard_normal((4, 6, 8)) * 40).astype(np.float32)
+    rows = rng.uniform(0.5, 9, 6).astype(np.float32)
+    blocks = rng.uniform(0.5, 9, (4, 6, 2)).astype(np.float32)
+    ones = np.ones if dtype.is_integer else np.zeros
+    shifts = [ones(shape).astype(dtype.numpy) for shape in ((), (6,), (4, 6, 2))]
+    codes = rng.integers(0, 2**dtype.width - 1, (4, 6, 8)).astype(np.uint8) & np.uint8(0x77)
+    stored = codes.view(dtype.numpy)
+    operands = list(zip([scalar(2.5), rows, blocks], shifts, strict=True))
+    attrs = [{}, {"axis": -2}, {"axis": 2, "block_size": 4}]
+    cases = [Case("quantize_linear", [x, *o], a) for o, a in zip(operands, attrs, strict=True)]
+    cases += [
+        Case("dequantize_linear", [stored, *o], a) for o, a in zip(operands, attrs, strict=True)
+    ]
+    cases += [
+        Case("quantize_linear", [x, scalar(0.3)], {"output_dtype": dtype, "saturate": 0}),
+        Case("quantize_linear", [x.astype(np.float16), rows.astype(np.float16)],
+             {"output_dtype": dtype}),
+        Case("dequantize_linear", [stored, rows.astype(np.float16)], {}),
+    ]  # fmt: skip
+    for case, (mine,) in zip(cases, check_kernels(cases), strict=True):
+        (theirs,) = reference(case.name, case.operands, case.attrs, opset=25)
+        what = f"{case.name} {dict(case.attrs)}"
+        np.testing.assert_array_equal(mine.view(np.uint8), theirs.view(np.uint8), err_msg=what)
