@@ -206,7 +206,7 @@ class Sketch:
 
     def quantize(self) -> Value:
         """A tensor of a short type, perhaps moved or converted to another, and its numbers."""
-        source, scale = self.value(), self.build.const(np.float32(0.25))
+        source, scale = self.value(), self.build.const(np.array(0.25, np.float32))
         dtype = self.draw(st.sampled_from(QUANTIZED))
         made = self.build.op(
             "quantize_linear", [source, scale], {"output_dtype": dtype}
