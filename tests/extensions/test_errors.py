@@ -268,3 +268,14 @@ def test_what_is_no_shared_library(tmp_path: Path) -> None:
         with pytest.raises(LeptonError, match=pattern) as told:
             own(library=path, symbol="f").row()
         assert told.value.code == "E813"
+
+
+def test_an_operator_without_a_meaning_is_left_to_run_time_and_its_opset_goes_out() -> None:
+    source = model()
+    source.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2, np.float32), "x"))
+    operator = own(rule=f"{RULES}:copied", since=3)
+    with leptonc.compile(source, operators=[operator], isolated=False) as session:
+        assert session.run({})["y"].tolist() == [1, 1]
+    again = leptonc.optimize(source, operators=[operator])
+    assert [(node.op_type, node.domain) for node in again.graph.node] == [("Own", "test")]
+    assert {item.domain: item.version for item in again.opset_import}["test"] == 3
