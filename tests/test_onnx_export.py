@@ -351,3 +351,23 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert caught.value.code == "E022"
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["m.onnx"]
+
+
+@pytest.mark.parametrize("block", [0, 16])
+def test_weights_of_bytes(block: int) -> None:
+    scales = "" if not block else "  %s = const() {value = random(2)} : f32[3,5]\n"
+    call = "%x, %w" if not block else f"%x, %w, scales=%s) {{block_size = {block}}}"
+    text = (
+        "graph @g(%x: f32[n,40]) -> (y: f32[n,5]) {\n"
+        f"  %w = const() {{value = random(1)}} : i8[40,5]\n{scales}"
+        f"  %y = linear_bytes({call}{'' if block else ')'} : f32[n,5]\n  return %y\n}}\n"
+    )
+    graph = parse_graph(text, "test")
+    feeds = {"x": np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)}
+    expected = interpret(graph, feeds)["y"]
+    model = export_model(graph)
+    for again in (interpret(import_model(model), feeds)["y"], *onnxruntime_gives(model, feeds)):
+        np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-3)
+    if block:
+        with pytest.raises(LeptonError, match="linear_bytes needs opset 21, not 18"):
+            export_model(graph, 18)

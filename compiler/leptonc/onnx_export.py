@@ -226,6 +226,10 @@ class Exporter:
         if opset is None:
             # operators that ONNX has for other element types only: written as they are
             opset = self.asked or BASE_OPSET
+        self.need(opset, op)
+
+    def need(self, opset: int, op: Op) -> None:
+        """Note that `op` is written in a form of `opset`; raises E022 where that is too new."""
         if self.asked is not None and opset > self.asked:
             raise LeptonError(
                 f"{op.name} needs opset {opset}, not {self.asked}", op.location, code="E022"

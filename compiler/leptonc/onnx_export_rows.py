@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from onnx import GraphProto
+from onnx import GraphProto, TensorProto
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import infer_content
@@ -132,7 +132,25 @@ def _linear(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     exporter.emit(proto, "Add", [product, exporter.names[bias]], [name], f"{node}_bias")
 
 
+def _linear_bytes(exporter: Exporter, proto: GraphProto, op: Op) -> None:
+    """A product with what the bytes stand for."""
+    names = [exporter.names[value] for value in op.operands]
+    name, node = exporter.names[op.result], "+".join(op.location.nodes)[:200]
+    weight = exporter.fresh_name(f"{name}_weight")
+    if len(names) > 2:
+        attributes = {"axis": 0, "block_size": op.int("block_size")}
+        exporter.need(21, op)
+        exporter.emit(proto, "DequantizeLinear", names[1:], [weight], f"{node}_weight", attributes)
+    else:
+        exporter.emit(
+            proto, "Cast", names[1:], [weight], f"{node}_weight", {"to": TensorProto.FLOAT}
+        )
+    exporter.emit(proto, "MatMul", [names[0], weight], [name], node)
+
+
 Rule: TypeAlias = "Callable[[Exporter, GraphProto, Op], None]"
 
-EXPORT: Mapping[str, Rule] = MappingProxyType({"dims": _dims, "linear": _linear})
+EXPORT: Mapping[str, Rule] = MappingProxyType({
+    "dims": _dims, "linear": _linear, "linear_bytes": _linear_bytes,
+})  # fmt: skip
 """How the operations that only leptonc has are written."""
