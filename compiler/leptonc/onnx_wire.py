@@ -8,8 +8,11 @@ data. The same walk tells where a broken file stops making sense.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TypeAlias
 
 from leptonc.ir.diagnostics import LeptonError
@@ -18,6 +21,11 @@ CUT_FROM = 4096
 """Messages and data from this many bytes on are looked into and cut out."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+_NUMBERS = MappingProxyType({
+    _VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]", _FIXED32: rb".{4}", _FIXED64: rb".{8}",
+})  # fmt: skip
+"""What a number of each wire type looks like."""
 
 Message: TypeAlias = "dict[int, Message]"
 _RAW: Message = {}
@@ -109,7 +117,21 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
                 f"it ends at byte {size - start} of a field that needs {end - start}", header
             )
         yield number, kind, header, start, end
-        at = end
+        at = end if kind == _BYTES else _past_like(view, view[header:start], kind, end)
+
+
+def _past_like(view: memoryview, header: memoryview, kind: int, at: int) -> int:
+    """Where the fields end that follow with the same header: the elements of one list."""
+    if at >= len(view) or view[at] != header[0]:
+        return at
+    found = _list_of(bytes(header), kind).match(view, at)
+    return at if found is None else found.end()
+
+
+@lru_cache(64)
+def _list_of(header: bytes, kind: int) -> re.Pattern[bytes]:
+    """Any number of numbers with this header: trees have hundreds of thousands in one node."""
+    return re.compile(rb"(?:" + re.escape(header) + _NUMBERS[kind] + rb")*+", re.DOTALL)
 
 
 def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
