@@ -279,3 +279,12 @@ def test_an_operator_without_a_meaning_is_left_to_run_time_and_its_opset_goes_ou
     again = leptonc.optimize(source, operators=[operator])
     assert [(node.op_type, node.domain) for node in again.graph.node] == [("Own", "test")]
     assert {item.domain: item.version for item in again.opset_import}["test"] == 3
+
+
+def test_a_local_function_goes_before_an_operator_of_its_name() -> None:
+    source = model()
+    body = [h.make_node("Neg", ["a"], ["b"])]
+    imports = [h.make_opsetid("", 20)]
+    source.functions.append(h.make_function("test", "Own", ["a"], ["b"], body, imports))
+    graph = import_source(source, {}, operators=[own(infer=raising)])
+    assert [op.name for op in graph] == ["neg", "return"]
