@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from leptonc.tools.conformance_cases import SUITES, Case, load_suite
-from leptonc.tools.conformance_pool import Outcome, Run, run_all
+from leptonc.tools.conformance_pool import Outcome, Run, for_lengths, run_all
 
 KNOWN = Path("tests/data/conformance.json")
 CACHE = Path(".cache/conformance")
@@ -30,16 +30,27 @@ def prepare_compiled(model: onnx.ModelProto, kernels: Path) -> Run:
     """
     import leptonc
 
-    return leptonc.compile(model, target="cpu", threads=1, cache=kernels, isolated=False).run
+    def compiled(lengths: dict[str, int]) -> Run:
+        session = leptonc.compile(
+            model, target="cpu", threads=1, cache=kernels, isolated=False, dims=lengths
+        )
+        return session.run
+
+    return for_lengths(model, compiled)
 
 
 def prepare_interpreted(model: onnx.ModelProto, kernels: Path) -> Run:
     """Import the model; the reference interpreter runs it."""
+    from leptonc.groups import Groups
     from leptonc.ir.interpret import interpret
     from leptonc.onnx_import import import_model
 
-    graph = import_model(model)
-    return lambda feeds: interpret(graph, feeds)
+    def interpreted(lengths: dict[str, int]) -> Run:
+        graph = import_model(model, dims=lengths)
+        groups = Groups.of(graph.metadata)
+        return lambda feeds: groups.gather(interpret(graph, groups.spread(feeds)))
+
+    return for_lengths(model, interpreted)
 
 
 Known: TypeAlias = dict[str, dict[str, list[str]]]

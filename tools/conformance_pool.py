@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import onnx
 
@@ -57,6 +57,25 @@ def run_case(case: Case, prepare: Prepare) -> str:
     except Exception as error:  # a test tool reports whatever its subject raises
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def for_lengths(model: onnx.ModelProto, make: Callable[[dict[str, int]], Run]) -> Run:
+    """What runs the model; made at each run for the lengths of the sequences that it is given."""
+    grouped = {item.name for item in model.graph.input if not item.type.HasField("tensor_type")}
+    if not grouped:
+        return make({})
+
+    def run(feeds: dict[str, Datum]) -> Mapping[str, Datum]:
+        lengths: dict[str, int] = {}
+        for name in grouped & feeds.keys():
+            value = feeds[name]
+            if value is None:
+                lengths[name] = 0
+            elif isinstance(value, list | tuple):
+                lengths[name] = len(cast("Sequence[Datum]", value))
+        return make(lengths)(feeds)
+
+    return run
 
 
 def run_all(

@@ -17,6 +17,7 @@ from leptonc.onnx_attributes import fit
 from leptonc.onnx_branches import import_if
 from leptonc.onnx_regions import Attributes, discard, region_of, subgraph, values_of
 from leptonc.onnx_scope import FAILED, Failed, Importer, Meaning, Scope
+from leptonc.onnx_turns import sequence_map, unrolled_loop
 
 
 def control(
@@ -27,13 +28,17 @@ def control(
     operands: Sequence[Meaning],
 ) -> Sequence[Meaning]:
     """Import a node that has subgraphs."""
+    if node.op_type == "SequenceMap":
+        return sequence_map(importer, scope, attributes, operands)
+    if node.op_type == "Loop" and any(isinstance(operand, tuple) for operand in operands):
+        return unrolled_loop(importer, scope, attributes, operands)
     values: list[Value | None] = []
     for index, operand in enumerate(operands):
         if isinstance(operand, tuple):
             raise LeptonError(f"{node.op_type}: input {index} is a sequence", code="E013")
         assert not isinstance(operand, Failed)
         values.append(operand)
-    return CONTROL["", node.op_type](importer, scope, attributes, values)
+    return _RULES["", node.op_type](importer, scope, attributes, values)
 
 
 def _loop(
@@ -171,7 +176,9 @@ _Rule: TypeAlias = Callable[
     [Importer, Scope, Attributes, Sequence["Value | None"]], Sequence["Meaning"]
 ]
 
-CONTROL: Mapping[tuple[str, str], _Rule] = MappingProxyType({
+_RULES: Mapping[tuple[str, str], _Rule] = MappingProxyType({
     ("", "If"): import_if, ("", "Loop"): _loop, ("", "Scan"): _scan,
 })  # fmt: skip
+
+CONTROL = frozenset({*_RULES, ("", "SequenceMap")})
 """The operators with subgraphs."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import onnx
 
+from leptonc.groups import element
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.dims import Dim, substitute, symbol, symbols
 from leptonc.ir.dims_parse import parse_dim
@@ -25,7 +26,7 @@ _RESERVED = re.compile(r"u\d+_|floordiv|min|max|mod")
 
 
 def present(type: onnx.TypeProto) -> onnx.TypeProto:
-    """The type of what an optional holds; other types as they are. Inputs are always given."""
+    """The type of what an optional holds; other types as they are."""
     return type.optional_type.elem_type if type.HasField("optional_type") else type
 
 
@@ -72,6 +73,24 @@ class InputDims:
             )
         shape = tuple(self._dim(item.name, axis, dim, what) for axis, dim in enumerate(dims))
         return TensorType(dtype_of(declared.elem_type, what), shape)
+
+    def length_of(self, item: onnx.ValueInfoProto) -> int | None:
+        """The tensors of a sequence or optional, as the caller says; None where it does not."""
+        length = self._values.get(item.name)
+        if not isinstance(length, int):
+            return None
+        self._used.add(item.name)
+        return length
+
+    def element_of(
+        self, item: onnx.ValueInfoProto, index: int, max_rank: int
+    ) -> tuple[str, TensorType]:
+        """Name and type of one tensor of a sequence; no extent of it need be that of another."""
+        one = onnx.ValueInfoProto(name=element(item.name, index))
+        one.type.CopyFrom(present(item.type).sequence_type.elem_type)
+        for dim in one.type.tensor_type.shape.dim:
+            dim.ClearField("dim_param")
+        return one.name, self.type_of(one, max_rank)
 
     def _dim(self, name: str, axis: int, dim: onnx.TensorShapeProto.Dimension, what: str) -> Dim:
         if dim.HasField("dim_value"):

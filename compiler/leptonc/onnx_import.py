@@ -13,28 +13,24 @@ spell two of the float8 types as others. A graph made there is taken all the sam
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-import onnx
-
 from leptonc.ir.build import Builder
-from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.graph import Graph, Value
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.graph import Graph
 from leptonc.ir.table import OpDef
-from leptonc.onnx_declared import check_output
-from leptonc.onnx_dims import InputDims
-from leptonc.onnx_faults import FILE, INPUTS, OUTPUTS, Findings, error_of
+from leptonc.onnx_boundary import add_inputs, check_outputs, groups_of
+from leptonc.onnx_faults import FILE, Findings, error_of
 from leptonc.onnx_file import OnnxFile, Source, read_model
 from leptonc.onnx_forks import Forks, read_with_choices
 from leptonc.onnx_functions import functions_of
 from leptonc.onnx_limits import LIMITS, Limits
 from leptonc.onnx_nodes import NodeImporter
-from leptonc.onnx_rows import check_extents
-from leptonc.onnx_scope import FAILED, Failed, Meaning, Scope
+from leptonc.onnx_scope import Scope
 from leptonc.onnx_surgeon import is_surgeon_graph, message_of
 
 Operators: TypeAlias = Mapping[tuple[str, str], OpDef]
@@ -131,74 +127,18 @@ def _read(
     try:
         functions = functions_of(model, limits, findings)
         importer = NodeImporter(file, graph, functions, limits, findings, operators, forks)
-        _add_inputs(graph, scope, inputs, dims, limits, findings)
+        add_inputs(graph, scope, inputs, dims, limits, findings)
         outputs = importer.body(scope, model.graph)
+        groups = groups_of(scope, inputs, model, outputs)
     except LeptonError as error:
         findings.add(error, FILE)
         return Survey(graph, findings)
-    values = _check_outputs(model, outputs, findings, trust_inferred=trust_inferred)
+    values = check_outputs(model, outputs, findings, trust_inferred=trust_inferred)
     if not findings.faults:
-        scope.build.return_(*values)
+        graph.metadata.update(groups.describe())
+        graph.output_names = tuple(name for name, _ in values)
+        scope.build.return_(*(value for _, value in values))
     return Survey(graph, findings)
-
-
-def _add_inputs(
-    graph: Graph,
-    scope: Scope,
-    inputs: Sequence[onnx.ValueInfoProto],
-    dims: Mapping[str, int | str],
-    limits: Limits,
-    findings: Findings,
-) -> None:
-    extents = InputDims(inputs, dims)
-    for index, item in enumerate(inputs):
-        with findings.at(INPUTS, index):
-            if item.name in scope.names:
-                message = f"input {shown(item.name)} is there twice"
-                findings.add(LeptonError(message, code="E014"))
-                continue
-            try:
-                type = extents.type_of(item, limits.rank)
-                check_extents(type, f"input {shown(item.name)}", limits)
-            except LeptonError as error:
-                findings.add(error)
-                scope.names[item.name] = FAILED
-                continue
-            if item.type.HasField("optional_type"):
-                findings.notices.append(f"input {shown(item.name)} is optional; a run must give it")
-            scope.names[item.name] = graph.add_input(Value(type, item.name))
-    if not findings.faults:  # an input that failed may be the one with the extent
-        extents.check_all_used()
-
-
-def _check_outputs(
-    model: onnx.ModelProto,
-    outputs: Sequence[Meaning],
-    findings: Findings,
-    *,
-    trust_inferred: bool,
-) -> list[Value]:
-    values: list[Value] = []
-    seen: set[str] = set()
-    if not outputs:
-        findings.add(LeptonError("the model has no outputs", code="E014"), OUTPUTS)
-    for index, (item, meaning) in enumerate(zip(model.graph.output, outputs, strict=True)):
-        with findings.at(OUTPUTS, index):
-            if item.name in seen:
-                message = f"output {shown(item.name)} is there twice"
-                findings.add(LeptonError(message, code="E014"))
-            seen.add(item.name)
-            if isinstance(meaning, Failed):
-                continue
-            if not isinstance(meaning, Value):
-                message = f"output {shown(item.name)} is no tensor"
-                findings.add(LeptonError(message, code="E013"))
-                continue
-            error = check_output(item.name, item.type, meaning.type)
-            if error is not None and not trust_inferred:
-                findings.add(error)
-            values.append(meaning)
-    return values
 
 
 def _metadata(file: OnnxFile) -> dict[str, str]:

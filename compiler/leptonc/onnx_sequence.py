@@ -38,22 +38,63 @@ def _tensor(operands: Sequence[Meaning], index: int) -> Value | None:
     return value if isinstance(value, Value) else None
 
 
-def _position(
-    call: Call, value: Value | None, length: int, default: int, *, last: int | None = None
-) -> int:
-    """A place in a sequence, counted from its start; it has to be known."""
-    last = length - 1 if last is None else last
+def known_number(value: Meaning) -> int | None:
+    """The only element of a tensor, where it is known to be a certain integer or truth."""
+    if not isinstance(value, Value):
+        return None
+    known = value.content if value.blob is None else value.blob.array.astype(object)
+    number = None if known is None or known.size != 1 else known.reshape(-1)[0]
+    return int(number) if isinstance(number, int | bool) else None
+
+
+def _place(call: Call, value: Value | None, length: int, default: int, last: int) -> int | Value:
+    """A place in a sequence, counted from its start, or the tensor that holds it."""
     if value is None:
         return default
-    known = value.content if value.blob is None else value.blob.array.astype(object)
-    index: Dim | None = None if known is None or known.size != 1 else known.reshape(-1)[0]
-    if not isinstance(index, int):
-        raise LeptonError(f"{call.op_type} needs to know its position at compile time", code="E109")
+    index = known_number(value)
+    if index is None:
+        return value
     if not -length <= index <= last:
         raise LeptonError(
             f"{call.op_type}: position {index} is not in a sequence of {length}", code="E110"
         )
     return index + length if index < 0 else index
+
+
+def _stack(call: Call, items: Sequence[Value]) -> Value:
+    """All tensors in one, from which run time chooses; they have to be alike."""
+    if not items:
+        raise LeptonError(f"{call.op_type}: the sequence has no tensors", code="E110")
+    different = next((item for item in items if item.type != items[0].type), None)
+    if different is not None:
+        raise LeptonError(
+            f"{call.op_type} gets its position at run time, and the tensors are {items[0].type} "
+            f"and {different.type}",
+            notes=["with a position that is known at compile time they may differ"],
+            code="E109",
+        )
+    axis = call.build.const(np.array([0], np.int64))
+    return call.build.op(
+        "concat", [call.build.unsqueeze(item, axis) for item in items], {"axis": 0}
+    ).result
+
+
+def _from_start(call: Call, place: Value, length: int, last: int) -> Value:
+    """A position of run time counted from the start, as a scalar; checked to be one."""
+    build = call.build
+    number = build.cast(place, to=DType.I64) if place.type.dtype is not DType.I64 else place
+    row = build.reshape(number, build.const(np.array([1], np.int64)))
+    behind = build.add(row, build.const(np.array([length], np.int64)))
+    row = build.where(build.less(row, build.const(np.array([0], np.int64))), behind, row)
+    least = build.greater_or_equal(row, build.const(np.array([0], np.int64)))
+    good = build.and_(least, build.less_or_equal(row, build.const(np.array([last], np.int64))))
+    fault = f"{call.op_type} is given a position outside a sequence of {length}"
+    build.op("extents", [build.cast(good, to=DType.I64)], {"names": (1,), "fault": fault})
+    return build.reshape(row, build.const(np.zeros(0, np.int64)))
+
+
+def _chosen(call: Call, stack: Value, index: Value) -> Value:
+    return call.build.gather(stack, index, axis=0)
 
 
 def _construct(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
@@ -66,21 +107,49 @@ def _empty(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
 
 def _at(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
     items = _sequence(operands)
-    return [items[_position(call, _tensor(operands, 1), len(items), 0)]]
+    place = _place(call, _tensor(operands, 1), len(items), 0, len(items) - 1)
+    if isinstance(place, int):
+        return [items[place]]
+    stack = _stack(call, items)
+    return [_chosen(call, stack, _from_start(call, place, len(items), len(items) - 1))]
 
 
 def _insert(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
     items, item = _sequence(operands), _tensor(operands, 1)
     if item is None:
         raise LeptonError("SequenceInsert lacks its tensor", code="E014")
-    place = _position(call, _tensor(operands, 2), len(items), len(items), last=len(items))
-    return [(*items[:place], item, *items[place:])]
+    count = len(items)
+    place = _place(call, _tensor(operands, 2), count, count, count)
+    if isinstance(place, int):
+        return [(*items[:place], item, *items[place:])]
+    stack, start = _stack(call, [*items, item]), _from_start(call, place, count, count)
+    kept: list[Value] = []
+    for at in range(count + 1):
+        before = _scalar(call, at), _scalar(call, max(at - 1, 0))
+        here = call.build.where(call.build.equal(start, before[0]), _scalar(call, count), before[1])
+        index = call.build.where(call.build.less(before[0], start), before[0], here)
+        kept.append(_chosen(call, stack, index))
+    return [tuple(kept)]
 
 
 def _erase(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:
     items = _sequence(operands)
-    place = _position(call, _tensor(operands, 1), len(items), len(items) - 1)
-    return [(*items[:place], *items[place + 1 :])]
+    count = len(items)
+    place = _place(call, _tensor(operands, 1), count, count - 1, count - 1)
+    if isinstance(place, int):
+        return [(*items[:place], *items[place + 1 :])]
+    stack, start = _stack(call, items), _from_start(call, place, count, count - 1)
+    kept: list[Value] = []
+    for at in range(count - 1):
+        here, behind = _scalar(call, at), _scalar(call, at + 1)
+        kept.append(
+            _chosen(call, stack, call.build.where(call.build.less(here, start), here, behind))
+        )
+    return [tuple(kept)]
+
+
+def _scalar(call: Call, number: int) -> Value:
+    return call.build.const(np.array(number, np.int64))
 
 
 def _length(call: Call, operands: Sequence[Meaning]) -> Sequence[Meaning]:

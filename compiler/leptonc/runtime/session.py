@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from leptonc.artifact import Artifact, Manifest, TensorSpec
+from leptonc.groups import Groups
 from leptonc.ir.diagnostics import LeptonError, shown, shown_path
 from leptonc.runtime.carried import bound
 from leptonc.runtime.failures import failure
@@ -69,8 +70,9 @@ class Session:
         """How many threads a run takes where the program has parallel loops."""
         self.manifest: Manifest = manifest
         """Everything the artefact says about itself."""
-        self.signature = Signature(manifest.inputs, manifest.outputs)
+        self.signature = Signature(manifest.asked, manifest.outputs)
         self._asked = threads
+        self._groups = Groups.of(manifest.provenance)
         self._artifact = artifact
         self._path = os.path.abspath(artifact.path)
         self._gate = Gate(manifest.inputs, manifest.dims)
@@ -104,12 +106,16 @@ class Session:
         Inputs are checked by name, element type and shape, and all that is wrong is said at once.
         With `cast`, arrays of another element type are converted first. With `timeout`, a run that
         takes more seconds ends with E706 before its next kernel; the session stays usable. Text
-        goes in and comes out as arrays of str.
+        goes in and comes out as arrays of str, a sequence as a list, an absent optional as None.
         """
+        if self._groups:
+            inputs = self._groups.spread(inputs)
         if not self._text:
-            return self._run(inputs, cast, ElementType.array_of, timeout)
-        given, fresh = self._text.encoded(inputs)
-        return self._text.decoded(self._run(given, cast, ElementType.array_of, timeout), fresh)
+            found = self._run(inputs, cast, ElementType.array_of, timeout)
+        else:
+            given, fresh = self._text.encoded(inputs)
+            found = self._text.decoded(self._run(given, cast, ElementType.array_of, timeout), fresh)
+        return self._groups.gather(found) if self._groups else found
 
     def run_dlpack(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs as tensors with DLPack's methods; inputs are anything that has them.
@@ -118,7 +124,8 @@ class Session:
         """
         for name, kind in self._results:
             kind.check_dlpack(f"output {shown(name)}")
-        return self._run(inputs, False, ElementType.named)
+        found = self._run(self._groups.spread(inputs), False, ElementType.named)
+        return self._groups.gather(found)
 
     def _run(
         self,
