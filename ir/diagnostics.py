@@ -74,7 +74,7 @@ CODES = MappingProxyType({
     "E705": "the number of threads is not usable",
     "E706": "a run took longer than it was given",
     "E707": "a size that is computed at run time does not fit",
-    "E708": "DLPack lays out elements of this type otherwise than compiled programs",
+    "E708": "elements of this type are laid out otherwise by DLPack than by compiled programs",
     "E801": "a target cannot be read or does not exist",
     "E802": "the target has no kernel for an operation",
     "E803": "a precision is not available",

@@ -30,7 +30,11 @@ def add_inputs(
     findings: Findings,
 ) -> None:
     """Put the inputs of a model into the graph and the scope."""
-    extents = InputDims(inputs, dims)
+    try:
+        extents = InputDims(inputs, dims)
+    except LeptonError as error:
+        findings.add(error, INPUTS)
+        extents = InputDims(inputs, {})
     for index, item in enumerate(inputs):
         with findings.at(INPUTS, index):
             if item.name in scope.names:
@@ -42,8 +46,12 @@ def add_inputs(
             except LeptonError as error:
                 findings.add(error)
                 scope.names[item.name] = FAILED
-    if not findings.faults:  # an input that failed may be the one with the extent
+    if findings.faults:  # an input that failed may be the one with the extent
+        return
+    try:
         extents.check_all_used()
+    except LeptonError as error:
+        findings.add(error, INPUTS)
 
 
 def _input(

@@ -168,3 +168,11 @@ def test_versions_that_contradict_each_other() -> None:
     source.opset_import.append(onnx.helper.make_opsetid("local", 2))
     with pytest.raises(LeptonError, match="imports versions 1 and 2 of the domain 'local'"):
         import_model(source)
+
+
+def test_an_extent_that_no_input_has_hides_nothing() -> None:
+    source = model([node("Relu", ("nothing",), name="the relu")], inputs=[value("x", ("n",))])
+    for dims in ({"m": 2}, {"n": -1}):
+        with pytest.raises(LeptonError) as caught:
+            import_model(source, dims)
+        assert [error.code for error in caught.value.faults] == ["E021", "E014"]
