@@ -18,6 +18,7 @@ from leptonc.ir.graph import Value
 from leptonc.onnx_attributes import plain
 from leptonc.onnx_random import training_dropout
 from leptonc.onnx_scope import Call
+from leptonc.onnx_short_floats import float8_product
 
 Rule: TypeAlias = Callable[[Call], "Sequence[Value] | None"]
 
@@ -283,6 +284,7 @@ RULES: Mapping[str, Sequence[tuple[int, Rule]]] = MappingProxyType({
     "LogSoftmax": ((13, _flattening()),),
     "PRelu": ((7, _p_relu_7),),
     "Pad": ((11, _pad),),
+    "QLinearMatMul": ((ALWAYS, float8_product),),
     "Resize": ((11, _resize_11), (ALWAYS, _resize_13)),
     "RoiAlign": ((16, _roi_align),),
     "Scatter": ((ALWAYS, _rename),),
