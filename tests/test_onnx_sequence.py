@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -15,6 +15,7 @@ import leptonc
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.onnx_import import import_model
+from tests.peer import onnxruntime_gives
 
 INT, FLOAT = TensorProto.INT64, TensorProto.FLOAT
 
@@ -47,13 +48,6 @@ def arrays(*shapes: tuple[int, ...]) -> list[Array]:
     return [random.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-def reference(proto: onnx.ModelProto, feeds: dict[str, object]) -> list[object]:
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return list(session.run(None, feeds))
-
-
 BODY = helper.make_graph(
     [helper.make_node("Mul", ["part", "factor"], ["scaled"])],
     "body",
@@ -71,21 +65,22 @@ MAPPED = model(
 
 
 def test_lists_go_in_and_come_out(tmp_path: Path) -> None:
-    feeds = {"x": arrays((3, 2), (1, 2), (4, 2)), "factor": np.float32([2.5])}
+    x, factor = arrays((3, 2), (1, 2), (4, 2)), np.array([2.5], np.float32)
+    feeds: dict[str, Any] = {"x": x, "factor": factor}
     path = tmp_path / "mapped.lepton"
     leptonc.compile(MAPPED, dims={"x": 3}, output=path, isolated=False).close()
     with leptonc.load(path) as session:
         outputs = session.run(feeds)
-        parts, joined = reference(MAPPED, dict(feeds))
+        parts, joined = onnxruntime_gives(MAPPED, feeds)
         assert list(outputs) == ["y", "joined"]
-        for mine, theirs in zip(outputs["y"], np.asarray(parts, object), strict=True):
+        for mine, theirs in zip(outputs["y"], parts, strict=True):
             np.testing.assert_array_equal(mine, theirs)
-        np.testing.assert_array_equal(outputs["joined"], np.asarray(joined))
+        np.testing.assert_array_equal(outputs["joined"], joined)
         with pytest.raises(LeptonError, match="expected a list of 3 tensors, got 2") as raised:
-            session.run({**feeds, "x": feeds["x"][:2]})
+            session.run({**feeds, "x": x[:2]})
         assert raised.value.code == "E701"
         with pytest.raises(LeptonError, match="expected a list of 3 tensors, got ndarray"):
-            session.run({**feeds, "x": feeds["factor"]})
+            session.run({**feeds, "x": factor})
 
 
 def test_a_sequence_of_no_known_length_is_refused() -> None:
@@ -143,13 +138,13 @@ CHOSEN = model(
 
 
 def test_a_position_of_run_time_chooses_among_tensors_alike() -> None:
-    feeds: dict[str, object] = dict(zip("abcd", arrays((4,), (4,), (4,), (4,)), strict=True))
+    feeds: dict[str, Any] = dict(zip("abcd", arrays((4,), (4,), (4,), (4,)), strict=True))
     with leptonc.compile(CHOSEN, isolated=False) as session:
         for at in range(-3, 3):
             given = {**feeds, "at": np.array(at)}
             found = session.run(given)
-            for mine, theirs in zip(found.values(), reference(CHOSEN, given), strict=True):
-                np.testing.assert_array_equal(mine, np.asarray(theirs))
+            for mine, theirs in zip(found.values(), onnxruntime_gives(CHOSEN, given), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
         for at in (3, -4):
             with pytest.raises(LeptonError, match="outside a sequence of 3"):
                 session.run({**feeds, "at": np.array(at)})
@@ -199,7 +194,7 @@ def counting(turns: onnx.NodeProto) -> onnx.ModelProto:
 def test_a_loop_that_carries_a_sequence_takes_known_turns() -> None:
     proto = counting(helper.make_node("SequenceLength", ["x"], ["count"]))
     x = arrays((2,), (2,), (2,))
-    feeds: dict[str, object] = {"x": x, "told": np.array(0)}
+    feeds: dict[str, Any] = {"x": x, "told": np.array(0)}
     with leptonc.compile(proto, dims={"x": 3}, isolated=False) as session:
         found = session.run(feeds)
         for mine, theirs in zip(found["turned"], x[::-1], strict=True):

@@ -66,7 +66,8 @@ def test_unique_slices_of_any_size(axis: int) -> None:
     operands = [[whole(0, 2, *size, dtype=np.float32)] for size in sizes]
     names: dict[int, list[Any]] = {0: ["a", "b", "c"]}
     attrs = {"axis": axis, "sorted": axis % 2}
-    check("unique_places", *operands[:1], attrs, *operands[1:], shapes=names, cut=(0, 2))
+    first, *others = operands
+    check("unique_places", first, attrs, *others, shapes=names, cut=(0, 2))
 
 
 def test_unique_of_nothing() -> None:
@@ -112,9 +113,8 @@ def test_boxes_that_overlap(centered: int, room: tuple[int, ...] | None) -> None
 def test_places_and_leading_slices() -> None:
     x, mask = whole(0, 2, 3, 4, 5, dtype=np.float32), whole(0, 2, 40, dtype=bool)
     odd = np.array([[np.nan, -0.0], [0.0, 1e-40]], np.float32)
-    count = lambda a: number(np.count_nonzero(a), np.int64)  # noqa: E731
     cases = [
-        Case("non_zero_places", [a, count(a)])
+        Case("non_zero_places", [a, number(int(np.count_nonzero(a)), np.int64)])
         for a in (x, mask, odd, odd.astype(np.float16), np.array(3.0), np.zeros((2, 2), np.int8))
     ]
     cases.append(Case("leading", [x, number(2, np.int64)]))
