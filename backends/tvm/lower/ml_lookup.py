@@ -36,6 +36,7 @@ def _rule(call: LowerCall, cpu: Any) -> PrimFunc:
     strict = call.known.int("strict") == 1
 
     def one(job: Kernel, index: list[Any]) -> None:
+        result = job.outputs[0]
         missing = emit.integer(count)
         if count:
             element = emit.let(job.read(0, index))
@@ -45,12 +46,15 @@ def _rule(call: LowerCall, cpu: Any) -> PrimFunc:
             found = missing
         if strict:
             with T.Assert(found < missing, UNKNOWN):
-                emit.store(job.outputs[0], found, index)
+                T.buffer_store(result, found, index)
         else:
-            emit.store(job.outputs[0], found, index)
+            T.buffer_store(result, found, index)
 
     def body(job: Kernel) -> None:
         whole = job.shape(0)
+        if 0 in whole:
+            T.evaluate(0)
+            return
         loop = emit.serial(job.count(whole)) if strict else job.shared(whole, whole)
         with loop as flat:
             one(job, emit.unflatten(flat, shape) if shape else [])
