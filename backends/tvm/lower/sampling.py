@@ -14,6 +14,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.tvm.lower.arithmetic import converted, larger
 from leptonc.backends.tvm.lower.indexing import compute, if_any, inside, zero
 from leptonc.backends.tvm.lower.opaque import Kernel, kernel
+from leptonc.backends.tvm.lower.parts import natural
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Op
@@ -27,11 +28,10 @@ FAR = 1e9
 
 
 def _reflected(at: Any, low: Any, high: Any) -> Any:
-    span = tirx.max(high - low, tirx.const(1e-30, "float32"))
+    dtype = str(at.ty)
+    span = tirx.max(high - low, tirx.const(1e-30, dtype))
     folded = at - low - tirx.floor((at - low) / (span * 2)) * (span * 2)
-    return tirx.Select(
-        high > low, low + tirx.min(folded, span * 2 - folded), tirx.const(0, "float32")
-    )
+    return tirx.Select(high > low, low + tirx.min(folded, span * 2 - folded), tirx.const(0, dtype))
 
 
 def _grid_sample(call: LowerCall) -> te.Tensor:
@@ -57,13 +57,9 @@ def _grid_sample(call: LowerCall) -> te.Tensor:
             value = call[0](batch, channel, *(at for at, _ in combination))
             for extent in shape[2:]:
                 value = if_any(call, extent, value)
-            value = value.astype("float32") if call.dtype() != "float64" else value
+            value = value.astype(natural(call.dtype()))
             for _, factor in combination:
-                value = (
-                    value * factor.astype("float64")
-                    if call.dtype() == "float64"
-                    else value * factor
-                )
+                value = value * factor
             total = value if total is None else total + value
         return total.astype(call.dtype())
 
@@ -73,32 +69,29 @@ def _grid_sample(call: LowerCall) -> te.Tensor:
 def _grid_taps(
     call: LowerCall, at: Any, extent: Dim, mode: str, padding: str, aligned: bool
 ) -> list[tuple[Any, Any]]:
-    size = call.dim(extent).astype("float32")
-    at = tirx.max(
-        tirx.min(at.astype("float32"), tirx.const(FAR, "float32")), tirx.const(-FAR, "float32")
-    )
+    dtype = natural(call.dtype())
+    size = call.dim(extent).astype(dtype)
+    at = tirx.max(tirx.min(at.astype(dtype), tirx.const(FAR, dtype)), tirx.const(-FAR, dtype))
     at = (at + 1) / 2 * (size - 1) if aligned else ((at + 1) * size - 1) / 2
-    low = tirx.const(0.0 if aligned else -0.5, "float32")
+    low = tirx.const(0.0 if aligned else -0.5, dtype)
     high = size - 1 - low
     at = tirx.nearbyint(at) if mode == "nearest" else at
     if padding != "zeros":
-        edge: Any = tirx.max(tirx.min(at, size - 1), tirx.const(0, "float32"))
+        edge: Any = tirx.max(tirx.min(at, size - 1), tirx.const(0, dtype))
         outside = tirx.any(at < low, at > high)
         at = tirx.Select(outside, edge if padding == "border" else _reflected(at, low, high), at)
     below = tirx.nearbyint(at) if mode == "nearest" else tirx.floor(at)
     steps = {"nearest": [0], "linear": [0, 1], "cubic": [-1, 0, 1, 2]}[mode]
     taps: list[tuple[Any, Any]] = []
     for step in steps:
-        place = below + tirx.const(step, "float32")
-        factor: Any = tirx.const(1, "float32")
+        place = below + tirx.const(step, dtype)
+        factor: Any = tirx.const(1, dtype)
         if mode != "nearest":
             factor = weight(tirx.abs(at - place), CUBIC, mode == "cubic", tirx.Select)
         if padding == "reflection":
             place = tirx.trunc(_reflected(place, low, high))
         if padding == "zeros":
-            factor = tirx.Select(
-                tirx.all(place >= 0, place < size), factor, tirx.const(0, "float32")
-            )
+            factor = tirx.Select(tirx.all(place >= 0, place < size), factor, tirx.const(0, dtype))
         taps.append((inside(call, place.astype(call.dims.index_dtype), extent), factor))
     return taps
 
@@ -155,10 +148,11 @@ def _col2im(call: LowerCall) -> te.Tensor:
 def _roi_align(call: LowerCall, cpu: Any) -> PrimFunc:
     bins = [call.op.int("output_height"), call.op.int("output_width")]
     half = call.op.str("coordinate_transformation_mode") == "half_pixel"
+    dtype = natural(call.dtype())
     average, scale = call.op.str("mode") == "avg", call.op.float("spatial_scale")
 
     def number(value: float) -> Any:
-        return tirx.const(value, "float32")
+        return tirx.const(value, dtype)
 
     def body(job: Kernel) -> None:
         shape = job.shape(0)
@@ -172,7 +166,7 @@ def _roi_align(call: LowerCall, cpu: Any) -> PrimFunc:
             starts, sizes, counts = [], [], []
             for axis in (0, 1):
                 corner = [
-                    job.read(1, [roi, call.index(at)]).astype("float32") * number(scale)
+                    job.read(1, [roi, call.index(at)]).astype(dtype) * number(scale)
                     - number(0.5 * half)
                     for at in (1 - axis, 3 - axis)
                 ]
@@ -186,7 +180,7 @@ def _roi_align(call: LowerCall, cpu: Any) -> PrimFunc:
                 counts.append(
                     emit.let(call.index(given) if given > 0 else adaptive.astype("int64"))
                 )
-            total = emit.workspace((1,))
+            total = emit.workspace((1,), dtype)
             with emit.serial(bins[0]) as row, emit.serial(bins[1]) as column:
                 emit.store(total, number(0), [0])
                 with emit.serial(counts[0]) as y, emit.serial(counts[1]) as x:
@@ -205,7 +199,7 @@ def _roi_align(call: LowerCall, cpu: Any) -> PrimFunc:
                 found = emit.load(total, [0])
                 if average:
                     samples: Any = tirx.max(counts[0] * counts[1], call.index(1))
-                    found = found / samples.astype("float32")
+                    found = found / samples.astype(dtype)
                 emit.store(
                     job.outputs[0], converted(found, call.dtype()), [roi, channel, row, column]
                 )
@@ -217,28 +211,26 @@ def _corner(
     call: LowerCall, start: Any, size: Any, bin: Any, step: Any, count: Any, extent: Dim
 ) -> tuple[Any, Any, Any, Any]:
     """Along one axis: the elements below and above a sample, the part above, whether it counts."""
-    half, last = tirx.const(0.5, "float32"), call.dim(extent).astype("float32") - 1
-    at = (
-        start
-        + bin.astype("float32") * size
-        + (step.astype("float32") + half) * size / count.astype("float32")
-    )
+    dtype = natural(call.dtype())
+    half, last = tirx.const(0.5, dtype), call.dim(extent).astype(dtype) - 1
+    at = start + bin.astype(dtype) * size + (step.astype(dtype) + half) * size / count.astype(dtype)
     valid = tirx.all(at >= -1, at <= last + 1)
-    at = emit.let(tirx.max(tirx.min(at, last), tirx.const(0, "float32")))
+    at = emit.let(tirx.max(tirx.min(at, last), tirx.const(0, dtype)))
     low = emit.let(inside(call, at.astype("int64"), extent))
-    return low, emit.let(inside(call, low + 1, extent)), at - low.astype("float32"), valid
+    return low, emit.let(inside(call, low + 1, extent)), at - low.astype(dtype), valid
 
 
 def _corner_values(
     job: Kernel, head: Sequence[Any], corners: Sequence[tuple[Any, Any, Any, Any]]
 ) -> list[Any]:
     (top, bottom, down, row_valid), (left, right, beside, column_valid) = corners
-    one, nothing = tirx.const(1, "float32"), tirx.const(0, "float32")
+    dtype = natural(job.call.dtype())
+    one, nothing = tirx.const(1, dtype), tirx.const(0, dtype)
     parts: list[Any] = []
     for y, vertical in ((top, one - down), (bottom, down)):
         for x, horizontal in ((left, one - beside), (right, beside)):
             factor = tirx.Select(tirx.all(row_valid, column_valid), vertical * horizontal, nothing)
-            parts.append(job.read(0, [*head, y, x]).astype("float32") * factor)
+            parts.append(job.read(0, [*head, y, x]).astype(dtype) * factor)
     return parts
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.tvm.kernel_of_row import RowKernel, check_kernel, reason_of
+from tests.backends.tvm.kernel_of_row import Case, RowKernel, check_kernel, check_kernels, reason_of
 from tests.ir.ops.single import data, ints
 
 
@@ -43,6 +43,16 @@ def test_coordinates_far_outside_read_nothing() -> None:
     grid[0, 0, 2] = np.nan
     found = RowKernel("grid_sample", [x, grid], {"mode": "nearest"}).run([x, grid])[0]
     np.testing.assert_array_equal(found[..., :2], 0)
+
+
+def test_doubles_are_sampled_in_double_precision() -> None:
+    x, rois = data(1, 2, 7, 6, dtype=np.float64), np.array([[0.3, 0.1, 5.7, 4.9]])
+    grid = data(1, 5, 4, 2, dtype=np.float64, seed=1)
+    check_kernels([
+        Case("grid_sample", [x, grid], {"padding_mode": "reflection"}, tolerance=1e-12),
+        Case("grid_sample", [x, grid], {"mode": "cubic"}, tolerance=1e-12),
+        Case("roi_align", [x, rois, ints(0)], {"output_height": 2}, tolerance=1e-12),
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize("align_corners", [0, 1])
