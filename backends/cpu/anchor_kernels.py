@@ -18,6 +18,7 @@ from leptonc.backends.cpu.packing import ConvWeight
 from leptonc.backends.cpu.pool import MeanSpec, PoolSpec, global_mean, pool
 from leptonc.backends.cpu.rows import NormSpec, SoftmaxSpec, norm, softmax
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.whole import WholeSpec, whole
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.lowering import DimTable
 from leptonc.ir.graph import Op
@@ -171,6 +172,19 @@ def _norm(anchor: Anchor) -> tirx.PrimFunc | None:
     return norm("kernel", spec, anchor.cpu)
 
 
+def _whole(anchor: Anchor) -> tirx.PrimFunc | None:
+    """Reductions over all axes."""
+    op = anchor.op
+    x, result = op.operands[0].type, op.results[0].type
+    if not _is_f32(op) or len(op.operands) > 1 or op.int("noop_with_empty_axes") or x.rank == 0:
+        return None
+    kind = op.name.removeprefix("reduce_")
+    spec = WholeSpec(
+        anchor.shape(x), kind, anchor.shape(result), anchor.epilogue, anchor.out_dtype
+    )  # fmt: skip
+    return whole("kernel", spec, anchor.cpu)
+
+
 def _matmul(anchor: Anchor) -> tirx.PrimFunc | None:
     op = anchor.op
     a, b = op.operands[0].type, op.operands[1].type
@@ -218,6 +232,9 @@ ANCHORS: Mapping[str, Emitter] = {
     "log_softmax": _softmax,
     "layer_normalization": _norm,
     "rms_normalization": _norm,
+    "reduce_sum": _whole,
+    "reduce_max": _whole,
+    "reduce_min": _whole,
     "matmul": _matmul,
     "fused_matmul": _matmul,
     "pack_channels": _pack,

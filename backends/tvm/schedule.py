@@ -284,7 +284,7 @@ def _reduce_along(
         _, lanes = trial.split(last, [None, width])
         partial = trial.rfactor(lanes, len(loops.spatial))
         _arrange_partial(trial, partial, len(loops.spatial), cpu, parallel=parallel)
-    except ScheduleError:
+    except (ScheduleError, tvm.error.InternalError):  # rfactor of a block that is all of a kernel
         return
     _adopt(sch, trial)
 

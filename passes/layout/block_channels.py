@@ -21,6 +21,8 @@ FEW_CHANNELS = 4
 """A convolution of up to this many channels reads them plain: filling a block would cost more."""
 MAKES_INFINITY = ("div", "reciprocal", "log", "pow", "mod")
 """Elementwise operations that may make Inf or NaN of the zeros that fill up a block."""
+EXTREMES = ("reduce_max", "reduce_min")
+"""Reductions of all elements for which their order is nothing."""
 POOLS = {
     "max_pool": "max_pool_blocked",
     "average_pool": "average_pool_blocked",
@@ -62,6 +64,8 @@ class _Layout:
 
     def run(self) -> None:
         for op in self.region:
+            if self._is_whole(op) and self.context.grant("block-channels", op.location):
+                op.set_operand(0, self.blocked[op.operands[0]])
             rewrite = self._rewrite_of(op)
             if rewrite is not None and self.context.grant("block-channels", op.location):
                 build = Builder(self.region, before=op, location=op.location)
@@ -168,11 +172,20 @@ class _Layout:
             return False
         return all(self._is_bringable(value, channels) for value in op.operands)
 
+    def _is_whole(self, op: Op) -> bool:
+        """True for an extreme of all elements, where the blocks hold no others."""
+        if op.name not in EXTREMES or op.int("noop_with_empty_axes") or op.operand("axes"):
+            return False
+        value = op.operands[0]
+        channels = value.type.shape[1] if value in self.blocked else None
+        whole = isinstance(channels, int) and channels % self.lanes == 0
+        return whole and not op.int("keepdims")
+
     def _is_bringable(self, value: Value, channels: int) -> bool:
         shape = value.type.shape
         if value in self.blocked:
             return shape[1] == channels
-        if value.blob is not None and value.blob.size == 1:
+        if value.type.rank == 0 or (value.blob is not None and value.blob.size == 1):
             return True
         if value.type.rank > 4 or (len(shape) >= 3 and shape[-3] not in (1, channels)):
             return False
@@ -186,8 +199,10 @@ class _Layout:
     def _bring(self, value: Value, build: Builder) -> Value:
         if value in self.blocked:
             return self.blocked[value]
+        if not value.type.rank:
+            return value
         if value.blob is not None and value.blob.size == 1:
-            return build.const(value.blob.array.reshape(())) if value.type.rank else value
+            return build.const(value.blob.array.reshape(()))
         if value.blob is not None:
             array = value.blob.array
             array = array.reshape((1,) * (4 - array.ndim) + array.shape)
