@@ -20,7 +20,7 @@ from tvm.relax.exec_builder import SpecialReg
 from leptonc.backends.tvm.binding import tirx
 from leptonc.backends.tvm.code import Code, Instruction
 from leptonc.backends.tvm.control_code import choice_code, loop_code
-from leptonc.backends.tvm.control_flow import Choice, Control
+from leptonc.backends.tvm.control_flow import Choice, Control, Loop
 from leptonc.backends.tvm.escapes import Binding, bindings_of, lasting, operator
 from leptonc.ir.diagnostics import LeptonBug
 
@@ -57,16 +57,19 @@ class Writer:
         self.head: list[Instruction] | None = None
         """The code before that loop."""
 
-    def region(self, name: str, arguments: Iterable[int], *, inside: bool = False) -> list[int]:
+    def region(
+        self, name: str, arguments: Iterable[int], *, inside: bool = False, read: int = 0
+    ) -> list[int]:
         """Write a function where the code is; the registers of what it gives back.
 
-        `inside` leaves out the checks of its arguments, which come from code that was checked.
+        `inside` leaves out the checks of its arguments, which come from code that was checked. The
+        first `read` results are only looked at, in each turn anew.
         """
         function: Any = self.module[name]
         self.values.update(zip(function.params, arguments, strict=True))
         result: Any = function.body.body
         bound, kept = self._result(function, result)
-        lasts = lasting(function) if self.head is not None and inside else set[Any]()
+        lasts = lasting(function, read) if self.head is not None and inside else set[Any]()
         parameters = set(function.params) if inside else set[Any]()
         for binding in bindings_of(function):
             if self._is_check(binding, parameters):
@@ -190,13 +193,14 @@ class Writer:
         return self.region(name, arguments, inside=True)
 
     def _turn(
-        self, name: str, arguments: Sequence[int], fixed: Iterable[int], head: list[Instruction]
+        self, loop: Loop, arguments: Sequence[int], fixed: Iterable[int], head: list[Instruction]
     ) -> list[int]:
         """Write the region of a loop, whose head ends with the last instruction of `head`."""
         around = self.fixed, self.head
         self.fixed, self.head = self.fixed | set(fixed), head
         try:
-            return self.region(name, arguments, inside=True)
+            read = 0 if loop.endless else 1
+            return self.region(loop.region, arguments, inside=True, read=read)
         finally:
             self.fixed, self.head = around
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from tvm import relax
 
-from leptonc.backends.tvm.binding import tirx
 from leptonc.backends.tvm.control_flow import Called, Choice, Control, Loop
 from leptonc.backends.tvm.function import FunctionBuilder
 from leptonc.backends.tvm.lowering import TVM_DTYPE
@@ -108,9 +107,7 @@ class Controls:
         parameters = [relax.Var(f"input_{i}", made.type(v.type)) for i, v in enumerate(taken)]
         shapes = [made.bind(sizes, "sizes")] if sizes else []
         if turn:
-            count = tirx.Var("count", "int64")  # of turns, this one too
-            made.let(turn, count - tirx.const(1, "int64"))
-            shapes.append(relax.Var("turn", relax.ShapeType([count])))
+            shapes.append(made.bind([turn], "turn"))
         with self.block.function(name, [*parameters, *shapes]):
             for value, parameter in zip(taken, parameters, strict=True):
                 made.take(value, parameter)

@@ -14,7 +14,7 @@ from leptonc.backends.tvm.turns import ROOM, TURN, append_name, carry_name
 from leptonc.ir.types import TensorType
 
 Branch = Callable[[str, Sequence[int]], list[int]]
-Turn = Callable[[str, Sequence[int], Iterable[int], list[Instruction]], list[int]]
+Turn = Callable[[Loop, Sequence[int], Iterable[int], list[Instruction]], list[int]]
 
 _NUMBER, _REMEMBER, _LOOK_UP, _COMPARE = 0, 1, 1, 3
 """Codes of `make_shape` (a number, or what is remembered) and `match_shape`."""
@@ -94,8 +94,9 @@ class _LoopCode:
             code.place(again)
             following = code.result(TURN, *map(code.register, (self.turns, self.limit, self.go)))
             code.skip_unless(following, done)
+            arguments = self._arguments()
             code.copy(following, self.turns)
-            results = turn(self.loop.region, self._arguments(), self.fixed, head)
+            results = turn(self.loop, arguments, self.fixed, head)
             go = None if self.loop.endless else results.pop(0)
             self._collect(results[self.loop.carried :])
             self._carry(results[: self.loop.carried])
@@ -107,6 +108,7 @@ class _LoopCode:
         return [*self.carried, *(scan.result(self.turns) for scan in self.scans)]
 
     def _arguments(self) -> list[int]:
+        """What the region is given; `turns` does not count the turn that begins yet."""
         arguments = [*self.carried, *self.fixed]
         if self.loop.counted:
             numbers = map(self.code.number, (0, 1, _NUMBER))

@@ -29,10 +29,14 @@ def operator(value: Any) -> str:
     return str(function.name_hint if isinstance(value.op, GlobalVar) else function.global_symbol)
 
 
-def lasting(function: Any) -> set[Any]:
-    """The variables of memory of a fixed size, and of tensors in it, that stay in the function."""
+def lasting(function: Any, read: int) -> set[Any]:
+    """The variables of memory of a fixed size, and of tensors in it, that stay in the function.
+
+    The first `read` results are looked at, but nobody keeps them.
+    """
     memory: dict[Any, Any] = {}
     """The allocation behind each variable."""
+    result = function.body.body
     fixed: set[Any] = set()
     escaped: set[Any] = set()
     for binding in bindings_of(function):
@@ -44,16 +48,17 @@ def lasting(function: Any) -> set[Any]:
                 fixed.add(var)
         elif name in ("relax.vm.alloc_tensor", "vm.builtin.reshape"):
             memory[var] = memory.get(value.args[0])
-            if name == "vm.builtin.reshape" or isinstance(value.args[2], relax.ShapeExpr):
+            if isinstance(value.args[1 if name == "vm.builtin.reshape" else 2], relax.ShapeExpr):
                 fixed.add(var)
         elif isinstance(value, relax.Var):
             memory[var] = memory.get(value)
         elif isinstance(value, Tuple):
-            escaped |= {memory.get(field) for field in value.fields}
+            skipped = read if result.same_as(var) else 0
+            escaped |= {memory.get(field) for field in list(value.fields)[skipped:]}
         elif isinstance(value, Call) and isinstance(value.op, GlobalVar):
             escaped |= {memory.get(argument) for argument in value.args}
-    result = function.body.body
-    escaped |= {memory.get(v) for v in (result.fields if isinstance(result, Tuple) else [result])}
+    fields = list(result.fields)[read:] if isinstance(result, Tuple) else [result]
+    escaped |= {memory.get(field) for field in fields}
     return {
         var for var, origin in memory.items()
         if var in fixed and origin in fixed and origin not in escaped
