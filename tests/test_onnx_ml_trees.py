@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import leptonc
@@ -168,6 +168,26 @@ def test_two_classes_with_scores_each_are_compared() -> None:
     label, scores = meaning(classifier(ids, weights, [5, 7]), X)
     assert label.tolist() == [(5, 7)[index] for index in scores.argmax(1)]
     assert len(set(label.tolist())) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_tensors_instead_of_numbers(dtype: Any) -> None:
+    """Doubles decide where floats cannot tell a threshold from an element right above it."""
+    leaves = {f"target_{key}": items for key, items in LEAVES.items()}
+    rest = {key: items for key, items in STUMPS.items() if key != "nodes_values"}
+    splits = np.array([np.nextafter(-0.5, -1), 0, 0.5 + 1e-12, 0, 0, 0.25, 0, 0])
+    tensors = {
+        "nodes_values": splits, "target_weights": np.array(BOTH), "base_values": np.array([0.1])
+    }  # fmt: skip
+    node = ml_node(
+        "TreeEnsembleRegressor", ["y"], **rest, **leaves, target_ids=[0] * 5, n_targets=1,
+        **{f"{key}_as_tensor": numpy_helper.from_array(items) for key, items in tensors.items()},
+    )  # fmt: skip
+    x = X.astype(dtype)
+    model = ml_model([node], x, ["y"], opset=3, types=[onnx.TensorProto.FLOAT])
+    wide = ml_model([node], X.astype(np.float64), ["y"], opset=3, types=[onnx.TensorProto.FLOAT])
+    (expected,) = onnxruntime_gives(wide, {"x": X.astype(np.float64)})
+    np.testing.assert_allclose(meaning(model, x)[0], expected, rtol=1e-6)
 
 
 def test_numbers_of_nodes_are_names() -> None:

@@ -1,8 +1,8 @@
-"""Tree ensembles in the three ways ONNX spells them."""
+"""Tree classifiers and regressors, whose trees and leaves are told by tree and number."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +12,7 @@ from leptonc.ir.blob import Array, Blob
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Value
 from leptonc.ir.types import DType
-from leptonc.onnx_ml_forest import LEAF, MEMBER, MODES, Forest, one_comparison
+from leptonc.onnx_ml_forest import LEAF, MODES, Forest, one_comparison
 from leptonc.onnx_ml_layout import walk
 from leptonc.onnx_ml_scores import (
     Labels,
@@ -30,15 +30,14 @@ from leptonc.onnx_ml_scores import (
 from leptonc.onnx_scope import Call
 
 _AGGREGATES = {"SUM": "sum", "AVERAGE": "average", "MIN": "min", "MAX": "max"}
-_AGGREGATES_5 = ("average", "sum", "min", "max")
-_TRANSFORMS_5 = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
-def _wrong(call: Call, what: str) -> LeptonError:
+def wrong(call: Call, what: str) -> LeptonError:
+    """The error for attributes that make no sense."""
     return LeptonError(f"{call.op_type}: {what}", call.location, code="E015")
 
 
-def _operand(call: Call) -> Value:
+def operand_of(call: Call) -> Value:
     """The operand in a type that trees are walked with."""
     x = call.required(0)
     if x.type.rank != 2 or not isinstance(x.type.shape[1], int):
@@ -53,10 +52,11 @@ def _operand(call: Call) -> Value:
     return call.build.op("cast", [x], {"to": DType.F32}).result
 
 
-def _integers(call: Call, name: str, count: int | None = None) -> Array:
+def integers_of(call: Call, name: str, count: int | None = None) -> Array:
+    """A list of integers, of the length it should have."""
     values = np.array(call.take(name, "ints", ()), np.int64)
     if count is not None and len(values) != count:
-        raise _wrong(call, f"{name} has {len(values)} entries, should have {count}")
+        raise wrong(call, f"{name} has {len(values)} entries, should have {count}")
     return values
 
 
@@ -66,7 +66,7 @@ def _numbers(call: Call, name: str) -> Array | None:
     tensor = call.take(f"{name}_as_tensor", "blob")
     if isinstance(tensor, Blob) and tensor.size:
         if floats:
-            raise _wrong(call, f"{name} is given twice, as a tensor and as floats")
+            raise wrong(call, f"{name} is given twice, as a tensor and as floats")
         return tensor.array.reshape(-1).astype(np.float64)
     return np.array(floats, np.float32).astype(np.float64) if floats else None
 
@@ -91,29 +91,29 @@ def _places(call: Call, trees: Array, nodes: Array, wanted_trees: Array, wanted:
     asked = known * span + (wanted - low)
     order = np.argsort(keys, kind="stable")
     at = order[_rank(keys[order], asked)]
-    wrong = (names[known] != wanted_trees) | (nodes[at] != wanted) | (trees[at] != wanted_trees)
-    if wrong.any():
-        which = int(np.nonzero(wrong)[0][0])
-        raise _wrong(call, f"tree {wanted_trees[which]} has no node {wanted[which]}")
+    lost = (names[known] != wanted_trees) | (nodes[at] != wanted) | (trees[at] != wanted_trees)
+    if lost.any():
+        which = int(np.nonzero(lost)[0][0])
+        raise wrong(call, f"tree {wanted_trees[which]} has no node {wanted[which]}")
     if (keys[order][1:] == keys[order][:-1]).any():
-        raise _wrong(call, "a tree has two nodes of the same number")
+        raise wrong(call, "a tree has two nodes of the same number")
     return at
 
 
 def _old_forest(call: Call, kind: str, targets: int) -> Forest:
     """The trees of a classifier or regressor; `kind` is what its leaves' attributes are called."""
-    trees = _integers(call, "nodes_treeids")
+    trees = integers_of(call, "nodes_treeids")
     count = len(trees)
     if not count:
-        raise _wrong(call, "there are no nodes")
-    numbers = _integers(call, "nodes_nodeids", count)
+        raise wrong(call, "there are no nodes")
+    numbers = integers_of(call, "nodes_nodeids", count)
     modes = np.array(call.take("nodes_modes", "strs", ()))
     unknown = sorted({str(mode) for mode in modes} - {*MODES, LEAF})
     if unknown or len(modes) != count:
         what = f"the modes {', '.join(map(shown, unknown))}" if unknown else f"{len(modes)} modes"
-        raise _wrong(call, f"{count} nodes have {what}")
+        raise wrong(call, f"{count} nodes have {what}")
     is_leaf = modes == LEAF
-    children = [_integers(call, f"nodes_{which}nodeids", count) for which in ("true", "false")]
+    children = [integers_of(call, f"nodes_{which}nodeids", count) for which in ("true", "false")]
     true, false = (np.zeros(count, np.int64) for _ in children)
     inner = np.nonzero(~is_leaf)[0]
     for target, given in ((true, children[0]), (false, children[1])):
@@ -122,40 +122,40 @@ def _old_forest(call: Call, kind: str, targets: int) -> Forest:
     values = _numbers(call, "nodes_values")
     thresholds = np.zeros(count) if values is None else values
     if len(thresholds) != count:
-        raise _wrong(call, f"nodes_values has {len(thresholds)} entries, should have {count}")
-    tracks = _integers(call, "nodes_missing_value_tracks_true")
+        raise wrong(call, f"nodes_values has {len(thresholds)} entries, should have {count}")
+    tracks = integers_of(call, "nodes_missing_value_tracks_true")
     if len(tracks) not in (0, count):
-        raise _wrong(call, f"{count} nodes have {len(tracks)} ways for missing values")
+        raise wrong(call, f"{count} nodes have {len(tracks)} ways for missing values")
     tracks = tracks.astype(bool) if len(tracks) else np.zeros(count, bool)
     for name in ("nodes_hitrates", "nodes_hitrates_as_tensor"):
         call.attributes.pop(name, None)
-    leaf_trees = _integers(call, f"{kind}_treeids")
-    leaves = _integers(call, f"{kind}_nodeids", len(leaf_trees))
-    columns = _integers(call, f"{kind}_ids", len(leaf_trees))
+    leaf_trees = integers_of(call, f"{kind}_treeids")
+    leaves = integers_of(call, f"{kind}_nodeids", len(leaf_trees))
+    columns = integers_of(call, f"{kind}_ids", len(leaf_trees))
     weights = _numbers(call, f"{kind}_weights")
     weights = np.zeros(0) if weights is None else weights
     if len(weights) != len(columns):
-        raise _wrong(call, f"{len(columns)} leaves have {len(weights)} weights")
+        raise wrong(call, f"{len(columns)} leaves have {len(weights)} weights")
     at = _places(call, trees, numbers, leaf_trees, leaves) if len(leaves) else leaves
     forest = Forest(
-        _integers(call, "nodes_featureids", count), thresholds, false, true, tracks, is_leaf,
+        integers_of(call, "nodes_featureids", count), thresholds, false, true, tracks, is_leaf,
         np.unique(trees, return_index=True)[1], at, columns, weights, targets=targets,
     )  # fmt: skip
     code = np.array([MODES.get(str(mode), 0) for mode in modes], np.int64)
-    return _checked(call, one_comparison(forest, code, tracks[:count], {}))
+    return checked(call, one_comparison(forest, code, tracks[:count], {}))
 
 
-def _checked(call: Call, forest: Forest) -> Forest:
+def checked(call: Call, forest: Forest) -> Forest:
     """The forest, once what it reads and writes is there."""
     (_, extent), columns = call.required(0).type.shape, forest.weight_target
     assert isinstance(extent, int)
     features = forest.feature[~forest.is_leaf]
     if features.size and not 0 <= features.min() <= features.max() < extent:
-        wrong = features.min() if features.min() < 0 else features.max()
-        raise _wrong(call, f"a node asks for feature {wrong} of {extent}")
+        which = features.min() if features.min() < 0 else features.max()
+        raise wrong(call, f"a node asks for feature {which} of {extent}")
     if columns.size and not 0 <= columns.min() <= columns.max() < forest.targets:
-        wrong = columns.min() if columns.min() < 0 else columns.max()
-        raise _wrong(call, f"a leaf adds to column {wrong} of {forest.targets}")
+        which = columns.min() if columns.min() < 0 else columns.max()
+        raise wrong(call, f"a leaf adds to column {which} of {forest.targets}")
     keep = forest.is_leaf[forest.weight_leaf]
     for name in ("weight_leaf", "weight_target", "weight"):
         setattr(forest, name, getattr(forest, name)[keep])
@@ -169,13 +169,13 @@ def aggregated(call: Call, x: Value, forest: Forest, aggregate: str, base: Array
         forest.weight = forest.weight / len(forest.roots)
     forest.aggregate = "sum" if aggregate == "average" else aggregate
     if base is not None and len(base) not in (1, forest.targets):
-        raise _wrong(call, f"{len(base)} base values for {forest.targets} columns")
+        raise wrong(call, f"{len(base)} base values for {forest.targets} columns")
     shift = np.broadcast_to(np.zeros(1) if base is None else base, (forest.targets,))
     if forest.aggregate == "sum":
         forest.base = shift
         return walk(build, x, forest)
     if not np.isfinite(forest.weight).all():
-        raise _wrong(call, f"a leaf is not finite, which {aggregate} cannot tell from none")
+        raise wrong(call, f"a leaf is not finite, which {aggregate} cannot tell from none")
     forest.base = np.full(forest.targets, np.inf if aggregate == "min" else -np.inf)
     found = walk(build, x, forest)
     found = build.where(build.is_inf(found), build.const(np.zeros((), dtype)), found)
@@ -183,12 +183,12 @@ def aggregated(call: Call, x: Value, forest: Forest, aggregate: str, base: Array
 
 
 def _regressor(call: Call) -> Results:
-    x, targets = _operand(call), call.take("n_targets", "int", 1)
+    x, targets = operand_of(call), call.take("n_targets", "int", 1)
     if targets < 1:
-        raise _wrong(call, f"n_targets is {targets}, should be at least 1")
+        raise wrong(call, f"n_targets is {targets}, should be at least 1")
     named = call.take("aggregate_function", "str", "SUM")
     if named not in _AGGREGATES:
-        raise _wrong(call, f"aggregate_function is {shown(named)}, should be in {_AGGREGATES}")
+        raise wrong(call, f"aggregate_function is {shown(named)}, should be in {_AGGREGATES}")
     base, transform = _numbers(call, "base_values"), call.take("post_transform", "str", "NONE")
     forest = _old_forest(call, "target", targets)
     scores = aggregated(call, x, forest, _AGGREGATES[named], base)
@@ -196,7 +196,7 @@ def _regressor(call: Call) -> Results:
 
 
 def _classifier(call: Call) -> Results:
-    x, labels = _operand(call), labels_of(call, "classlabels_int64s")
+    x, labels = operand_of(call), labels_of(call, "classlabels_int64s")
     base, transform = _numbers(call, "base_values"), call.take("post_transform", "str", "NONE")
     forest = _old_forest(call, "class", max(labels.count, 1))
     columns = np.unique(forest.weight_target)
@@ -227,81 +227,7 @@ def _both(call: Call, score: Value, labels: Labels, transform: str, threshold: f
     return beside(call.build, call.build.neg(score), score)
 
 
-def _ensemble(call: Call) -> Results:
-    """The form of opset 5: inner nodes and leaves are numbered apart."""
-    given = call.required(0).type.dtype
-    x, targets = _operand(call), call.take("n_targets", "int", 1)
-    aggregate: int = call.take("aggregate_function", "int", 1)
-    transform: int = call.take("post_transform", "int", 0)
-    if not (0 <= aggregate < 4 and 0 <= transform < 5):
-        raise _wrong(call, f"aggregate_function {aggregate} or post_transform {transform} unknown")
-    forest = _forest_5(call, targets)
-    scores = aggregated(call, x, forest, _AGGREGATES_5[aggregate], None)
-    result = transformed(call, scores, _TRANSFORMS_5[transform])
-    if result.type.dtype is not given:
-        result = call.build.op("cast", [result], {"to": given}).result
-    return [result]
-
-
-def _tensor(call: Call, name: str) -> Array:
-    found = call.take(name, "blob")
-    return found.array.reshape(-1) if isinstance(found, Blob) else np.zeros(0)
-
-
-def _forest_5(call: Call, targets: int) -> Forest:
-    modes = _tensor(call, "nodes_modes").astype(np.int64)
-    count, splits = len(modes), _tensor(call, "nodes_splits").astype(np.float64)
-    if not count or len(splits) != count or modes.min() < 0 or modes.max() > MEMBER:
-        raise _wrong(call, f"{len(splits)} splits of {count} nodes, or a mode that is none")
-    leaf_columns = _integers(call, "leaf_targetids")
-    weights = _tensor(call, "leaf_weights").astype(np.float64)
-    leaves = len(weights)
-    if len(leaf_columns) != leaves or not leaves:
-        raise _wrong(call, f"{leaves} leaves have {len(leaf_columns)} targets")
-    children: list[Array] = []
-    for which in ("true", "false"):
-        at = _integers(call, f"nodes_{which}nodeids", count)
-        to_leaf = _integers(call, f"nodes_{which}leafs", count).astype(bool)
-        if ((at < 0) | (at >= np.where(to_leaf, leaves, count))).any():
-            raise _wrong(call, f"nodes_{which}nodeids has a number that no node or leaf has")
-        children.append(np.concatenate([at + np.where(to_leaf, count, 0), np.zeros(leaves)]))
-    true, false = (child.astype(np.int64) for child in children)
-    tracks = _integers(call, "nodes_missing_value_tracks_true")
-    tracks = np.resize(tracks.astype(bool) if len(tracks) else np.zeros(1, bool), count)
-    tail = np.zeros(leaves, np.int64)
-    call.attributes.pop("nodes_hitrates", None)
-    roots = _integers(call, "tree_roots")
-    if not len(roots) or roots.min() < 0 or roots.max() >= count:
-        raise _wrong(call, "tree_roots has a number that no node has, or none at all")
-    same = (true[roots] == false[roots]) & (true[roots] >= count)
-    roots = np.where(same, true[roots], roots)  # a tree that is a leaf
-    is_leaf = np.arange(count + leaves) >= count
-    sets = _sets(call, modes)
-    forest = Forest(
-        np.concatenate([_integers(call, "nodes_featureids", count), tail]),
-        np.concatenate([splits, tail]), false, true, np.concatenate([tracks, tail != 0]), is_leaf,
-        roots, count + np.arange(leaves), leaf_columns, weights, targets=targets,
-    )  # fmt: skip
-    tracked = np.concatenate([tracks, tail != 0])
-    return _checked(call, one_comparison(forest, np.concatenate([modes, tail]), tracked, sets))
-
-
-def _sets(call: Call, modes: Array) -> dict[int, Array]:
-    """The numbers of each node that asks for membership: one after another, NaN behind each."""
-    members = np.nonzero(modes == MEMBER)[0]
-    values = _tensor(call, "membership_values").astype(np.float64)
-    ends = np.nonzero(np.isnan(values))[0]
-    if len(ends) != len(members):
-        raise _wrong(call, f"{len(members)} nodes ask for {len(ends)} sets of membership_values")
-    starts: Sequence[Any] = [0, *(ends + 1)]
-    return {
-        int(node): values[start:end]
-        for node, start, end in zip(members, starts, ends, strict=False)
-    }
-
-
 TREES: Mapping[str, Rule] = MappingProxyType({
-    "TreeEnsemble": _ensemble,
     "TreeEnsembleClassifier": _classifier,
     "TreeEnsembleRegressor": _regressor,
 })  # fmt: skip

@@ -77,6 +77,11 @@ FAMILIES: dict[str, tuple[Array, list[Fit]]] = {
         ("cluster.KMeans", {"n_clusters": 3, "n_init": 1, **SEED}, None),
         ("decomposition.PCA", {"n_components": 3}, None),
     ]),
+    "neighbours": (X, [
+        ("neighbors.KNeighborsClassifier", {"n_neighbors": 3}, CLASS),
+        ("neighbors.KNeighborsRegressor", {"n_neighbors": 3}, NUMBER),
+        ("gaussian_process.GaussianProcessRegressor", {"alpha": 0.1}, NUMBER),
+    ]),
     "missing": (HOLES, [("impute.SimpleImputer", {}, None)]),
     "categories": (WHOLE, [
         ("preprocessing.OneHotEncoder", {"handle_unknown": "ignore"}, None),
