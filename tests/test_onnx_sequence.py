@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import leptonc
+from leptonc.cli.main import main
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.onnx_import import import_model
@@ -81,6 +83,19 @@ def test_lists_go_in_and_come_out(tmp_path: Path) -> None:
         assert raised.value.code == "E701"
         with pytest.raises(LeptonError, match="expected a list of 3 tensors, got ndarray"):
             session.run({**feeds, "x": factor})
+
+
+def test_the_command_line_names_each_tensor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, made = tmp_path / "mapped.onnx", str(tmp_path / "mapped.lepton")
+    path.write_bytes(MAPPED.SerializeToString())
+    main(["compile", str(path), "--dim", "x=2", "-o", made])
+    capsys.readouterr()
+    main(["run", made, "--random", "0", "--dim", "x_0_0=3", "--dim", "x_1_0=1", "--json"])
+    outputs = json.loads(capsys.readouterr().out)["outputs"]
+    named = {output["name"]: output["type"] for output in outputs}
+    assert named == {"y[0]": "float32[3, 2]", "y[1]": "float32[1, 2]", "joined": "float32[4, 2]"}
 
 
 def test_a_sequence_of_no_known_length_is_refused() -> None:

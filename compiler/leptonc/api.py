@@ -35,13 +35,14 @@ def compile(
 ) -> Session:
     """Compile `model` (a path, bytes, a ModelProto or a Graph) and give back the loaded artefact.
 
-    `dims` fixes symbolic extents by name; the others stay dynamic. `threads` of 0 is as many as the
-    process may use. With `output` the artefact is written there, else to a temporary file that goes
-    away with the session. Kernels are kept in the user's cache, or in the folder `cache`, or
-    nowhere. They are built in a process of their own unless `isolated` is off, which is faster for
-    many small models. `trust_inferred` goes by computed shapes where outputs are declared
-    otherwise; `untrusted` reads a model's data instead of mapping it. Raises LeptonError with all
-    that is wrong with the model at once.
+    `dims` fixes symbolic extents by name; the others stay dynamic. It also says how many tensors a
+    sequence among the inputs has, and with 0 that an optional one is absent. `threads` of 0 is as
+    many as the process may use. With `output` the artefact is written there, else to a temporary
+    file that goes away with the session. Kernels are kept in the user's cache, or in the folder
+    `cache`, or nowhere. They are built in a process of their own unless `isolated` is off, which is
+    faster for many small models. `trust_inferred` goes by computed shapes where outputs are
+    declared otherwise; `untrusted` reads a model's data instead of mapping it. Raises LeptonError
+    with all that is wrong with the model at once.
     """
     from leptonc.driver import compile_model
     from leptonc.runtime import load

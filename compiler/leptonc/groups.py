@@ -103,3 +103,15 @@ class Groups:
             items = None if length is None else [outputs[element(name, i)] for i in range(length)]
             gathered[name] = items
         return gathered
+
+
+def flattened(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs with a name for each tensor, and none for what is absent."""
+    flat: dict[str, Any] = {}
+    for name, value in outputs.items():
+        if isinstance(value, list):
+            items = cast("list[Any]", value)
+            flat.update((element(name, at), item) for at, item in enumerate(items))
+        elif value is not None:
+            flat[name] = value
+    return flat

@@ -88,8 +88,9 @@ class InputDims:
         """Name and type of one tensor of a sequence; no extent of it need be that of another."""
         one = onnx.ValueInfoProto(name=element(item.name, index))
         one.type.CopyFrom(present(item.type).sequence_type.elem_type)
-        for dim in one.type.tensor_type.shape.dim:
-            dim.ClearField("dim_param")
+        for axis, dim in enumerate(one.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value"):
+                dim.dim_param = f"{item.name}_{index}_{axis}"
         return one.name, self.type_of(one, max_rank)
 
     def _dim(self, name: str, axis: int, dim: onnx.TensorShapeProto.Dimension, what: str) -> Dim:

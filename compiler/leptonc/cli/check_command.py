@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @click.command("check")
 @click.argument("model", type=click.Path(dir_okay=False), required=False)
 @click.option("--target", default="cpu", show_default=True, help="KIND or KIND:key=value,...")
-@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a symbolic extent.")
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="Fix a symbolic extent, or how many tensors a sequence has.",
+)
 @model_options
 @click.option("--shapes", is_flag=True, help="Print every value's type, and what is not known.")
 @click.option("--limits", is_flag=True, help="Print the limits that models are held to.")

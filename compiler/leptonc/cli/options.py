@@ -50,7 +50,11 @@ def compile_options(function: Command) -> Command:
             help="Number format of the computation.",
         ),
         click.option(
-            "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a symbolic extent."
+            "--dim",
+            "dims",
+            multiple=True,
+            metavar="NAME=SIZE",
+            help="Fix a symbolic extent, or how many tensors a sequence has.",
         ),
         click.option(
             "--threads",

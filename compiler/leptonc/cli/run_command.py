@@ -48,12 +48,13 @@ def command(
     """
     import numpy as np
 
+    from leptonc.groups import flattened
     from leptonc.runtime import load
 
     with load(artifact, threads) as session:
         feeds = read_inputs(session.signature.inputs, inputs, seed, read_dims(dims))
         start = time.perf_counter()
-        outputs = session.run(feeds)
+        outputs = flattened(session.run(feeds))
         seconds = time.perf_counter() - start
     files: dict[str, str] = {}
     if output_dir is not None:
