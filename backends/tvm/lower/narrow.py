@@ -53,8 +53,8 @@ LAYOUTS: Mapping[DType, Layout] = MappingProxyType({
 CARRIED = frozenset({
     "bit_cast", "cast", "cast_like", "center_crop_pad", "concat",
     "constant_of_shape", "depth_to_space", "dequantize_linear", "dropout", "expand", "flatten",
-    "gather", "gather_elements", "gather_nd", "identity", "is_inf", "is_nan", "one_hot", "pad",
-    "quantize_linear", "reshape", "reverse_sequence", "scatter_elements", "scatter_nd",
+    "gather", "gather_elements", "gather_nd", "identity", "is_inf", "is_nan", "leading", "one_hot",
+    "pad", "quantize_linear", "reshape", "reverse_sequence", "scatter_elements", "scatter_nd",
     "shape", "size", "slice", "space_to_depth", "split", "squeeze", "tensor_scatter", "tile",
     "transpose", "trilu", "unsqueeze", "where",
 })  # fmt: skip

@@ -178,6 +178,7 @@ def test_elements_are_moved_as_they_are() -> None:
         Case("reverse_sequence", [x.reshape(2, 12), ints(2, 1)], {"time_axis": 1, "batch_axis": 0}),
         Case("center_crop_pad", [x, ints(5, 2, 4)]),
         Case("identity", [y]),
+        Case("leading", [x.reshape(6, 4), ints(4)]),
         Case("bit_cast", [x], {"to": DType.I8}),
         Case("bit_cast", [y], {"to": DType.F4E2M1}),
     ])  # fmt: skip
