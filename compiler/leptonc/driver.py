@@ -229,6 +229,7 @@ def save_artifact(
             for at, (value, name) in enumerate(zip(graph.outputs, graph.output_names, strict=True))
         ),
         words=text.words,
+        tables=text.tables,
         weights=tuple(
             WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents)
             for op in weights

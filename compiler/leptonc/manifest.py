@@ -91,6 +91,23 @@ class FunctionSpec:
     operator: str
 
 
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """An input that the runtime fills in: for each word, the places of what a function makes of it.
+
+    ``upper`` and ``lower`` give one word, of which the table is a row. ``split`` gives parts, one
+    row of them for each word, and how many they are in the input `counts`.
+    """
+
+    input: str
+    function: str
+    counts: str = ""
+    delimiter: str = ""
+    """What is between parts; white space if empty."""
+    maxsplit: int = -1
+    """How often a word is split at most, if that is 0 or more."""
+
+
 def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
@@ -114,11 +131,18 @@ class Manifest:
     model gives the same bytes."""
     words: tuple[str, ...] = ()
     """The words that text is made of, by place."""
+    tables: tuple[TextTable, ...] = ()
     functions: tuple[FunctionSpec, ...] = ()
     leptonc: str = ""
     """The version that wrote it; filled in by the writer, as are the next two."""
     libc: str = ""
     parts: tuple[Part, ...] = ()
+
+    @property
+    def asked(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a caller gives: all but the tables of words."""
+        filled = {name for table in self.tables for name in (table.input, table.counts)}
+        return tuple(spec for spec in self.inputs if spec.name not in filled)
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -157,6 +181,7 @@ class Manifest:
             "provenance": dict(self.provenance),
             "libc": self.libc,
             **({"words": self.words} if self.words else {}),
+            **({"tables": [asdict(table) for table in self.tables]} if self.tables else {}),
             "parts": [
                 {"name": p.name, "size": p.size, "crc32": p.crc, "sha256": p.sha256}
                 for p in self.parts
@@ -204,6 +229,7 @@ def parse_manifest(text: bytes) -> Manifest:
         functions=read.each("functions", _function) if version > PLAIN_FORMAT else (),
         libc=read.take("libc", _version),
         words=read.take("words", _list_of(_text)) if "words" in read.entries else (),
+        tables=read.each("tables", _table) if "tables" in read.entries else (),
         parts=read.each("parts", _part),
     )
     _check(manifest)
@@ -216,6 +242,11 @@ def _check(manifest: Manifest) -> None:
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise _invalid(f"two {what} are called {shown(repeated[0])}")
+    given = {spec.name: spec for spec in manifest.inputs}
+    for table in manifest.tables:
+        for name in filter(None, (table.input, table.counts)):
+            if name not in given or given[name].dtype != DType.I64.value:
+                raise _invalid(f"{shown(name)} is no input that can hold a table of words")
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -275,6 +306,16 @@ def _function(read: _Fields) -> FunctionSpec:
         read.take("symbol", _text),
         read.take("member", _part_name),
         read.take("operator", _text),
+    )
+
+
+def _table(read: _Fields) -> TextTable:
+    return TextTable(
+        read.take("input", _text),
+        read.take("function", _matching("upper|lower|split", "function of words")),
+        read.take("counts", _text),
+        read.take("delimiter", _text),
+        read.take("maxsplit", _integer(-1, _SIZE_LIMIT)),
     )
 
 

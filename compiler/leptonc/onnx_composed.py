@@ -14,9 +14,10 @@ from leptonc.onnx_ml import ML
 from leptonc.onnx_ngrams import NGRAMS
 from leptonc.onnx_random import RANDOM
 from leptonc.onnx_scope import Call
+from leptonc.onnx_text import TEXT
 from leptonc.onnx_training import TRAINING
 
 COMPOSED: Mapping[tuple[str, str], Callable[[Call], Sequence[Value | None]]] = MappingProxyType(
-    {**CONTRIB, **ML, **NGRAMS, **RANDOM, **TRAINING}
+    {**CONTRIB, **ML, **NGRAMS, **RANDOM, **TEXT, **TRAINING}
 )
 """By domain and name."""

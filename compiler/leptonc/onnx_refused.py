@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _STRINGS = (
-    "compiled programs have no tensors of strings",
+    "compiled programs know strings by their places in a list, and make no new ones of two",
     "work on the strings before the model runs, and give it numbers",
 )
 
@@ -17,8 +17,6 @@ REFUSED: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType({
     ),
     ("", "RegexFullMatch"): _STRINGS,
     ("", "StringConcat"): _STRINGS,
-    ("", "StringNormalizer"): _STRINGS,
-    ("", "StringSplit"): _STRINGS,
     ("ai.onnx.ml", "CastMap"): (
         "compiled programs have no maps", "give the model a tensor in place of the map"
     ),

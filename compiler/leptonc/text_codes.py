@@ -1,7 +1,7 @@
 """Text in a graph replaced by numbers: kernels move and compare places in a list of words.
 
-Only operations that copy elements, or ask whether they are equal, have a meaning on places; any
-other one on text is refused by name.
+Operations that copy elements, or ask whether they are equal, have a meaning on places, and what
+is a function of single words is looked up in tables; any other one on text is refused by name.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.types import DType
+from leptonc.manifest import TextTable
+from leptonc.text_tables import FUNCTIONS, Tables
 
 COPYING = frozenset({
     "compress", "concat", "const", "equal", "expand", "flatten", "gather", "gather_elements",
     "gather_nd", "identity", "if", "lookup", "loop", "reshape", "return", "reverse_sequence",
-    "slice", "split", "squeeze", "tile", "transpose", "unsqueeze", "where",
+    "scan", "scatter_elements", "scatter_nd", "shape", "size", "slice", "split", "squeeze", "tile",
+    "transpose", "unsqueeze", "where",
 })  # fmt: skip
 """Operations that do to places what they do to the words."""
 
@@ -34,6 +37,7 @@ class Vocabulary:
     words: tuple[str, ...] = ()
     inputs: frozenset[int] = frozenset()
     outputs: frozenset[int] = frozenset()
+    tables: tuple[TextTable, ...] = ()
 
 
 def _values(graph: Graph) -> Iterator[Value]:
@@ -54,6 +58,7 @@ def not_on_text(graph: Graph) -> list[Op]:
         op
         for op in graph.walk()
         if any(map(_is_text, (*op.operands, *op.results)))
+        and op.name not in FUNCTIONS
         and (op.name not in COPYING or (op.name == "lookup" and op.operands[1].blob is None))
     ]
 
@@ -72,6 +77,9 @@ def encode_text(graph: Graph) -> Vocabulary:
         outputs=frozenset(at for at, value in enumerate(graph.outputs) if _is_text(value)),
     )
     places: dict[str, int] = {}
+    computing = [op for op in graph.walk() if op.name in FUNCTIONS]
+    if any(op.name == "string_split" for op in computing):
+        places[""] = 0  # what stands behind the parts of shorter rows
     lookups = [op for op in graph.walk() if op.name == "lookup" and _is_text(op.operands[0])]
     for op in [op for op in graph.walk() if op.name == "const" and _is_text(op.result)]:
         _encode_constant(op, places)
@@ -79,7 +87,8 @@ def encode_text(graph: Graph) -> Vocabulary:
         value.type = value.type.with_dtype(DType.I64)
     for op in lookups:
         _ascend(op)
-    return Vocabulary(tuple(places), found.inputs, found.outputs)
+    tables = Tables(graph).replace(computing)
+    return Vocabulary(tuple(places), found.inputs, found.outputs, tables)
 
 
 def _encode_constant(op: Op, places: dict[str, int]) -> None:

@@ -30,7 +30,7 @@ def command(*, file: str, ir: bool, as_json: bool) -> None:
     with Artifact.open(file) as artifact:
         manifest = artifact.manifest
         document: dict[str, Any] = {
-            "inputs": {spec.name: str(spec) for spec in manifest.inputs},
+            "inputs": {spec.name: str(spec) for spec in manifest.asked},
             "outputs": {spec.name: str(spec) for spec in manifest.outputs},
             "target": {"kind": manifest.target.kind, "features": list(manifest.target.features)},
             "threads": manifest.threads or "all that may be used",
