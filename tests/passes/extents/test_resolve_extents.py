@@ -197,3 +197,24 @@ def test_a_size_that_is_certain_to_be_wrong_is_refused_at_once() -> None:
     with pytest.raises(LeptonError, match=r"a size is 4, should be 5.*\n.*Reshape_7") as error:
         run_passes(graph, "fold-constants")
     assert error.value.code == "E103"
+
+
+def test_a_size_that_may_turn_out_wrong_is_left_for_run_time_to_tell() -> None:
+    """Where it may not come to that."""
+    graph = parse_graph("""graph @wrong(%c: bool[], %x: f32[4], %z: f32[5,1]) -> (y: f32[5,u2_]) {
+  %y = if(%c) () {
+    %s = const() {value = dense([4, 1])} : i64[2]
+    %e = extents(%s) {names = [5, u1_]} : i64[2]
+    %r = reshape(%x, %e) : f32[5,u1_]
+    return %r
+  } () {
+    return %z
+  } : f32[5,u2_]
+  return %y
+}""")
+    run_passes(graph, "fold-constants")
+    assert any(op.name == "extents" for op in graph.walk())
+    feeds = {"x": np.zeros(4, np.float32), "z": np.zeros((5, 1), np.float32)}
+    assert interpret(graph, {**feeds, "c": np.array(False)})["y"].shape == (5, 1)
+    with pytest.raises(LeptonError, match="an extent is 4"):
+        interpret(graph, {**feeds, "c": np.array(True)})
