@@ -64,6 +64,15 @@ def test_what_folds_away_needs_no_kernel() -> None:
     assert check_model(source, no_relu).is_supported
 
 
+def no_counting(op: Op) -> str:
+    return "its size depends on data" if op.name == "non_zero" else ""
+
+
+def test_what_is_spelled_out_needs_no_kernel_of_its_own() -> None:
+    report = check_model(model([node("NonZero")]), no_counting, trust_inferred=True)
+    assert report.is_supported
+
+
 def test_a_file_that_is_no_model() -> None:
     report = check_model(b"PK\x03\x04 and so on", everything)
     assert [error.code for error in report.problems] == ["E011"]

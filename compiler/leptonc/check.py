@@ -20,8 +20,10 @@ from leptonc.text_codes import NO_TEXT, encode_text, not_on_text
 Reasons: TypeAlias = Callable[[Op], str]
 """Why a target cannot compile an operation; empty where it can."""
 
-LEGALISE = "fold-constants,scan-to-loop,eliminate-dead-code"
-"""What every level runs first: operations that it computes or drops need no kernel."""
+LEGALISE = (
+    "fold-constants,scan-to-loop,count-turns,resolve-extents,fold-constants,eliminate-dead-code"
+)
+"""What every level runs: operations that it computes, drops or spells out need no kernel."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,12 @@ def check_model(
     for item in found.unsupported:
         key = (item.op_type, item.domain, item.opset, item.reason, item.help)
         groups.setdefault(key, []).append(item.node)
-    text = set(not_on_text(graph))
+    text, refused = set(not_on_text(graph)), list[LeptonError]()
     if survey_of.is_complete:
-        _legalise(graph)
+        try:
+            _legalise(graph)
+        except LeptonError as error:
+            refused.append(error)
         if not text:
             encode_text(graph)
     for op in _computing(graph):
@@ -138,11 +143,11 @@ def check_model(
     return CheckReport(
         tuple(Finding(op, domain, opset, reason, help, tuple(names))
               for (op, domain, opset, reason, help), names in groups.items()),
-        tuple(found.problems),
+        (*found.problems, *refused),
         tuple(found.notices),
         opsets,
         found.nodes,
-        tuple(as_error(fault) for fault in found.faults),
+        (*(as_error(fault) for fault in found.faults), *refused),
         told,
     )  # fmt: skip
 
