@@ -90,7 +90,7 @@ class Cache:
         path = self._path(key)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(self._head(key) + hashlib.sha256(data).digest() + data)
             os.replace(temporary, path)
         except OSError as problem:

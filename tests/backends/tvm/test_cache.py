@@ -135,3 +135,10 @@ def test_code_has_one_digest() -> None:
     """The digest of the code generator is the same each time it is asked for."""
     assert code_digest() == code_digest()
     assert len(code_digest()) == 32
+
+
+def test_a_folder_that_does_not_exist_is_made(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "not" / "yet")
+    cache.put("key", b"data")
+    assert Cache(tmp_path / "not" / "yet").get("key") == b"data"
+    assert not cache.warnings
