@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from leptonc.ir.graph import Value
 from leptonc.onnx_contrib import CONTRIB
+from leptonc.onnx_gradient import DIFFERENTIATION
 from leptonc.onnx_ml import ML
 from leptonc.onnx_ngrams import NGRAMS
 from leptonc.onnx_random import RANDOM
@@ -18,6 +19,6 @@ from leptonc.onnx_text import TEXT
 from leptonc.onnx_training import TRAINING
 
 COMPOSED: Mapping[tuple[str, str], Callable[[Call], Sequence[Value | None]]] = MappingProxyType(
-    {**CONTRIB, **ML, **NGRAMS, **RANDOM, **TEXT, **TRAINING}
+    {**CONTRIB, **DIFFERENTIATION, **ML, **NGRAMS, **RANDOM, **TEXT, **TRAINING}
 )
 """By domain and name."""

@@ -206,7 +206,7 @@ class NodeImporter:
             return [FAILED] * len(node.output)
         if key[:2] in CONTROL:
             return control(self, scope, node, decoded, operands)
-        call = Call(key[1], key[0], opset, [], decoded, node.output, scope.build)
+        call = Call(key[1], key[0], opset, [], decoded, node.output, scope.build, scope)
         if key[:2] in SEQUENCE:
             return SEQUENCE[key[:2]](call, operands)
         if key[1] == "Identity" and isinstance(operands[0], tuple):

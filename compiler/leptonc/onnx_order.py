@@ -12,6 +12,9 @@ import onnx
 
 from leptonc.ir.diagnostics import LeptonError, shown
 
+GRADIENT = ("ai.onnx.preview.training", "Gradient")
+"""The one operator that names tensors in attributes, and so waits for them."""
+
 
 @dataclass
 class Order:
@@ -55,7 +58,11 @@ def free_names(graph: onnx.GraphProto) -> set[str]:
 def node_reads(node: onnx.NodeProto) -> set[str]:
     """The names a node reads, those that its subgraphs take from around them included."""
     read = set(node.input)
+    differentiates = (node.domain, node.op_type) == GRADIENT
     for attribute in node.attribute:
+        if differentiates:
+            named = (attribute.s, *attribute.strings)
+            read.update(name.decode(errors="replace") for name in named)
         if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.UNDEFINED):
             if attribute.HasField("g"):
                 read |= free_names(attribute.g)

@@ -23,9 +23,5 @@ REFUSED: Mapping[tuple[str, str], tuple[str, str]] = MappingProxyType({
     ("ai.onnx.ml", "DictVectorizer"): (
         "compiled programs have no maps", "give the model a tensor in place of the map"
     ),
-    ("ai.onnx.preview.training", "Gradient"): (
-        "nothing is differentiated here",
-        "export the graph of the gradients, as training frameworks do",
-    ),
 })  # fmt: skip
 """By domain and name."""

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import onnx
 
 from leptonc.ir.build import Builder
-from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.location import Location
 from leptonc.onnx_attributes import Bindings, Decoded
@@ -76,6 +76,8 @@ class Call:
     attributes: dict[str, tuple[str, Decoded]]
     outputs: Sequence[str]
     build: Builder
+    scope: Scope | None = None
+    """Where the node stands, which matters to nodes that name tensors in attributes."""
 
     @property
     def location(self) -> Location:
@@ -97,6 +99,12 @@ class Call:
         """Put `value` at `index`, with absent operands before it where there are too few."""
         self.operands.extend([None] * (index + 1 - len(self.operands)))
         self.operands[index] = value
+
+    def meaning(self, name: str) -> Meaning:
+        """What a name in an attribute stands for; raises E014 where nothing defines it."""
+        if self.scope is None:
+            raise LeptonBug(f"{self.op_type} is imported without a scope", self.location)
+        return self.scope.look_up(name)
 
     def take(self, name: str, kind: str, default: Decoded = None) -> Decoded:
         """Remove the attribute `name` and give its value; raises E015 where it is no `kind`."""
