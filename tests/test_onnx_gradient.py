@@ -236,6 +236,38 @@ def test_symbolic_extents() -> None:
     check(nodes, feeds, shapes={"x": ("n", 4)})
 
 
+def test_symbolic_extents_that_are_joined_and_padded() -> None:
+    nodes = [
+        node("Concat", ["x", "z", "x"], ["j"], axis=0), node("Pad", ["j", "p"], ["k"]),
+        node("Reshape", ["k", "s"], ["m"]), node("Flatten", ["m"], ["i"], axis=0),
+        node("Transpose", ["i"], ["t"]), node("Softmax", ["t"], ["r"], axis=0),
+    ]  # fmt: skip
+    feeds = {"x": numbers(3, 4), "z": numbers(2, 4)}
+    constants = {"p": axes(1, 0, -2, 1), "s": axes(5, -1)}
+    check(nodes, feeds, constants, shapes={"x": ("n", 4), "z": ("m", 4)})
+
+
+def test_gradients_within_branches_and_functions() -> None:
+    parts = [
+        helper.make_graph(
+            [gradient(["x"], "y", at=[at], to=f"{at}_")], at, [], [untyped(f"{at}_x")]
+        )
+        for at in "xz"
+    ]
+    chosen = node("If", ["c"], ["dx"], then_branch=parts[0], else_branch=parts[1])
+    for choice, wanted in ((True, 3 * 4), (False, 3 * 25)):
+        cube = [node("Mul", ["x", "x"], ["h"]), node("Mul", ["h", "x"], ["y"]), chosen]
+        feeds = {**POINT, "c": np.array(choice)}
+        assert given(model_of(cube, feeds, ["dx"]), feeds)["dx"].item() == wanted
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(TRAINING, 1)]
+    body = [node("Exp", ["a"], ["b"]), gradient(["a"], "b")]
+    function = helper.make_function("own", "Slope", ["a"], ["da"], body, imports)
+    proto = model_of([helper.make_node("Slope", ["x"], ["dx"], domain="own")], POINT, ["dx"])
+    proto.functions.append(function)
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    np.testing.assert_allclose(given(proto, POINT)["dx"], np.exp(POINT["x"]))
+
+
 def test_extents_that_may_be_one() -> None:
     feeds = {"x": numbers(3), "b": numbers(3)}
     nodes = [node("Add", ["x", "b"], ["y"]), gradient(["x", "b"], "y")]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from leptonc.gradient_step import Rule, Step, filled, in_type, integers, shaped, summed_to
 from leptonc.ir.graph import Value
+from leptonc.ir.ops.movement import pad_widths
 from leptonc.ir.ops.reduce import reduced_axes
 from leptonc.ir.ops.shape import permutation
 from leptonc.ir.ops.slicing import cuts_of
@@ -39,7 +40,8 @@ def _concat(step: Step) -> Sequence[Value | None]:
     start = integers(build, 0)
     for operand in step.op.operands:
         end = build.add(start, build.shape(operand, start=axis, end=axis + 1))
-        parts.append(build.slice(step.gradient, start, end, axes=integers(build, axis)))
+        part = build.slice(step.gradient, start, end, axes=integers(build, axis))
+        parts.append(shaped(build, part, operand))
         start = end
     return parts
 
@@ -50,7 +52,7 @@ def _split(step: Step) -> Sequence[Value | None]:
         for result, gradient in zip(step.op.results, step.gradients, strict=True)
     ]
     joined = step.build.concat(*parts, axis=step.op.int("axis"))
-    return [joined, *_nothing_after_the_first(step)]
+    return [shaped(step.build, joined, step.x), *_nothing_after_the_first(step)]
 
 
 def _slice(step: Step) -> Sequence[Value | None]:
@@ -81,9 +83,11 @@ def _pad(step: Step) -> Sequence[Value | None]:
         raise step.error(f"in the mode {step.op.str('mode')}", "only constant padding is")
     if step.wanted != frozenset({0}):
         raise step.error("by the constant that it pads with", "make it a constant")
-    named = {} if axes is None else {"axes": axes}
-    build = step.build
-    return [build.pad(step.gradient, build.neg(pads), **named), *_nothing_after_the_first(step)]
+    if pad_widths(step.call) is None:
+        raise step.error("by widths that only run time knows", "make pads and axes constants")
+    build, named = step.build, {} if axes is None else {"axes": axes}
+    kept = build.pad(step.gradient, build.neg(pads), **named)
+    return [shaped(build, kept, step.x), *_nothing_after_the_first(step)]
 
 
 # -- reductions ---------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from leptonc.gradient_step import Step, filled, summed_to
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Op, Value
+from leptonc.onnx_limits import LIMITS
 from leptonc.onnx_order import GRADIENT
 from leptonc.onnx_scope import Call, Failed
 
@@ -37,6 +38,7 @@ def _read(op: Op) -> Iterator[Value]:
 def _between(stops: Collection[Value], ends: Sequence[Value]) -> list[Op]:
     """The operations that compute `ends`, in order, as far back as `stops`."""
     done: set[Op] = set()
+    stops = set(stops)
     order: list[Op] = []
     waiting = [(value.producer, False) for value in ends if value not in stops]
     while waiting:
@@ -141,6 +143,12 @@ def gradients(build: Builder, y: Value, xs: Sequence[Value], stops: Sequence[Val
         rule = RULES.get(op.name)
         if rule is None or op.regions:
             raise _refusal(op, "differentiated")
+        if len(build.made) > LIMITS.nodes:  # gradients of gradients grow without bounds
+            raise LeptonError(
+                f"the model has more than {LIMITS.nodes} operations once differentiated",
+                build.location,
+                code="E018",
+            )
         wanted = frozenset(slot for slot, item in enumerate(op.operands) if item in moving)
         slopes = rule(Step(op, parts, build, wanted))
         for slot in sorted(wanted):
@@ -152,39 +160,45 @@ def gradients(build: Builder, y: Value, xs: Sequence[Value], stops: Sequence[Val
 
 
 def _gradient(call: Call) -> Sequence[Value | None]:
-    build = call.build
     names, fixed = call.take("xs", "strs", ()), call.take("zs", "strs", ())
     y_name = call.take("y", "str", "")
     if not names or not y_name:
         raise LeptonError("Gradient needs the attributes xs and y", call.location, code="E015")
     everything = (*names, *fixed)
-    if len(call.operands) != len(everything) or len(call.outputs) > len(names):
+    variables, (y,) = _values(call, everything), _values(call, [y_name])
+    _check_floats(call, [*names, y_name], [*variables[: len(names)], y])
+    _check_independent(call, everything, variables)
+    given = _given(call, len(names), everything, variables)
+    if any(one is not other for one, other in zip(variables, given, strict=True)):
+        variables, y = _moved(call.build, variables, given, y)
+    asked = [index for index in range(len(names)) if call.wants(index)]
+    slopes = gradients(call.build, y, [variables[index] for index in asked], variables)
+    results: list[Value | None] = [None] * len(call.outputs)
+    for index, slope in zip(asked, slopes, strict=True):
+        results[index] = slope
+    return results
+
+
+def _given(
+    call: Call, results: int, names: Sequence[str], variables: Sequence[Value]
+) -> list[Value]:
+    """The values of the variables; raises E014 or E101 where they are not of the same types."""
+    if len(call.operands) != len(names) or len(call.outputs) > results:
         raise LeptonError(
             f"Gradient has {len(call.operands)} inputs and {len(call.outputs)} outputs, should "
-            f"have {len(everything)} and at most {len(names)}, as xs and zs name them",
+            f"have {len(names)} and at most {results}, as xs and zs name them",
             call.location,
             code="E014",
         )
-    variables, (y,) = _values(call, everything), _values(call, [y_name])
-    given = [call.required(index) for index in range(len(everything))]
-    _check_floats(call, [*names, y_name], [*variables[: len(names)], y])
-    _check_independent(call, everything, variables)
-    for name, variable, value in zip(everything, variables, given, strict=True):
+    given = [call.required(index) for index in range(len(names))]
+    for name, variable, value in zip(names, variables, given, strict=True):
         if value.type.dtype is not variable.type.dtype:
             raise LeptonError(
                 f"Gradient is given {value.type} for {shown(name)}, which is {variable.type}",
                 call.location,
                 code="E101",
             )
-    if any(one is not other for one, other in zip(variables, given, strict=True)):
-        variables, y = _moved(build, variables, given, y)
-    asked = [index for index in range(len(names)) if call.wants(index)]
-    stops = variables
-    slopes = gradients(build, y, [variables[index] for index in asked], stops)
-    results: list[Value | None] = [None] * len(call.outputs)
-    for index, slope in zip(asked, slopes, strict=True):
-        results[index] = slope
-    return results
+    return given
 
 
 DIFFERENTIATION: Mapping[tuple[str, str], Rule] = MappingProxyType({GRADIENT: _gradient})
