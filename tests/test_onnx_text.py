@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
@@ -15,6 +14,7 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 import leptonc
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.manifest import Manifest, TensorSpec, TextTable, parse_manifest
+from tests.peer import onnxruntime_gives
 
 WORDS = ["Monday", "tuesday", "", "MONDAY", "straße", "Ünder", "monday", "a b", "Wednesday"]
 
@@ -64,9 +64,8 @@ def test_words_are_left_out_and_changed_like_in_onnxruntime(
     )  # fmt: skip
     session = compiled(proto, kernels)
     # its locale decides about letters beyond ASCII, so they are not compared
-    peer = onnxruntime.InferenceSession(proto.SerializeToString())
     for words in (WORDS[:4], ["monday"], ["x", "Wednesday", "wednesday", "y"]):
-        (want,) = peer.run(None, {"x": text(*words)})
+        (want,) = onnxruntime_gives(proto, {"x": text(*words)})
         found = session.run({"x": text(*words)})["y"]
         assert found.tolist() == want.tolist()
 
@@ -94,7 +93,7 @@ def test_parts_are_those_that_python_finds(
 ) -> None:
     """Rows as long as the longest, in any shape, with sizes that only the words tell."""
     attrs = {"delimiter": delimiter, "maxsplit": maxsplit}
-    given = {name: value for name, value in attrs.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in attrs.items() if value is not None}
     session = compiled(
         model(make_node("StringSplit", ["x"], ["y", "n"], **given), rank=2, outputs="y n#"), kernels
     )

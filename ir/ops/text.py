@@ -38,10 +38,9 @@ def _case_infer(call: Inference) -> TensorType:
 
 
 def _each(array: Array, function: Callable[[str], object]) -> Array:
-    result = np.empty(array.size, object)
+    result: Array = np.empty(array.size, object)
     result[:] = [function(str(text)) for text in array.reshape(-1).tolist()]
-    shaped: Array = result.reshape(array.shape)
-    return shaped
+    return result.reshape(array.shape)
 
 
 define(

@@ -263,13 +263,14 @@ def changes() -> list[tuple[str, Callable[[Document], object]]]:
         ("weight larger", lambda d: d["weights"][0].update(shape=[1 << 40], bytes=1 << 40)),
     ]
     table = {"input": "x", "function": "upper", "counts": "", "delimiter": "", "maxsplit": -1}
-    wrong += [
+    odd_text: list[tuple[str, Callable[[Document], object]]] = [
         ("weight text", lambda d: d["weights"][0].update(dtype="str")),
         ("words number", lambda d: d.update(words=[1])),
         ("table of no input", lambda d: d.update(tables=[{**table, "input": "nothing"}])),
         ("table of a type", lambda d: d.update(tables=[table])),
         ("table unknown", lambda d: d.update(tables=[{**table, "function": "eval"}])),
     ]
+    wrong += odd_text
     for value in ("f33", 5, None):
         wrong.append((f"dtype {value}", lambda d, v=value: d["inputs"][0].update(dtype=v)))
     odd_dims: list[Any] = ["", "n+", "n n", "__import__('os')", "1//0", "n" * 9999, -1, 1 << 63]
