@@ -15,7 +15,7 @@ from leptonc.onnx_file import OnnxFile, Source, read_model
 from leptonc.onnx_import import survey
 from leptonc.onnx_limits import LIMITS, Limits, limits_table
 from leptonc.shape_report import ShapeReport, shape_report
-from leptonc.text_codes import NO_TEXT, encode_text, not_on_text
+from leptonc.text_codes import NO_TEXT, encode_text, has_text, not_on_text
 
 Reasons: TypeAlias = Callable[[Op], str]
 """Why a target cannot compile an operation; empty where it can."""
@@ -128,17 +128,19 @@ def check_model(
     for item in found.unsupported:
         key = (item.op_type, item.domain, item.opset, item.reason, item.help)
         groups.setdefault(key, []).append(item.node)
-    text, refused = set(not_on_text(graph)), list[LeptonError]()
+    text, refused = not_on_text(graph), list[LeptonError]()
+    for op in text:
+        groups.setdefault(_key(op, NO_TEXT, file), []).append(", ".join(op.location.nodes))
     if survey_of.is_complete:
         try:
+            if not text:
+                encode_text(graph)
             _legalise(graph)
         except LeptonError as error:
             refused.append(error)
-        if not text:
-            encode_text(graph)
     for op in _computing(graph):
-        reason = NO_TEXT if op in text else target_reasons(op)
-        if reason:
+        reason = target_reasons(op)
+        if reason and not has_text(op):  # what text is not for has been told
             groups.setdefault(_key(op, reason, file), []).append(", ".join(op.location.nodes))
     return CheckReport(
         tuple(Finding(op, domain, opset, reason, help, tuple(names))

@@ -52,12 +52,17 @@ def _is_text(value: Value) -> bool:
     return value.type.dtype is DType.STR
 
 
+def has_text(op: Op) -> bool:
+    """True for an operation that reads or makes text."""
+    return any(map(_is_text, (*op.operands, *op.results)))
+
+
 def not_on_text(graph: Graph) -> list[Op]:
     """The operations that compute with text, or have text of unknown content to look in."""
     return [
         op
         for op in graph.walk()
-        if any(map(_is_text, (*op.operands, *op.results)))
+        if has_text(op)
         and op.name not in FUNCTIONS
         and (op.name not in COPYING or (op.name == "lookup" and op.operands[1].blob is None))
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
+from leptonc.ir.table import Attr, Evaluation, Inference, define
 from leptonc.ir.types import DType, TensorType
 
 CASES: MappingProxyType[str, Callable[[str], str]] = MappingProxyType(
@@ -49,7 +49,6 @@ define(
     infer=_case_infer,
     evaluate=lambda call: _each(call[0], CASES[call.str("action")]),
     attrs={"action": Attr("str", required=True)},
-    traits=[Trait.ELEMENTWISE],
 )
 
 

@@ -5,6 +5,7 @@ Models of one family become one ONNX model, so that each family is compiled once
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import warnings
 from collections.abc import Callable, Mapping
@@ -102,11 +103,14 @@ def fitted(fit: Fit, x: Array) -> Any:
 
 def exported(model: Any, x: Array) -> onnx.ModelProto:
     """The ONNX form, with the number of rows open and scores as tensors."""
-    options = {"zipmap": False} if hasattr(model, "classes_") else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         to_onnx: Any = importlib.import_module("skl2onnx").to_onnx
-        return to_onnx(model, x[:1], options=options, target_opset=OPSETS)
+        if hasattr(model, "classes_"):
+            # not every classifier has maps of scores to leave out, and the others say so
+            with contextlib.suppress(NameError):
+                return to_onnx(model, x[:1], options={"zipmap": False}, target_opset=OPSETS)
+        return to_onnx(model, x[:1], target_opset=OPSETS)
 
 
 def together(models: Mapping[str, onnx.ModelProto], x: Array) -> onnx.ModelProto:
