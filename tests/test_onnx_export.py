@@ -177,6 +177,32 @@ def test_linear_becomes_a_product_and_a_sum(*, transposed: bool) -> None:
     assert ops_of(compare(graph, x=X))[-2:] == ["MatMul", "Add"]
 
 
+@pytest.mark.parametrize(
+    ("call", "made"),
+    [
+        ("%x, %w, bias=%b) : ", ["Gemm"]),
+        ("%x, %t, bias=%b) {transposed = true} : ", ["Gemm"]),
+        ("%x, %t) {transposed = true} : ", ["Gemm"]),
+        ("%x, %w) : ", ["MatMul"]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i64"])
+def test_linear_on_rows_is_one_node(call: str, made: list[str], dtype: str) -> None:
+    graph = graph_of(
+        f"graph @g(%x: {dtype}[n,4]) -> (y: {dtype}[n,3]) {{\n"
+        f"  %w = const() {{value = random(1)}} : {dtype}[4,3]\n"
+        f"  %t = const() {{value = random(2)}} : {dtype}[3,4]\n"
+        f"  %b = const() {{value = random(3)}} : {dtype}[3]\n"
+        f"  %y = linear({call}{dtype}[n,3]\n  return %y\n}}\n"
+    )
+    x = np.arange(20).reshape(5, 4).astype(DType(dtype).numpy)
+    exported = compare(graph, x=x)
+    if dtype == "i64":
+        assert "Gemm" not in ops_of(exported)
+    else:
+        assert ops_of(exported) == made
+
+
 def test_operations_without_an_onnx_form_are_refused() -> None:
     graph = Graph("g", [Value(TensorType(DType.F32, (1, 16, 4, 4)), "x")], ["y"])
     build = Builder(graph)

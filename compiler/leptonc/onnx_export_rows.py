@@ -115,15 +115,23 @@ def _dims(exporter: Exporter, proto: GraphProto, op: Op) -> None:
 
 
 def _linear(exporter: Exporter, proto: GraphProto, op: Op) -> None:
+    """One Gemm where there is something to save by it, else a product and a sum."""
     x, w, bias = op.operand("x"), op.operand("w"), op.operand("bias")
     assert x is not None
     assert w is not None
     name, node = exporter.names[op.result], "+".join(op.location.nodes)[:200]
     operands = [exporter.names[x], exporter.names[w]]
-    if op.attrs.get("transposed"):
+    transposed = bool(op.attrs.get("transposed"))
+    # of integers onnxruntime has products only
+    if x.type.rank == 2 and x.type.dtype.is_float and (transposed or bias is not None):
+        operands += [exporter.names[bias]] if bias is not None else []
+        exporter.emit(proto, "Gemm", operands, [name], node, {"transB": 1} if transposed else {})
+        return
+    if transposed:
         operands[1] = exporter.fresh_name(f"{name}_transposed")
-        axes = (*range(w.type.rank - 2), w.type.rank - 1, w.type.rank - 2)
-        exporter.emit(proto, "Transpose", [exporter.names[w]], [operands[1]], node, {"perm": axes})
+        exporter.emit(
+            proto, "Transpose", [exporter.names[w]], [operands[1]], node, {"perm": (1, 0)}
+        )
     if bias is None:
         exporter.emit(proto, "MatMul", operands, [name], node)
         return
