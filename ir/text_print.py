@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.dims import Expr
@@ -11,16 +13,24 @@ from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.location import UNKNOWN, Location
 from leptonc.ir.types import DType
 
+NO_NAMES: Mapping[Value, str] = MappingProxyType({})
+
 _PLAIN = re.compile(r"[A-Za-z_0-9][\w.\-/]*")
 
 
-def print_graph(graph: Graph, *, locations: bool = False, blob_names: bool = False) -> str:
+def print_graph(
+    graph: Graph,
+    *,
+    locations: bool = False,
+    blob_names: bool = False,
+    names: Mapping[Value, str] = NO_NAMES,
+) -> str:
     """Write `graph` in its textual form; `parse_graph` reads it back.
 
     With `blob_names` large constants are numbered instead of named by digest: the text then depends
-    on the model's structure only, and no weight is read.
+    on the model's structure only, and no weight is read. `names` are those of some values.
     """
-    names = value_names(graph)
+    names = value_names(graph, names)
     pairs = zip(graph.output_names, graph.outputs, strict=True)
     outputs = ", ".join(f"{spell_name(name)}: {value.type}" for name, value in pairs)
     lines: list[str] = []
@@ -36,16 +46,22 @@ def print_op(op: Op, names: dict[Value, str], *, locations: bool = False) -> str
     return "\n".join(lines)
 
 
-def value_names(graph: Graph) -> dict[Value, str]:
-    """Give every value a unique name, keeping the ones it came with where they are unique."""
-    taken: dict[str, int] = {}
-    names: dict[Value, str] = {}
-    count = 0
+def value_names(graph: Graph, known: Mapping[Value, str] = NO_NAMES) -> dict[Value, str]:
+    """Give every value a unique name, keeping the ones it came with where they are unique.
 
-    def add(value: Value) -> None:
-        nonlocal count
+    Values that `known` names, no two alike, keep those names; they may be values of other graphs.
+    """
+    values = list(_values(graph))
+    names = {value: known[value] for value in values if value in known}
+    taken = dict.fromkeys(names.values(), 0)
+    count = 0
+    for value in values:
+        if value in names:
+            continue
         base = value.name
         if not base:
+            while known and str(count) in taken:
+                count += 1
             base, count = str(count), count + 1
         name = base
         while name in taken:
@@ -53,16 +69,15 @@ def value_names(graph: Graph) -> dict[Value, str]:
             name = f"{base}_{taken[base]}"
         taken[name] = 0
         names[value] = name
-
-    for value in graph.inputs:
-        add(value)
-    for op in graph.walk():
-        for value in op.results:
-            add(value)
-        for region in op.regions:
-            for value in region.inputs:
-                add(value)
     return names
+
+
+def _values(graph: Graph) -> Iterator[Value]:
+    yield from graph.inputs
+    for op in graph.walk():
+        yield from op.results
+        for region in op.regions:
+            yield from region.inputs
 
 
 def spell_name(name: str) -> str:
@@ -92,7 +107,7 @@ def spell_attribute(value: Attribute | Expr) -> str:
     return str(value) if isinstance(value, DType | Expr) else repr(value)
 
 
-def _inputs(region: Region, names: dict[Value, str]) -> str:
+def _inputs(region: Region, names: Mapping[Value, str]) -> str:
     return ", ".join(f"%{spell_name(names[value])}: {value.type}" for value in region.inputs)
 
 
@@ -100,7 +115,7 @@ class _Printer:
     """Writes operations as lines."""
 
     def __init__(
-        self, names: dict[Value, str], lines: list[str], locations: bool, blob_names: bool
+        self, names: Mapping[Value, str], lines: list[str], locations: bool, blob_names: bool
     ) -> None:
         self.names, self.lines = names, lines
         self.locations, self.blob_names = locations, blob_names
@@ -149,7 +164,7 @@ class _Printer:
         return spell_attribute(value)
 
 
-def _operand(op: Op, slot: int, names: dict[Value, str]) -> str:
+def _operand(op: Op, slot: int, names: Mapping[Value, str]) -> str:
     """An operand; with its label where its position alone does not say which one it is."""
     text = f"%{spell_name(names.get(op.operands[slot], '?'))}"
     label = op.operand_names[slot]

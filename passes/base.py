@@ -54,8 +54,9 @@ class RewritePass(Pass):
     budget: int = option(1_000_000, "fail after this many rewrites, which only a loop needs")
 
     def run(self, graph: Graph, context: PassContext) -> None:
-        """Apply the rules until none fits."""
-        Rewriter(RuleSet(self.rules), self.budget, context).run(graph)
+        """Apply the rules until none fits, those left out that are disabled."""
+        rules = [rule for rule in self.rules if rule.name not in context.disabled]
+        Rewriter(RuleSet(rules), self.budget, context).run(graph)
 
 
 _ELEMENT = re.compile(r"\s*([a-z][a-z0-9-]*)(?:\{([^}]*)\})?\s*(?:,|$)")

@@ -39,11 +39,15 @@ class PassContext:
     facts: dict[type, Any] = field(default_factory=dict[type, Any])
     misses: list[Miss] = field(default_factory=list[Miss])
     applied: list[Applied] = field(default_factory=list[Applied])
+    disabled: frozenset[str] = frozenset()
+    """Names of rules that must not be applied."""
     step: str = ""
     """The pass that runs now."""
 
     def grant(self, rule: str, location: Location) -> bool:
-        """Note one change that is about to be made; False where the limit forbids it."""
+        """Note one change that is about to be made; False where it is not allowed."""
+        if rule in self.disabled:
+            return False
         if self.stop_after is not None and len(self.applied) >= self.stop_after:
             return False
         self.applied.append(Applied(self.step, rule, location))

@@ -22,6 +22,8 @@ class PassManager:
     def run(self, graph: Graph, context: PassContext | None = None) -> PassContext:
         """Run the passes in order. Errors name the pass; a crash of a pass is a `LeptonBug`."""
         context = context or PassContext()
+        for observer in self.observers:
+            observer.started(context)
         for step in self.passes:
             context.step = step.name
             before = graph.version

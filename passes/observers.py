@@ -5,18 +5,24 @@ from __future__ import annotations
 import difflib
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
 from leptonc.ir.diagnostics import DiagnosticError, LeptonBug, LeptonError
-from leptonc.ir.graph import Graph
-from leptonc.ir.text import print_graph
+from leptonc.ir.graph import Graph, Value
+from leptonc.ir.text import print_graph, value_names
 from leptonc.ir.verify import verify
 from leptonc.passes.base import Pass
+from leptonc.passes.context import PassContext
+from leptonc.passes.size import GraphSizes, Size
 
 
 class Observer:
     """Looks at the graph around each pass; this one does nothing."""
+
+    def started(self, context: PassContext) -> None:
+        """Called before the first pass."""
 
     def before(self, step: Pass, graph: Graph) -> None:
         """Called before each pass."""
@@ -46,70 +52,78 @@ class VerifyEach(Observer):
 
 @dataclass
 class PrintAfterChange(Observer):
-    """Writes what each pass changed: the changed lines with a few around them, or everything."""
+    """Writes what each pass changed: the changed lines with a few around them, or everything.
+
+    Values keep the names they were first printed with, so that only what changed differs.
+    """
 
     to: TextIO = field(default_factory=lambda: sys.stderr)
     around: int | None = 3
     """How many unchanged lines to show around changed ones; None writes the whole graph."""
     _before: list[str] = field(default_factory=list[str], init=False)
+    _names: Mapping[Value, str] = field(default_factory=dict[Value, str], init=False)
 
     def before(self, step: Pass, graph: Graph) -> None:
         """Keep the text, where it is not the last one printed."""
         if not self._before and self.around is not None:
-            self._before = print_graph(graph).splitlines()
+            self._before = self._lines(graph)
 
     def after(self, step: Pass, graph: Graph, *, changed: bool) -> None:
         """Print."""
         if not changed:
             return
-        lines = print_graph(graph).splitlines()
-        self.to.write(f"// after {step}\n")
+        lines = self._lines(graph)
         if self.around is None:
+            self.to.write(f"// after {step}\n")
             self.to.writelines(f"{line}\n" for line in lines)
-        else:
+        elif self._before != lines:
+            self.to.write(f"// after {step}\n")
             diff = difflib.unified_diff(self._before, lines, lineterm="", n=self.around)
             self.to.writelines(f"{line}\n" for line in list(diff)[2:])
         self._before = lines
 
+    def _lines(self, graph: Graph) -> list[str]:
+        if self.around is not None:
+            self._names = value_names(graph, self._names)
+        return print_graph(graph, names=self._names).splitlines()
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one pass cost and did."""
+    """What one pass cost and did. Sizes are taken before and after it."""
 
     step: str
     seconds: float
     changes: int
-    operations: int
-    """The number of operations after it, nested ones included."""
+    """How many rules were applied, or changes made of another kind."""
+    before: Size
+    after: Size
 
 
 @dataclass
 class Timer(Observer):
-    """Measures each pass; `table` shows it."""
+    """Measures each pass."""
 
     timings: list[Timing] = field(default_factory=list[Timing])
+    _context: PassContext = field(default_factory=PassContext, init=False)
+    _sizes: GraphSizes = field(default_factory=GraphSizes, init=False)
+    _before: Size = field(default_factory=Size, init=False)
     _start: float = field(default=0.0, init=False)
-    _version: int = field(default=0, init=False)
+    _changes: int = field(default=0, init=False)
+
+    def started(self, context: PassContext) -> None:
+        """Look at the changes that this run notes."""
+        self._context, self._changes = context, len(context.applied)
 
     def before(self, step: Pass, graph: Graph) -> None:
         """Start the clock."""
-        self._version = graph.version
+        self._before = self._sizes.of(graph)
         self._start = time.perf_counter()
 
     def after(self, step: Pass, graph: Graph, *, changed: bool) -> None:
         """Stop the clock."""
         spent = time.perf_counter() - self._start
-        operations = sum(1 for _ in graph.walk())
-        changes = graph.version - self._version
-        self.timings.append(Timing(step.name, spent, changes, operations))
-
-    def table(self) -> str:
-        """The measurements, one pass a line."""
-        width = max((len(timing.step) for timing in self.timings), default=4)
-        lines = [f"{'pass':{width}}  {'ms':>9}  {'changes':>8}  {'operations':>10}"]
-        lines += [
-            f"{timing.step:{width}}  {timing.seconds * 1000:9.2f}  {timing.changes:8}  "
-            f"{timing.operations:10}"
-            for timing in self.timings
-        ]
-        return "\n".join(lines)
+        known = len(self._context.applied)
+        after = self._sizes.of(graph)
+        self.timings.append(Timing(str(step), spent, known - self._changes, self._before, after))
+        self._changes = known

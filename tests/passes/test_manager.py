@@ -22,6 +22,7 @@ from leptonc.passes.manager import PassManager
 from leptonc.passes.observers import Observer, PrintAfterChange, Timer, VerifyEach
 from leptonc.passes.registry import BUILTIN, Registry
 from leptonc.passes.reproducer import Reproducer
+from leptonc.passes.size import Size, size_of
 from leptonc.pipelines import GROUP, OPTIMIZE
 
 TEXT = """graph @g(%x: f32[2]) -> (y: f32[2]) {
@@ -131,17 +132,57 @@ def test_whole_graph_is_printed_on_request() -> None:
     assert out.getvalue() == "// after simplify\n" + print_graph(graph)
 
 
-def test_timer_counts_changes_and_operations() -> None:
+def test_a_replaced_value_changes_its_own_line_only() -> None:
+    """Values without a name keep the number they were first printed with."""
+    out = io.StringIO()
+    pair = ("sigmoid", "tanh")
+    chain = "".join(f"  %{n + 3} = {pair[n % 2]}(%{n + 2}) : f32[2]\n" for n in range(20))
+    head = "graph @g(%x: f32[2]) -> (y: f32[2]) {\n  %0 = identity(%x) : f32[2]\n"
+    text = f"{head}  %1 = sigmoid(%0) : f32[2]\n  %2 = tanh(%1) : f32[2]\n{chain}  return %22\n}}\n"
+    graph = parse_graph(text)
+    for op in graph:
+        for value in op.results:
+            value.name = ""
+    PassManager(parse_pipeline("simplify", Registry([])), [PrintAfterChange(out)]).run(graph)
+    changed = [line for line in out.getvalue().splitlines() if line.startswith(("+", "-"))]
+    assert changed == [
+        "-  %0 = identity(%x) : f32[2]",
+        "-  %1 = sigmoid(%0) : f32[2]",
+        "+  %1 = sigmoid(%x) : f32[2]",
+    ]
+
+
+def test_timer_counts_changes_and_sizes() -> None:
     timer = Timer()
     PassManager(parse_pipeline("simplify,simplify", Registry([])), [timer]).run(parse_graph(TEXT))
     first, second = timer.timings
-    assert (first.step, first.operations, second.changes) == ("simplify", 2, 0)
-    assert first.changes > 0
-    assert [line.split()[0] for line in timer.table().splitlines()] == [
-        "pass",
-        "simplify",
-        "simplify",
-    ]
+    assert (first.step, first.before.nodes, first.after.nodes) == ("simplify", 2, 1)
+    assert (first.changes, second.changes) == (1, 0)
+    assert second.before == second.after == first.after
+    assert first.seconds > 0
+
+
+def test_sizes_count_shared_constants_once_and_both_halves_of_products() -> None:
+    graph = parse_graph(
+        """graph @g(%x: f32[n,4]) -> (y: f32[n,3], z: f32[n,3]) {
+  %w = const() {value = random(1)} : f32[4,3]
+  %t = transpose(%x) {perm = [1, 0]} : f32[4,n]
+  %u = transpose(%t) {perm = [1, 0]} : f32[n,4]
+  %y = matmul(%u, %w) : f32[n,3]
+  %z = relu(%y) : f32[n,3]
+  return %y, %z
+}"""
+    )
+    # transposes are free; one row of the product adds up 4 * 3 terms, and relu takes 3 elements
+    assert size_of(graph) == Size(nodes=4, constant_bytes=48, flops=2 * 12 + 3)
+    conv = parse_graph(
+        """graph @g(%x: f32[1,4,8,8]) -> (y: f32[1,6,8,8]) {
+  %w = const() {value = random(1)} : f32[6,2,3,3]
+  %y = conv(%x, %w) {group = 2, pads = [1, 1, 1, 1]} : f32[1,6,8,8]
+  return %y
+}"""
+    )
+    assert size_of(conv).flops == 2 * (6 * 8 * 8) * (2 * 3 * 3)
 
 
 def test_changes_stop_after_the_limit() -> None:

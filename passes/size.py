@@ -1,0 +1,94 @@
+"""How large a graph is: operations, bytes of constants, and arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from leptonc.ir.dims import Dim, Expr, substitute, symbols
+from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.table import Trait
+
+NO_WORK = frozenset({"const", "dims", "return", "group", "if", "loop", "scan"})
+"""Operations that compute nothing themselves; what is inside them counts."""
+SILENT = frozenset({"const", "dims", "return", "group"})
+"""Operations that are no nodes of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Sizes of a graph, those of inner regions included, each region counted once."""
+
+    nodes: int = 0
+    constant_bytes: int = 0
+    """Constants that share their data count once."""
+    flops: int = 0
+    """Multiplications and additions; extents that are open count as 1."""
+
+
+@dataclass
+class GraphSizes:
+    """Measures graphs; one that has not changed since it was last asked for is not walked again."""
+
+    _version: int = field(default=-1, init=False)
+    _last: Size = field(default_factory=Size, init=False)
+
+    def of(self, graph: Graph) -> Size:
+        """The size of the graph as it is."""
+        if graph.version != self._version:
+            self._version, self._last = graph.version, size_of(graph)
+        return self._last
+
+
+def size_of(graph: Graph) -> Size:
+    """The size of a graph."""
+    nodes, work, data = 0, 0, dict[int, int]()
+    for op in graph.walk():
+        nodes += op.name not in SILENT
+        work += flops_of(op)
+        blob = op.result.blob if op.name == "const" else None
+        if blob is not None:
+            data[id(blob)] = (blob.size * blob.type.dtype.width + 7) // 8
+    return Size(nodes, sum(data.values()), work)
+
+
+def flops_of(op: Op) -> int:
+    """The arithmetic of one operation, roughly: movement is free, products count two a term."""
+    definition = op.definition
+    if op.name in NO_WORK or not op.results:
+        return 0
+    if definition.has(Trait.PRODUCT):
+        return 2 * _terms(op)
+    if definition.has(Trait.INJECTIVE) or definition.has(Trait.VIEW):
+        return 0
+    if definition.has(Trait.SHAPE_ONLY):
+        return 0
+    given = max((_elements(value) for value in op.operands), default=0)
+    made = max(_elements(value) for value in op.results)
+    return made if definition.has(Trait.ELEMENTWISE) else max(given, made)
+
+
+def _terms(op: Op) -> int:
+    """How many products of two elements a product adds up."""
+    sizes = [_elements(value) for value in (*op.operands[:2], op.results[0])]
+    if len(sizes) < 3 or 0 in sizes:
+        return 0
+    shapes = [value.type.shape for value in op.operands[:2]]
+    if op.name in ("conv", "conv_transpose", "deform_conv"):
+        apart = sizes[0] if op.name == "conv_transpose" else sizes[2]
+        return apart * sizes[1] // max(_extent(shapes[1][0]), 1)
+    if op.name in ("matmul", "linear") and shapes[0]:
+        return sizes[2] * _extent(shapes[0][-1])
+    # of a matrix product without a batch the geometric mean of M*K, K*N and M*N, cubed, is exact
+    return math.isqrt(sizes[0] * sizes[1] * sizes[2])
+
+
+def _elements(value: Value) -> int:
+    return math.prod(_extent(dim) for dim in value.type.shape)
+
+
+def _extent(dim: Dim) -> int:
+    if not isinstance(dim, Expr):
+        return dim
+    known = substitute(dim, dict.fromkeys(symbols(dim), 1))
+    return max(known, 1) if isinstance(known, int) else 1
