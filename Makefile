@@ -6,7 +6,7 @@ python := $(venv)/bin/python
 ready := $(venv)/.ready
 models := $(venv)/.models
 
-.PHONY: setup demo test lint conformance bench manual clean
+.PHONY: setup demo test lint conformance bench bench-optimizers manual clean
 .DELETE_ON_ERROR:
 
 setup: $(ready) $(models)
@@ -40,6 +40,10 @@ conformance: $(ready)
 
 bench: $(ready) $(models)
 	$(python) -m benchmarks.run
+
+bench-optimizers: $(ready) $(models)
+	$(python) -m pip install --quiet --requirement benchmarks/optimizers/requirements.txt
+	$(python) -m benchmarks.optimizers.run
 
 manual: $(ready)
 	$(python) -m leptonc.tools.manual

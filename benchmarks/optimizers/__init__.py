@@ -1,0 +1,1 @@
+"""`leptonc optimize` beside the other tools that rewrite ONNX models."""

@@ -1,0 +1,99 @@
+"""The models that optimisers are measured on: real, quantised, and of classical learning."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.models.inputs import Feeds
+from tests.models.quantised import Variant
+from tests.models.reference import read_growth, tolerance
+from tests.models.zoo import MODELS, Model
+
+QUANTISED = (
+    ("magika", "qdq-signed"), ("magika", "operators"), ("silero_vad_openvino_16k", "qdq"),
+    ("ppocr_cls", "dynamic"), ("timm_resnet18", "qdq"),
+)  # fmt: skip
+CLASSICAL = (
+    ("forest", "ensemble.RandomForestClassifier", {"n_estimators": 50, "max_depth": 8}),
+    ("boosting", "ensemble.GradientBoostingRegressor", {"n_estimators": 50}),
+    ("machine", "svm.SVC", {}),
+)
+ONE_STEP = 0.15
+"""What quantised models may differ by: where a step of quantisation falls the other way."""
+ROUNDING = 1e-4
+"""What others may differ by, in root mean squares of an output."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model as a file, what to feed it, and how far its outputs may be off, in their spreads."""
+
+    name: str
+    kind: str
+    write: Callable[[Path], Path]
+    """Gives the path of the model; makes it in the given folder where it is no file yet."""
+    feeds: Callable[[], Feeds]
+    tolerance: float
+
+
+def cases() -> Iterator[Case]:
+    """All of them."""
+    for model in MODELS.values():
+        yield Case(model.name, "fp32", _shipped(model), model.feeds, _allowed(model))
+    for name, form in QUANTISED:
+        variant = Variant(MODELS[name], form)
+        yield Case(variant.name, "int8", _quantised(variant), variant.model.feeds, ONE_STEP)
+    rows = np.random.default_rng(1).standard_normal((20, 10)).astype(np.float32)
+    for name, estimator, parameters in CLASSICAL:
+        write = _trained(name, estimator, parameters)
+        yield Case(name, "classical", write, lambda: {"x": rows}, ROUNDING)
+
+
+def _allowed(model: Model) -> float:
+    growth = read_growth().get(model.name, {})
+    return max((tolerance(model, output) for output in growth), default=ROUNDING)
+
+
+def _shipped(model: Model) -> Callable[[Path], Path]:
+    return lambda folder: model.path()
+
+
+def _quantised(variant: Variant) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = folder / "quantised.onnx"
+        variant.write(path)
+        return path
+
+    return write
+
+
+def _trained(name: str, estimator: str, parameters: dict[str, Any]) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        module, _, kind = estimator.partition(".")
+        random = np.random.default_rng(0)
+        x = random.standard_normal((400, 10)).astype(np.float32)
+        y = x[:, 0] * x[:, 1] + x[:, 2]
+        made: Any = getattr(importlib.import_module(f"sklearn.{module}"), kind)
+        y = y if kind.endswith("Regressor") else np.digitize(y, [-0.5, 0.5])
+        fitted = made(random_state=0, **parameters).fit(x, y)
+        convert: Any = importlib.import_module("skl2onnx")
+        types: Any = importlib.import_module("skl2onnx.common.data_types")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = convert.convert_sklearn(
+                fitted, name, [("x", types.FloatTensorType([None, 10]))],
+                options={id(fitted): {"zipmap": False}} if hasattr(fitted, "classes_") else None,
+                target_opset={"": 18, "ai.onnx.ml": 3},
+            )  # fmt: skip
+        path = folder / f"{name}.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
