@@ -6,7 +6,8 @@ second copy of every constant, and spell two of the float8 types as others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -15,7 +16,9 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
-from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC, SymbolSources
+from leptonc.onnx_export_checks import ends_in_check
+from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC
+from leptonc.onnx_export_sizes import Sizes
 from leptonc.onnx_messages import describe_model, describe_value, set_attribute
 from leptonc.onnx_opsets import BASE_OPSET, needed_opset
 from leptonc.onnx_write import INLINE_LIMIT, byte_size, fill, tensor_of, write_model
@@ -59,8 +62,8 @@ class Exporter:
         self.asked = opset
         self.opset = BASE_OPSET
         self.weights: list[tuple[TensorProto, Blob]] = []
-        self.names: dict[Value, str] = {}
-        self.sources = SymbolSources()
+        self.names: MutableMapping[Value, str] = {}
+        self.sizes = Sizes()
         self._taken: set[str] = set()
         self._nodes: set[str] = set()
         self._domains: dict[str, int] = {}
@@ -119,21 +122,22 @@ class Exporter:
     def body(self, proto: GraphProto, region: Region) -> None:
         """Add the operations of a region, its closing `return` left out."""
         for value in region.inputs:
-            self.sources.add(value, self.names[value])
+            self.sizes.add(value, self.names[value])
         for op in region:
             if op.name == "return":
                 continue
             self._op(proto, op)
-            for value in op.results:
-                if value in self.names:
-                    self.sources.add(value, self.names[value])
+            for index, value in enumerate(op.results):
+                if value in self.names and (index == 0 or value.is_used or op.name in VARIADIC):
+                    self.sizes.add(value, self.names[value])
 
     def _region(self, proto: GraphProto, region: Region, output_names: Sequence[str]) -> None:
         """Fill in a graph; its outputs get the names asked for, by Identity if need be."""
         own = {value for op in region if op.name != "const" for value in op.results}
+        checked = ends_in_check(region)
         identities: list[tuple[Value, str]] = []
         for value, name in zip(region.outputs, output_names, strict=True):
-            if value in own and value not in self.names:
+            if value in own and value not in self.names and not checked:
                 self.names[value] = name
             else:
                 identities.append((value, name))
@@ -204,7 +208,12 @@ class Exporter:
         if form.domain:
             self._domains[form.domain] = max(self._domains.get(form.domain, 1), form.since)
         for region, attribute in zip(op.regions, REGION_NAMES.get(op.name, ()), strict=True):
-            self._subgraph(node.attribute.add(name=attribute, type=AttributeProto.GRAPH).g, region)
+            outside = self.names
+            self.names = ChainMap({}, outside)
+            with self.sizes.inside():
+                body = node.attribute.add(name=attribute, type=AttributeProto.GRAPH).g
+                self._subgraph(body, region)
+            self.names = outside
 
     def _subgraph(self, proto: GraphProto, region: Region) -> None:
         proto.name = "body"

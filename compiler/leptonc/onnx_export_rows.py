@@ -6,14 +6,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 from onnx import GraphProto, TensorProto
 
-from leptonc.ir.blob import Blob
-from leptonc.ir.build import infer_content
-from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Call, Dim, Expr, Symbol, symbols
-from leptonc.ir.graph import Op, Value
+from leptonc.ir.graph import Op
+from leptonc.onnx_export_checks import export_check, reads_shape_alone
+from leptonc.onnx_export_sizes import export_dims
 
 if TYPE_CHECKING:
     from leptonc.onnx_export import Exporter
@@ -30,88 +27,9 @@ VARIADIC = frozenset({"split", "if", "loop", "scan"})
 """Operations whose results all have to be named, read or not."""
 
 
-class SymbolSources:
-    """Where the size of each symbol can be read: a value and one of its axes."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[str, int]] = {}
-
-    def add(self, value: Value, name: str) -> None:
-        """Note the symbols that are the whole of one of the value's extents."""
-        for axis, dim in enumerate(value.type.shape):
-            if isinstance(dim, Expr) and (text := str(dim)) in symbols(dim):
-                self._found.setdefault(text, (name, axis))
-
-    def of(self, symbol: str) -> tuple[str, int] | None:
-        """The name of a value and the axis whose extent is `symbol`."""
-        return self._found.get(symbol)
-
-
-class _Extents:
-    """Writes extents as nodes; each gives a tensor of one i64 element."""
-
-    def __init__(self, exporter: Exporter, proto: GraphProto, op: Op) -> None:
-        self.exporter, self.proto, self.op = exporter, proto, op
-
-    def node(self, op_type: str, *operands: str, **attributes: int) -> str:
-        name = self.exporter.fresh_name(f"{self.op.result.name or 'dims'}_{op_type.lower()}")
-        self.exporter.emit(self.proto, op_type, operands, [name], name, attributes)
-        return name
-
-    def constant(self, *numbers: int) -> str:
-        return self.exporter.constant(self.proto, Blob.of(np.array(numbers, np.int64)), "extent")
-
-    def of(self, dim: Dim) -> str:
-        """The name of a tensor that holds `dim`."""
-        if isinstance(dim, int):
-            return self.constant(dim)
-        total = ""
-        for monomial, factor in dim.terms:
-            parts = [self._atom(atom) for atom in monomial]
-            if factor != 1 or not parts:
-                parts.append(self.constant(factor))
-            term = parts[0]
-            for part in parts[1:]:
-                term = self.node("Mul", term, part)
-            total = self.node("Add", total, term) if total else term
-        return total
-
-    def _atom(self, atom: Symbol | Call) -> str:
-        if isinstance(atom, Symbol):
-            return self._symbol(atom.name)
-        left, right = (self.of(arg) for arg in atom.args)
-        if atom.function != "floordiv":
-            return self.node(atom.function.title(), left, right)
-        rest = self.node("Mod", left, right)  # Div rounds to zero, floordiv down
-        return self.node("Div", self.node("Sub", left, rest), right)
-
-    def _symbol(self, name: str) -> str:
-        found = self.exporter.sources.of(name)
-        if found is None:
-            raise LeptonError(
-                f"no value has the extent {name}, so it cannot be written as a Shape",
-                self.op.location,
-                code="E022",
-            )
-        value, axis = found
-        return self.node("Shape", value, start=axis, end=axis + 1)
-
-
 def _dims(exporter: Exporter, proto: GraphProto, op: Op) -> None:
-    content = op.results[0].content
-    if content is None:
-        content = infer_content(op)
-    assert content is not None
-    extents = _Extents(exporter, proto, op)
-    parts = [extents.of(dim) for dim in content.reshape(-1)]
-    flat = extents.node("Concat", *parts, axis=0) if parts else extents.constant()
-    shaped = extents.node("Reshape", flat, extents.constant(*content.shape))
-    name = exporter.names[op.result]
-    from leptonc.onnx_tensor import ONNX_OF_DTYPE
-
-    exporter.emit(
-        proto, "Cast", [shaped], [name], name, {"to": ONNX_OF_DTYPE[op.result.type.dtype]}
-    )
+    if not reads_shape_alone(op):
+        export_dims(exporter, proto, op)
 
 
 def _linear(exporter: Exporter, proto: GraphProto, op: Op) -> None:
@@ -159,6 +77,6 @@ def _linear_bytes(exporter: Exporter, proto: GraphProto, op: Op) -> None:
 Rule: TypeAlias = "Callable[[Exporter, GraphProto, Op], None]"
 
 EXPORT: Mapping[str, Rule] = MappingProxyType({
-    "dims": _dims, "linear": _linear, "linear_bytes": _linear_bytes,
+    "dims": _dims, "extents": export_check, "linear": _linear, "linear_bytes": _linear_bytes,
 })  # fmt: skip
 """How the operations that only leptonc has are written."""

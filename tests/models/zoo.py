@@ -59,8 +59,6 @@ class Model:
     source: Shipped | Topology
     cases: tuple[Callable[[], Feeds], ...]
     classifies: bool = False
-    exports: bool = True
-    """False where the graph checks at run time what ONNX has no operator for."""
 
     def path(self) -> Path:
         """Where the model's file is."""
@@ -77,9 +75,8 @@ def _shipped(
     file: str,
     *cases: Callable[[], Feeds],
     classifies: bool = False,
-    exports: bool = True,
 ) -> Model:
-    return Model(name, Shipped(package, file), cases, classifies, exports)
+    return Model(name, Shipped(package, file), cases, classifies)
 
 
 def _images(name: str, feed: str) -> Model:
@@ -180,14 +177,12 @@ SHIPPED = (
         "silero-vad",
         "data/silero_vad.onnx",
         *(partial(_speech, n, b, rate=r) for n, b, r in CHUNKS),
-        exports=False,
     ),
     _shipped(
         "silero_vad_16k_op15",
         "silero-vad",
         "silero_vad_16k_op15.onnx",
         *(partial(_speech, n, b) for n, b in ((576, 1), (300, 3), (512, 2))),
-        exports=False,
     ),
     _shipped(
         "silero_vad_16k_sequence",
@@ -200,7 +195,6 @@ SHIPPED = (
         "silero-vad",
         "silero_vad_half.onnx",
         *(partial(_speech, n, b, rate=None) for n, b in ((576, 1), (300, 3), (512, 2))),
-        exports=False,
     ),
     _shipped(
         "silero_vad_op18_ifless",
