@@ -171,11 +171,18 @@ class Match:
             raise NoMatchError(reason)
 
 
+def feeders_of(op: Op) -> frozenset[OpDef]:
+    """What the operations are whose results `op` reads."""
+    return frozenset([v.producer.definition for v in op.operands if v.producer is not None])
+
+
+def may_fit(pattern: OpPattern, feeders: frozenset[OpDef]) -> bool:
+    """False where the root of `pattern` needs an operand of an operation that is no feeder."""
+    return not any(need.isdisjoint(feeders) for need in pattern.needs)
+
+
 def match(pattern: OpPattern, root: Op) -> Iterator[Match]:
     """Every way `pattern` fits with `root` at its top; each is good until the next is asked for."""
-    feeders = {value.producer.definition for value in root.operands if value.producer is not None}
-    if any(need.isdisjoint(feeders) for need in pattern.needs):
-        return
     found = Match(root)
     for _ in _match_op(pattern, root, found):
         found.also.clear()

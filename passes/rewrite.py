@@ -12,7 +12,14 @@ from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.location import Location
 from leptonc.ir.table import OpDef
 from leptonc.passes.context import Miss, PassContext
-from leptonc.passes.pattern import Match, NoMatchError, OpPattern, match
+from leptonc.passes.pattern import (
+    Match,
+    NoMatchError,
+    OpPattern,
+    feeders_of,
+    match,
+    may_fit,
+)
 from leptonc.passes.refine import erase_dead_from, refines, replace_value
 
 Body = Callable[[Match, Builder], "Value | Sequence[Value]"]
@@ -49,9 +56,17 @@ class RuleSet:
             for definition in each.pattern.definitions:
                 self._by_root.setdefault(definition, []).append(each)
         self.depth = max((each.pattern.depth for each in rules), default=1)
+        self._fitting: dict[tuple[OpDef, frozenset[OpDef]], list[Rule]] = {}
 
     def __getitem__(self, root: Op) -> list[Rule]:
-        return self._by_root.get(root.definition, [])
+        """The rules that may fit `root`, going by it and by what feeds it."""
+        if root.definition not in self._by_root:
+            return []
+        key = root.definition, feeders_of(root)
+        if key not in self._fitting:
+            rules = self._by_root[root.definition]
+            self._fitting[key] = [each for each in rules if may_fit(each.pattern, key[1])]
+        return self._fitting[key]
 
 
 class Rewriter:
