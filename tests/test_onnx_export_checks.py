@@ -187,3 +187,49 @@ graph @g(%go: bool[], %x: f32[a]) -> (y: f32[2*a], z: i64[1]) {
 }
 """
     agree(text, go=np.array(True), x=np.arange(5, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted", "made"),
+    [
+        ("n,m,6", "n,m,2,3", ["Reshape"]),
+        ("n,m,6", "n,1,m,6", ["Unsqueeze"]),
+        ("n,1,m,1", "n,m", ["Squeeze"]),
+        ("n,1,m,6", "n,m,6", ["Squeeze"]),
+        ("n,1,m", "1,n,m", ["Shape", "Gather", "Concat", "Reshape"]),
+        ("n,2,3", "6,n", ["Reshape"]),
+        ("n,m,6", "n,6*m", ["Shape", "Shape", "Mul", "Concat", "Reshape"]),
+        ("n,m,0", "n,0,m", ["Shape", "Shape", "Concat", "Reshape"]),
+    ],
+)
+def test_reshapes_are_told_by_numbers(source: str, wanted: str, made: list[str]) -> None:
+    rank = wanted.count(",") + 1
+    text = f"""
+graph @g(%x: f32[{source}]) -> (y: f32[{wanted}]) {{
+  %d = dims() {{value = [{wanted}], shape = [{rank}]}} : i64[{rank}]
+  %y = reshape(%x, %d) {{allowzero = 1}} : f32[{wanted}]
+  return %y
+}}
+"""
+    got = ops_of(exported(text).graph)
+    assert len(got) <= len(made)
+    if len(made) == 1:
+        assert got == made
+    for n, m in ((2, 3), (1, 1), (0, 3), (2, 0), (0, 0)):
+        sizes = [{"n": n, "m": m}[dim] if dim in "nm" else int(dim) for dim in source.split(",")]
+        agree(text, x=np.arange(int(np.prod(sizes)), dtype=np.float32).reshape(sizes))
+
+
+def test_broadcasts_are_told_what_is_missing() -> None:
+    text = """
+graph @g(%x: f32[n,1], %y: f32[m]) -> (p: f32[3,n,1], q: f32[n,m]) {
+  %three = dims() {value = [3, n, 1], shape = [3]} : i64[3]
+  %both = dims() {value = [n, m], shape = [2]} : i64[2]
+  %p = expand(%x, %three) : f32[3,n,1]
+  %q = expand(%x, %both) : f32[n,m]
+  return %p, %q
+}
+"""
+    assert ops_of(exported(text).graph) == ["Expand", "Shape", "Concat", "Expand"]
+    for n, m in ((2, 3), (1, 1), (0, 3), (2, 0), (0, 0)):
+        agree(text, x=np.arange(n, dtype=np.float32)[:, None], y=np.ones(m, np.float32))

@@ -76,13 +76,9 @@ def _next_read(op: Op, following: list[Op]) -> Value:
     raise LeptonBug("nothing follows a check", op.location)
 
 
-def reads_shape_alone(op: Op) -> bool:
-    """True for extents that only checks read, none of which has to compute them."""
-    users = [user for result in op.results for user in result.users]
-    return bool(users) and all(
-        user.definition is EXTENTS and _squeezable(user, list(_following(user))) is not None
-        for user in users
-    )
+def squeezes(op: Op) -> bool:
+    """True for a check that needs no number: it squeezes what has the extent."""
+    return op.definition is EXTENTS and _squeezable(op, list(_following(op))) is not None
 
 
 def _squeezable(op: Op, following: list[Op]) -> tuple[Value, int] | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from onnx import GraphProto, TensorProto
 
-from leptonc.ir.graph import Op
-from leptonc.onnx_export_checks import export_check, reads_shape_alone
+from leptonc.ir.graph import Op, Use
+from leptonc.onnx_export_checks import export_check, squeezes
+from leptonc.onnx_export_shapes import export_shaped, needs_no_row
 from leptonc.onnx_export_sizes import export_dims
 
 if TYPE_CHECKING:
@@ -28,8 +29,14 @@ VARIADIC = frozenset({"split", "if", "loop", "scan"})
 
 
 def _dims(exporter: Exporter, proto: GraphProto, op: Op) -> None:
-    if not reads_shape_alone(op):
+    """Extents are written where something reads them, not only the operations that they shape."""
+    uses = [use for result in op.results for use in result.uses]
+    if not uses or not all(_reads_no_sizes(use) for use in uses):
         export_dims(exporter, proto, op)
+
+
+def _reads_no_sizes(use: Use) -> bool:
+    return squeezes(use.op) or (use.slot == 1 and needs_no_row(use.op))
 
 
 def _linear(exporter: Exporter, proto: GraphProto, op: Op) -> None:
@@ -77,6 +84,7 @@ def _linear_bytes(exporter: Exporter, proto: GraphProto, op: Op) -> None:
 Rule: TypeAlias = "Callable[[Exporter, GraphProto, Op], None]"
 
 EXPORT: Mapping[str, Rule] = MappingProxyType({
-    "dims": _dims, "extents": export_check, "linear": _linear, "linear_bytes": _linear_bytes,
+    "dims": _dims, "expand": export_shaped, "reshape": export_shaped,
+    "extents": export_check, "linear": _linear, "linear_bytes": _linear_bytes,
 })  # fmt: skip
 """How the operations that only leptonc has are written."""
