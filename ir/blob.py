@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from leptonc.ir.types import TensorType
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+CHUNK = 1 << 26
+"""Bytes of large data that are read at once."""
 
 INLINE_ELEMENTS = 16
 """Constants up to this size are spelled out in textual IR."""
@@ -132,8 +136,27 @@ def _digest(type: TensorType, array: Array) -> str:
             text = str(item).encode()
             hasher.update(len(text).to_bytes(8, "little") + text)
     else:
-        hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        for start in range(0, data.size, CHUNK):
+            hasher.update(data[start : start + CHUNK].data)
+            forget_pages(data)
     return hasher.hexdigest()[:32]
+
+
+def forget_pages(array: Array) -> None:
+    """Let the pages of a mapped file, where `array` is a view of one, leave memory.
+
+    They come back when they are read again. Only mappings that cannot be written are let go.
+    """
+    if array.nbytes < CHUNK:
+        return
+    part: Any = array
+    while isinstance(part, np.ndarray) and not part.flags.writeable:
+        part = part.base  # pyright: ignore[reportUnknownMemberType]
+    if isinstance(part, memoryview):
+        part = part.obj
+    if isinstance(part, mmap.mmap) and hasattr(part, "madvise"):
+        part.madvise(mmap.MADV_DONTNEED)
 
 
 def _spelled(array: Array) -> str:

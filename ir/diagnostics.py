@@ -55,6 +55,7 @@ CODES = MappingProxyType({
     "E501": "a pass changed results by more than its numeric contract allows",
     "E502": "there is no linker",
     "E503": "the linker failed",
+    "E504": "an optimised model computes something else than the original",
     "E601": "the artefact file cannot be read",
     "E602": "the file is empty",
     "E603": "the file is no artefact of leptonc",

@@ -359,7 +359,7 @@ def test_constants_beyond_the_limit_go_beside_the_model(tmp_path: Path) -> None:
 
 
 def test_a_message_cannot_hold_more_than_two_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leptonc.onnx_export.INLINE_LIMIT", 1000)
+    monkeypatch.setattr("leptonc.onnx_write.INLINE_LIMIT", 1000)
     with pytest.raises(LeptonError, match="4004 bytes of constants, one message holds 1000"):
         export_model(weighty())
 

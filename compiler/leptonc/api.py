@@ -82,10 +82,6 @@ def make_options(
     from leptonc.backends.tvm.cache import default_cache_folder
     from leptonc.driver import Options
 
-    if level not in range(4):
-        raise LeptonError(
-            f"there is no optimisation level {level}", notes=["levels go from 0 to 3"], code="E804"
-        )
     if threads < 0:
         raise LeptonError(
             f"{threads} threads are not possible",
@@ -95,9 +91,17 @@ def make_options(
     folder = Path(cache) if not isinstance(cache, bool) else default_cache_folder()
     return Options(
         target=Target.parse(target) if isinstance(target, str) else target,
-        level=level, precision=precision, dims=dims, threads=threads,
+        level=_checked_level(level), precision=precision, dims=dims, threads=threads,
         cache_folder=folder if cache else None, **more,
     )  # fmt: skip
+
+
+def _checked_level(level: int) -> int:
+    if level not in range(4):
+        raise LeptonError(
+            f"there is no optimisation level {level}", notes=["levels go from 0 to 3"], code="E804"
+        )
+    return level
 
 
 def optimize(
@@ -105,19 +109,47 @@ def optimize(
     output: str | Path | None = None,
     *,
     level: int = DEFAULT_LEVEL,
+    passes: str | None = None,
+    disable: Sequence[str] = (),
+    only: Sequence[str] = (),
+    opset: int | None = None,
+    allow: Sequence[str] = (),
+    dims: Mapping[str, int] | None = None,
+    check: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+    tolerance: float | None = None,
+    external_data: bool | None = None,
+    trust_inferred: bool = False,
+    untrusted: bool = False,
     operators: Sequence[Operator] = (),
 ) -> Any:
     """Rewrite an ONNX model into a smaller, equal one: a ModelProto, or None where it is a file.
 
-    Only a file can hold a model over 2 GB, whose weights then lie beside it.
-    """
-    from leptonc.driver import import_source, run_passes
-    from leptonc.onnx_export import export_model, save_model
-    from leptonc.pipelines import OPTIMIZE
+    `passes` is pipeline text in place of the passes of the level, `disable` leaves out passes or
+    rules by name, `only` keeps the passes named. `opset` is the one to write: by default the
+    oldest, from the model's own on, that has all it needs. Operators of domains beside ONNX's own
+    are written where the model has them already, or where `allow` names the domain. `dims` fixes
+    symbolic extents.
 
-    graph = import_source(model, {}, operators=operators)
-    run_passes(graph, OPTIMIZE[level])
-    if output is None:
-        return export_model(graph)
-    save_model(graph, Path(output))
-    return None
+    With `check` (or `inputs`, arrays by name) original and result run on random data, and on that
+    given; LeptonError says which output is off by more than rounding explains, or by more than
+    `tolerance`, and nothing is written.
+
+    Only a file can hold a model over 2 GB, whose weights then lie beside it; `external_data` puts
+    them there always (True) or never (False). The file may be the model's own.
+    """
+    from leptonc.onnx_compare import Comparison
+    from leptonc.onnx_optimize import OptimizeOptions, optimize_model
+    from leptonc.onnx_write import ALWAYS, INLINE_LIMIT, NEVER, Layout
+    from leptonc.selection import Selection
+
+    limit = {None: INLINE_LIMIT, True: ALWAYS, False: NEVER}[external_data]
+    compared = check or inputs is not None
+    options = OptimizeOptions(
+        level=_checked_level(level), pipeline=passes, selection=Selection(disable, only),
+        opset=opset, allow=frozenset(allow), dims=dims or {}, layout=Layout(limit),
+        comparison=Comparison(inputs or {}, tolerance) if compared else None,
+        trust_inferred=trust_inferred, untrusted=untrusted, operators=operators,
+    )  # fmt: skip
+    report = optimize_model(model, None if output is None else Path(output), options)
+    return report.model if output is None else None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def silent(what: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
@@ -52,7 +52,7 @@ class Options:
     cache_folder: Path | None = None
     observers: Sequence[Observer] = ()
     dump_stages: Path | None = None
-    progress: Progress = _silent
+    progress: Progress = silent
     isolated: bool = True
     """Build kernels in a process of their own."""
     operators: Sequence[Operator] = ()
@@ -179,8 +179,13 @@ def run_passes(
     pipeline: str,
     observers: Sequence[Observer] = (),
     backend: Backend | None = None,
+    *,
+    disabled: frozenset[str] = frozenset(),
 ) -> PassContext:
-    """Run a pipeline, verifying after each pass; groups keep to what `backend` can hold."""
+    """Run a pipeline, verifying after each pass; groups keep to what `backend` can hold.
+
+    Rules whose names are `disabled` are not applied.
+    """
     from leptonc.passes.base import parse_pipeline
     from leptonc.passes.context import PassContext
     from leptonc.passes.fusion.limits import FusionLimits
@@ -192,7 +197,7 @@ def run_passes(
     if backend is not None:
         limits = FusionLimits(opaque=backend.opaque)
     manager = PassManager(parse_pipeline(pipeline, Registry()), (VerifyEach(), *observers))
-    return manager.run(graph, PassContext(facts={FusionLimits: limits}))
+    return manager.run(graph, PassContext(facts={FusionLimits: limits}, disabled=disabled))
 
 
 def compute_ops(graph: Graph) -> Iterator[Op]:

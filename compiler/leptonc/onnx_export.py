@@ -21,7 +21,7 @@ from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC
 from leptonc.onnx_export_sizes import Sizes
 from leptonc.onnx_messages import describe_model, describe_value, set_attribute
 from leptonc.onnx_opsets import BASE_OPSET, needed_opset
-from leptonc.onnx_write import INLINE_LIMIT, byte_size, fill, tensor_of, write_model
+from leptonc.onnx_write import INLINE_LIMIT, Layout, fill_all, tensor_of, write_model
 
 
 def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
@@ -31,15 +31,7 @@ def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
     """
     exporter = Exporter(opset)
     model = exporter.model(graph)
-    size = sum(byte_size(blob) for _, blob in exporter.weights)
-    if size > INLINE_LIMIT:
-        raise LeptonError(
-            f"the model has {size} bytes of constants, one message holds {INLINE_LIMIT}",
-            notes=["save it to a file, which puts them beside it"],
-            code="E022",
-        )
-    for tensor, blob in exporter.weights:
-        fill(tensor, blob)
+    fill_all(exporter.weights)
     return model
 
 
@@ -52,7 +44,7 @@ def save_model(
     """
     exporter = Exporter(opset)
     model = exporter.model(graph)
-    write_model(model, exporter.weights, Path(path), inline_limit)
+    write_model(model, exporter.weights, Path(path), Layout(inline_limit))
 
 
 class Exporter:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from leptonc.ir.blob import Array, Blob
+from leptonc.ir.blob import Array, Blob, forget_pages
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.types import DType
 from leptonc.onnx_tensor import ONNX_OF_DTYPE, PACKED
@@ -64,50 +65,98 @@ def byte_size(blob: Blob) -> int:
     return (blob.size * bits + 7) // 8
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where the data of constants goes."""
+
+    inline_limit: int = INLINE_LIMIT
+    """The most bytes of all constants together that a model file itself holds."""
+    external_from: int = EXTERNAL_FROM
+    """Where there is a file beside it, constants from this many bytes on go there."""
+
+
+ALWAYS, NEVER = 0, 1 << 62
+"""Limits that put everything beside the model, or nothing."""
+
+
 def write_model(
-    model: onnx.ModelProto, weights: Sequence[tuple[TensorProto, Blob]], path: Path, limit: int
+    model: onnx.ModelProto, weights: Sequence[tuple[TensorProto, Blob]], path: Path, layout: Layout
 ) -> None:
-    """Write a model whose `weights` have no data yet; data beyond `limit` goes beside it.
+    """Write a model whose `weights` have no data yet; data beyond the limit goes beside it.
 
     The model appears under its name whole or not at all. The file with external data has a name
     made of its content, so that a model that is already there keeps the data it refers to.
     """
-    if sum(byte_size(blob) for _, blob in weights) <= limit:
-        for tensor, blob in weights:
-            fill(tensor, blob)
+    size = sum(byte_size(blob) for _, blob in weights)
+    if size <= layout.inline_limit:
+        _check_size(size)
+        fill_all(weights)
     else:
-        _write_external(weights, path)
-    _write_atomically(path, lambda file: file.write(model.SerializeToString()))
+        _write_external(weights, path, layout.external_from)
+    write_atomically(path, lambda file: file.write(model.SerializeToString()))
 
 
-def _write_external(weights: Sequence[tuple[TensorProto, Blob]], path: Path) -> None:
+def fill_all(weights: Sequence[tuple[TensorProto, Blob]]) -> None:
+    """Put all data into the messages; raises E022 where one message cannot hold it."""
+    _check_size(sum(byte_size(blob) for _, blob in weights))
+    for tensor, blob in weights:
+        fill(tensor, blob)
+
+
+def _check_size(size: int) -> None:
+    if size > INLINE_LIMIT:
+        raise LeptonError(
+            f"the model has {size} bytes of constants, one message holds {INLINE_LIMIT}",
+            notes=["save it to a file, which puts them beside it"],
+            code="E022",
+        )
+
+
+def _write_external(weights: Sequence[tuple[TensorProto, Blob]], path: Path, smallest: int) -> None:
     large = [
         (tensor, blob)
         for tensor, blob in weights
-        if byte_size(blob) >= EXTERNAL_FROM and blob.type.dtype is not DType.STR
+        if byte_size(blob) >= smallest and blob.type.dtype is not DType.STR
     ]
     digest = hashlib.sha256()
     for _, blob in large:
         digest.update(blob.digest.encode())
     name = f"{path.name[:200]}.{digest.hexdigest()[:16]}.data"
+    places: dict[Blob, int] = {}
 
     def write(file: BinaryIO) -> None:
         for tensor, blob in large:
-            file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            entries = {"location": name, "offset": file.tell(), "length": byte_size(blob)}
-            file.write(raw_bytes(blob.array, blob.type.dtype).data)
+            offset = places.get(blob)
+            if offset is None:
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                offset = places[blob] = file.tell()
+                write_bytes(file, blob)
+            entries = {"location": name, "offset": offset, "length": byte_size(blob)}
             tensor.data_location = TensorProto.EXTERNAL
             for key, value in entries.items():
                 tensor.external_data.add(key=key, value=str(value))
 
-    _write_atomically(path.with_name(name), write)
+    if large:
+        write_atomically(path.with_name(name), write)
     written = {id(tensor) for tensor, _ in large}
     for tensor, blob in weights:
         if id(tensor) not in written:
             fill(tensor, blob)
 
 
-def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+CHUNK = 1 << 24
+"""Elements that are written at once: what is mapped leaves memory after each piece."""
+
+
+def write_bytes(file: BinaryIO, blob: Blob) -> None:
+    """Write the bytes ONNX keeps for a constant, piece by piece."""
+    flat = np.ascontiguousarray(blob.array).reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        file.write(raw_bytes(flat[start : start + CHUNK], blob.type.dtype).data)
+        forget_pages(flat)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write to a temporary file in the same folder and move it to its name; raises E022."""
     temporary = None
     try:

@@ -23,19 +23,7 @@ def read_inputs(
     """The data of each input: of ``NAME=FILE.npy`` where given, else random by the seed."""
     import numpy as np
 
-    feeds: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, file = pair.partition("=")
-        if not equals:
-            raise LeptonError(
-                f"cannot read --input {shown(pair)}", notes=["write NAME=FILE.npy"], code="E805"
-            )
-        try:
-            feeds[name] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as problem:
-            raise LeptonError(
-                f"{shown(file)} cannot be read as .npy: {problem}", code="E806"
-            ) from None
+    feeds = read_arrays(pairs)
     for spec in specs:
         if spec.name in feeds:
             feeds[spec.name] = _as_stored(feeds[spec.name], DTYPE_OF_NAME[spec.dtype])
@@ -58,6 +46,26 @@ def read_inputs(
     for spec in missing:
         feeds[spec.name] = random_input(spec, generator, dims)
     return feeds
+
+
+def read_arrays(pairs: Sequence[str]) -> dict[str, Any]:
+    """The data of each ``NAME=FILE.npy``; raises E805 or E806 for what cannot be read."""
+    import numpy as np
+
+    arrays: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not equals:
+            raise LeptonError(
+                f"cannot read --input {shown(pair)}", notes=["write NAME=FILE.npy"], code="E805"
+            )
+        try:
+            arrays[name] = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as problem:
+            raise LeptonError(
+                f"{shown(file)} cannot be read as .npy: {problem}", code="E806"
+            ) from None
+    return arrays
 
 
 def storable(array: Any) -> Any:

@@ -2,58 +2,137 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from leptonc.cli.console import emit_json, progress, seconds_text, table
-from leptonc.cli.options import json_option, level_option, model_argument
+from leptonc.cli.options import (
+    dim_option,
+    json_option,
+    level_option,
+    model_argument,
+    model_options,
+    pass_options,
+    read_dims,
+    read_names,
+)
+
+if TYPE_CHECKING:
+    from leptonc.onnx_compare import Comparison
+    from leptonc.onnx_optimize import OptimizeReport
+    from leptonc.onnx_write import Layout
 
 
 @click.command("optimize")
 @model_argument
 @click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The ONNX file to write."
-)
+    "-o", "--output", required=True, type=click.Path(dir_okay=False),
+    help="The ONNX file to write; it may be MODEL itself.",
+)  # fmt: skip
 @level_option
-@click.option("--passes", "pipeline", help="Pipeline text in place of that of the level.")
-@click.option("--explain", is_flag=True, help="Say which rules applied, and which nearly did.")
+@dim_option
+@pass_options
+@model_options
+@click.option(
+    "--opset", type=click.IntRange(7),
+    help="The opset to write; by default the oldest, from MODEL's own on, with all it needs.",
+)  # fmt: skip
+@click.option(
+    "--allow", multiple=True, metavar="DOMAIN",
+    help="A domain whose operators may be written, such as com.microsoft.",
+)  # fmt: skip
+@click.option(
+    "--external-data", type=click.Choice(["auto", "always", "never"]), default="auto",
+    show_default=True, help="Whether weights lie in a file beside the model; auto: over 2 GB.",
+)  # fmt: skip
+@click.option(
+    "--external-from", type=click.IntRange(0), metavar="BYTES",
+    help="The smallest constant that goes into that file.",
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Compare the result with MODEL before it is written.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="NAME=FILE.npy",
+    help="Data to compare on; other inputs are random.",
+)  # fmt: skip
+@click.option("--tolerance", type=click.FloatRange(0), help="What floats may be off, for --check.")
 @json_option
 def command(
-    *, model: str, output: str, level: int, pipeline: str | None, explain: bool, as_json: bool
-) -> None:
+    *, model: str, output: str, level: int, dims: tuple[str, ...], pipeline: str | None,
+    disable: tuple[str, ...], only: tuple[str, ...], explain: bool, timing: bool,
+    print_after_change: bool, verify_numbers: bool, trust_inferred: bool, untrusted: bool,
+    opset: int | None, allow: tuple[str, ...], external_data: str, external_from: int | None,
+    check: bool, inputs: tuple[str, ...], tolerance: float | None, as_json: bool,
+) -> None:  # fmt: skip
     """Rewrite MODEL into a smaller ONNX model that computes the same.
 
-    \b
-    leptonc optimize model.onnx -o better.onnx
-    leptonc optimize model.onnx -o better.onnx --passes fold-constants,simplify
-    """
-    from leptonc.driver import compute_ops, import_source, run_passes
-    from leptonc.onnx_export import save_model
-    from leptonc.pipelines import OPTIMIZE
+    With --check both run on random inputs of several sizes, and on yours: where an output is off
+    by more than rounding explains, nothing is written and the exit status is 1.
 
-    start = time.perf_counter()
+    \b
+    leptonc optimize model.onnx -o better.onnx --check
+    leptonc optimize model.onnx -o better.onnx --opset 17 --disable fold-pad --explain
+    leptonc optimize model.onnx -o better.onnx --passes 'simplify{budget=500},fold-constants'
+    """
+    from leptonc.onnx_optimize import OptimizeOptions, optimize_model
+    from leptonc.passes.observers import PrintAfterChange
+    from leptonc.selection import Selection
+
+    comparison = _comparison(inputs, tolerance) if check or inputs else None
     with progress() as report:
-        report("import", 0, 1)
-        graph = import_source(model, {})
-        before = sum(1 for _ in compute_ops(graph))
-        report("passes", 0, 1)
-        context = run_passes(graph, OPTIMIZE[level] if pipeline is None else pipeline)
-        report("export", 0, 1)
-        save_model(graph, Path(output))
-    seconds, after = time.perf_counter() - start, sum(1 for _ in compute_ops(graph))
-    if explain:
-        for miss in context.misses:
-            click.echo(f"{miss.rule} at {miss.location}: {miss.reason}", err=True)
+        done = optimize_model(
+            model,
+            Path(output),
+            OptimizeOptions(
+                level=level, pipeline=pipeline,
+                selection=Selection(read_names(disable), read_names(only)),
+                opset=opset, allow=frozenset(read_names(allow)), dims=read_dims(dims),
+                trust_inferred=trust_inferred, untrusted=untrusted, comparison=comparison,
+                layout=_layout(external_data, external_from),
+                observers=[PrintAfterChange()] if print_after_change else [],
+                verify_numbers=verify_numbers, progress=report,
+            ),
+        )  # fmt: skip
     if as_json:
-        emit_json({
-            "output": output,
-            "seconds": seconds,
-            "nodes": {"before": before, "after": after},
-            "rules": context.counts,
-        })  # fmt: skip
+        emit_json({"output": output, **done.as_json()})
         return
-    rows = [("nodes", f"{before} -> {after}"), ("time", seconds_text(seconds))]
-    rows += [(f"rule {rule}", str(count)) for rule, count in sorted(context.counts.items())]
+    _print(output, done, explain=explain, timing=timing)
+
+
+def _comparison(inputs: tuple[str, ...], tolerance: float | None) -> Comparison:
+    from leptonc.cli.inputs import read_arrays
+    from leptonc.onnx_compare import Comparison
+
+    return Comparison(read_arrays(inputs), tolerance)
+
+
+def _layout(external_data: str, external_from: int | None) -> Layout:
+    from leptonc.onnx_write import ALWAYS, INLINE_LIMIT, NEVER, Layout
+
+    limit = {"auto": INLINE_LIMIT, "always": ALWAYS, "never": NEVER}[external_data]
+    return Layout(limit) if external_from is None else Layout(limit, external_from)
+
+
+def _print(output: str, done: OptimizeReport, *, explain: bool, timing: bool) -> None:
+    from leptonc.cli.reports import print_explanation, print_timings, print_unused
+
+    if timing:
+        print_timings(done.timings)
+    if explain:
+        print_explanation(done.explanation)
+    before, after = done.nodes
+    rows = [("nodes", f"{before} -> {after}"), ("opset", str(done.opsets[""]))]
+    rows += [(f"new {name}", str(count)) for name, count in done.recognized.items()]
+    if not explain:
+        rows += [(f"rule {rule}", str(count)) for rule, count in sorted(done.rules.items())]
+    rows.append(("time", seconds_text(done.seconds)))
     table(output, ("", ""), rows)
+    if done.verdict is not None:
+        outputs = [
+            (item.output, str(item.runs), f"{item.worst:.3g}", f"{item.limit:.3g}")
+            for item in done.verdict.deviations
+        ]
+        title = f"the same as before, by {done.verdict.runtime}"
+        table(title, ("output", "runs", "off by", "rounding explains"), outputs)
+    print_unused(done.unused)

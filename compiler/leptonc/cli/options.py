@@ -36,6 +36,17 @@ def level_option(function: Command) -> Command:
     )(function)
 
 
+def dim_option(function: Command) -> Command:
+    """Sizes of open extents."""
+    return click.option(
+        "--dim",
+        "dims",
+        multiple=True,
+        metavar="NAME=SIZE",
+        help="Fix a symbolic extent, or how many tensors a sequence has.",
+    )(function)
+
+
 def compile_options(function: Command) -> Command:
     """What decides how a model is compiled."""
     decorators = [
@@ -49,13 +60,7 @@ def compile_options(function: Command) -> Command:
             show_default=True,
             help="Number format of the computation.",
         ),
-        click.option(
-            "--dim",
-            "dims",
-            multiple=True,
-            metavar="NAME=SIZE",
-            help="Fix a symbolic extent, or how many tensors a sequence has.",
-        ),
+        dim_option,
         click.option(
             "--threads",
             type=click.IntRange(0),
@@ -63,6 +68,41 @@ def compile_options(function: Command) -> Command:
             help="Threads of a run; 0: all that may be used.",
         ),
         click.option("--cache/--no-cache", default=True, help="Keep and reuse compiled kernels."),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+def pass_options(function: Command) -> Command:
+    """Which passes run in which order, and what is told of them."""
+    decorators = [
+        click.option(
+            "--passes",
+            "pipeline",
+            metavar="TEXT",
+            help="Passes in their order, in place of those of the level: pass{option=value},pass.",
+        ),
+        click.option(
+            "--disable", multiple=True, metavar="NAME,...", help="Passes or rules to leave out."
+        ),
+        click.option(
+            "--only", multiple=True, metavar="PASS,...", help="The only passes to run of those."
+        ),
+        click.option(
+            "--explain", is_flag=True, help="Say which rules applied where, and which nearly did."
+        ),
+        click.option("--timing", is_flag=True, help="Say what each pass cost and changed."),
+        click.option(
+            "--print-after-change",
+            is_flag=True,
+            help="Write the lines that each pass changed to standard error.",
+        ),
+        click.option(
+            "--verify-numbers",
+            is_flag=True,
+            help="Check after each pass that it kept its numeric contract; slow.",
+        ),
     ]
     for decorate in reversed(decorators):
         function = decorate(function)
@@ -99,3 +139,9 @@ def read_dims(pairs: Sequence[str]) -> dict[str, int]:
             )
         dims[name.strip()] = int(size)
     return dims
+
+
+def read_names(parts: Sequence[str]) -> tuple[str, ...]:
+    """The names in lists such as ``simplify,fold-pad``."""
+    names = (name.strip() for part in parts for name in part.split(","))
+    return tuple(name for name in names if name)

@@ -1,0 +1,288 @@
+"""Whether two models compute the same, seen by running both.
+
+Floats are held against the root mean square of what the original gives. How far a right answer may
+be off is measured on the original itself: its outputs are taken once more with every input moved to
+the next number of its type, and, where onnxruntime runs it, with its graph optimisation on. What
+these change is rounding, and ten times that is allowed; see `Deviation.limit`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.dims import substitute, symbols
+from leptonc.ir.graph import Graph, Value
+from leptonc.ir.interpret import interpret
+from leptonc.ir.types import DType
+
+Feeds = Mapping[str, Array]
+Run = Callable[[Feeds], "Mapping[str, Array]"]
+
+WANTED = 3
+"""On how many random inputs models are compared."""
+SIZES = (8, 5, 1, 16, 2, 32, 3, 64, 224, 320, 640)
+"""What open extents are set to, until the original has run often enough."""
+ROUNDING = 10
+"""How many times what rounding changes in the original a result may be off."""
+
+FRACTION = MappingProxyType({2: 10, 4: 23, 8: 52})
+"""Bits of the fraction of a float, by its bytes; half of them are right at least."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to run the models on."""
+
+    inputs: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    """Data of the user's, by input; the others are random."""
+    tolerance: float | None = None
+    """What floats may be off, in place of what is measured."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The worst difference of one output over all runs."""
+
+    output: str
+    worst: float
+    """Of floats the largest difference by the root mean square; else the share of elements."""
+    limit: float
+    runs: int
+
+    @property
+    def is_fine(self) -> bool:
+        """True where the output is right."""
+        return self.worst <= self.limit
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outputs one by one, and what they were computed with."""
+
+    deviations: tuple[Deviation, ...]
+    runtime: str
+    sizes: tuple[Mapping[str, int], ...] = ()
+    """The extents of the runs."""
+
+    @property
+    def is_fine(self) -> bool:
+        """True where all outputs are right."""
+        return all(item.is_fine for item in self.deviations)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "passed": self.is_fine,
+            "runtime": self.runtime,
+            "sizes": [dict(sizes) for sizes in self.sizes],
+            "outputs": {
+                item.output: {"worst": item.worst, "limit": item.limit, "runs": item.runs}
+                for item in self.deviations
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Runners:
+    """The original, other ways of computing it that are as right, and the result."""
+
+    runtime: str
+    original: Run
+    result: Run
+    others: Sequence[Run] = ()
+
+
+def compare(runners: Runners, like: Graph, comparison: Comparison) -> Verdict:
+    """Run both on random data (and the user's), shaped as the inputs of `like`.
+
+    Raises E806 where the original runs on none of it.
+    """
+    worst: dict[str, float] = {}
+    limit: dict[str, float] = {}
+    done: list[Mapping[str, int]] = []
+    reason = "it was not run"
+    for feeds, sizes in _trials(like, comparison.inputs):
+        try:
+            expected = runners.original(feeds)
+        except Exception as problem:  # sizes that this model does not take
+            reason = str(problem).strip().splitlines()[0][:200] if str(problem) else repr(problem)
+            continue
+        try:
+            got = runners.result(feeds)
+        except Exception:  # what runs as it was and not as it is has no right outputs
+            got = dict[str, Array]()
+        noise = list(_noise(runners, feeds))
+        for name, want in expected.items():
+            worst[name] = max(worst.get(name, 0.0), difference(got.get(name), want))
+            allowed = _limit(want, [item.get(name) for item in noise], comparison.tolerance)
+            limit[name] = max(limit.get(name, 0.0), allowed)
+        done.append(sizes)
+        if len(done) == WANTED:
+            break
+    if not done:
+        raise LeptonError(
+            f"the original runs on no random inputs: {reason}",
+            notes=["give it data that it takes: --input NAME=FILE.npy"],
+            code="E806",
+        )
+    rows = (Deviation(name, worst[name], limit[name], len(done)) for name in worst)
+    return Verdict(tuple(rows), runners.runtime, tuple(done))
+
+
+def difference(got: Array | None, want: Array) -> float:
+    """How far `got` is off; infinite where it is missing, of another type or shape or not finite.
+
+    Of floats the largest difference in units of the root mean square of `want`; of anything else
+    the share of elements that differ.
+    """
+    if got is None or got.dtype != want.dtype or got.shape != want.shape:
+        return float("inf")
+    if want.size == 0:
+        return 0.0
+    if not DType.of(want.dtype).is_float:
+        return float(np.mean(got != want))
+    left, right = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(right)
+    same = np.array_equal(left[~finite], right[~finite], equal_nan=True)
+    if not same or not np.isfinite(left[finite]).all():
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    spread = float(np.sqrt(np.mean(np.square(right[finite]))))
+    return float(np.max(np.abs(left - right)[finite])) / max(spread, 1e-30)
+
+
+def _limit(want: Array, noise: Sequence[Array | None], tolerance: float | None) -> float:
+    measured = [difference(item, want) for item in noise]
+    finite = [item for item in measured if np.isfinite(item)]
+    dtype = DType.of(want.dtype)
+    if not dtype.is_float:
+        return min(1.0, ROUNDING * max(finite, default=0.0))
+    if tolerance is not None:
+        return tolerance
+    floor = 2.0 ** (-FRACTION[want.itemsize] / 2) if want.dtype.kind == "f" else 0.1
+    return max(floor, ROUNDING * max(finite, default=0.0))
+
+
+def _noise(runners: Runners, feeds: Feeds) -> Iterator[Mapping[str, Array]]:
+    """What the original gives when nothing changes but roundings."""
+    moved = {name: _next_number(data) for name, data in feeds.items()}
+    for run, given in ((runners.original, moved), *((other, feeds) for other in runners.others)):
+        try:
+            yield run(given)
+        except Exception:  # a runtime that takes no part in the measurement
+            continue
+
+
+def _next_number(data: Array) -> Array:
+    if data.dtype.kind != "f":
+        return data
+    with np.errstate(all="ignore"):
+        return np.nextafter(data, np.asarray(np.inf, data.dtype))
+
+
+def _trials(like: Graph, given: Mapping[str, Array]) -> Iterator[tuple[Feeds, Mapping[str, int]]]:
+    """Data for every input, with other sizes each time; the user's data fixes its own extents."""
+    unknown = [name for name in given if all(value.name != name for value in like.inputs)]
+    if unknown:
+        raise LeptonError(
+            f"there is no input {', '.join(map(shown, unknown))}",
+            notes=[f"inputs: {', '.join(shown(value.name) for value in like.inputs)}"],
+            code="E806",
+        )
+    names = sorted({name for value in like.inputs for name in _symbols(value)})
+    fixed = _sizes_of(like, given)
+    if not set(names) - set(fixed):
+        for seed in range(WANTED):
+            yield _feeds(like, given, fixed, seed), fixed
+        return
+    for seed, size in enumerate(SIZES):
+        # each extent another size at first; models whose extents depend on each other take one
+        for step in (1, 0) if 0 < seed < 3 else (0,):
+            sizes = {name: size + step * index for index, name in enumerate(names)} | fixed
+            yield _feeds(like, given, sizes, seed), sizes
+
+
+def _symbols(value: Value) -> set[str]:
+    return {name for dim in value.type.shape for name in symbols(dim)}
+
+
+def _sizes_of(like: Graph, given: Mapping[str, Array]) -> dict[str, int]:
+    """The extents that given data fixes, where they stand alone."""
+    sizes: dict[str, int] = {}
+    for value in like.inputs:
+        if value.name in given:
+            for dim, size in zip(value.type.shape, given[value.name].shape, strict=False):
+                if symbols(dim) == frozenset([str(dim)]):
+                    sizes[str(dim)] = size
+    return sizes
+
+
+def _feeds(
+    like: Graph, given: Mapping[str, Array], sizes: Mapping[str, int], seed: int
+) -> dict[str, Array]:
+    generator = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for value in like.inputs:
+        if value.name in given:
+            feeds[value.name] = given[value.name]
+            continue
+        dims = [substitute(dim, sizes) for dim in value.type.shape]
+        shape = [dim if isinstance(dim, int) and dim > 0 else 0 for dim in dims]
+        feeds[value.name] = _random(value.type.dtype, shape, generator)
+    return feeds
+
+
+def _random(dtype: DType, shape: Sequence[int], generator: np.random.Generator) -> Array:
+    if dtype is DType.STR:
+        return generator.choice(np.array(["", "a", "bc"], object), shape)
+    if dtype.is_float or dtype.numpy.kind == "c":
+        return np.asarray(generator.standard_normal(shape)).astype(dtype.numpy)
+    return np.asarray(generator.integers(0, 2, shape)).astype(dtype.numpy)
+
+
+def runners_of(
+    original: Path | bytes | None,
+    result: Path | bytes,
+    graphs: Callable[[], tuple[Graph, Graph]],
+) -> Runners:
+    """Both models in onnxruntime, or, where it is missing or runs one of them not, interpreted."""
+    if original is not None and importlib.util.find_spec("onnxruntime") is not None:
+        version: str = importlib.import_module("onnxruntime").__version__
+        try:
+            return Runners(
+                f"onnxruntime {version}",
+                _session(original),
+                _session(result),
+                [_session(original, optimise=True)],
+            )
+        except Exception:  # operators that it does not have: they are compared all the same
+            pass
+    first, second = graphs()
+    return Runners("interpreter", _interpreted(first), _interpreted(second))
+
+
+def _interpreted(graph: Graph) -> Run:
+    return lambda feeds: interpret(graph, feeds)
+
+
+def _session(model: Path | bytes, *, optimise: bool = False) -> Run:
+    runtime: Any = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    given = str(model) if isinstance(model, Path) else model
+    session = runtime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    names: list[str] = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))

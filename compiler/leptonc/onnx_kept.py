@@ -1,0 +1,98 @@
+"""What a model says about itself and its boundary, carried over to its optimised form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import onnx
+from onnx import GraphProto, NodeProto, TypeProto, ValueInfoProto
+
+
+def keep_descriptions(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Give `model` the docs, metadata, denotations and names of extents of `original`."""
+    if original.graph.doc_string:
+        model.graph.doc_string = original.graph.doc_string
+    model.graph.metadata_props.extend(original.graph.metadata_props)
+    sides: tuple[tuple[Sequence[ValueInfoProto], Sequence[ValueInfoProto]], ...] = (
+        (model.graph.input, original.graph.input),
+        (model.graph.output, original.graph.output),
+    )
+    for ours, theirs in sides:
+        known = {item.name: item for item in theirs}
+        for item in ours:
+            if item.name in known:
+                _keep_value(item, known[item.name])
+
+
+def _keep_value(item: ValueInfoProto, original: ValueInfoProto) -> None:
+    if original.doc_string:
+        item.doc_string = original.doc_string
+    item.metadata_props.extend(original.metadata_props)
+    if original.type.WhichOneof("value") != "tensor_type":
+        return
+    if original.type.denotation:
+        item.type.denotation = original.type.denotation
+    _keep_extents(item.type.tensor_type, original.type.tensor_type)
+
+
+def _keep_extents(ours: TypeProto.Tensor, theirs: TypeProto.Tensor) -> None:
+    """Name open extents as they were named; what is known now and was not stays known."""
+    if len(ours.shape.dim) != len(theirs.shape.dim):
+        return
+    for dim, old in zip(ours.shape.dim, theirs.shape.dim, strict=True):
+        if old.denotation:
+            dim.denotation = old.denotation
+        if dim.HasField("dim_value"):
+            continue
+        if old.HasField("dim_value") and old.dim_value >= 0:
+            dim.dim_value = old.dim_value
+        elif old.dim_param:
+            dim.dim_param = old.dim_param
+
+
+def node_counts(model: onnx.ModelProto) -> dict[str, int]:
+    """How many nodes of each operator there are, subgraphs included and constants left out."""
+    counts = Counter(
+        f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        for node in _nodes([model.graph])
+    )
+    del counts["Constant"]
+    return dict(sorted(counts.items()))
+
+
+def _nodes(graphs: Iterable[GraphProto]) -> Iterator[NodeProto]:
+    waiting = list(graphs)
+    while waiting:
+        for node in waiting.pop().node:
+            yield node
+            for attribute in node.attribute:
+                waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+
+
+def recognized(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """The operators that several nodes became one of, and how many more of each there are."""
+    return {
+        name: count - before.get(name, 0)
+        for name, count in after.items()
+        if count > before.get(name, 0) and _is_composed(name)
+    }
+
+
+WHOLE = frozenset({
+    "Attention", "BatchNormalization", "DepthToSpace", "Einsum", "GRU", "InstanceNormalization",
+    "LSTM", "LpNormalization", "NonMaxSuppression", "RNN", "Resize", "RotaryEmbedding", "STFT",
+    "SpaceToDepth",
+})  # fmt: skip
+"""Operators that stand for many, beside those that ONNX defines by others."""
+
+
+def _is_composed(name: str) -> bool:
+    if "." in name or name in WHOLE:
+        return True
+    try:
+        schema: Any = onnx.defs.get_schema(name, onnx.defs.onnx_opset_version(), "")
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)

@@ -1,0 +1,269 @@
+"""ONNX models in, better ones out: what `leptonc optimize` does; begin with `optimize_model`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from leptonc.driver import Progress, compute_ops, import_source, run_passes, silent
+from leptonc.explain import Explanation, explain, timings_json, unused_inputs
+from leptonc.extensions import Operator
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.graph import Graph
+from leptonc.onnx_compare import Comparison, Verdict, compare, runners_of
+from leptonc.onnx_export import Exporter
+from leptonc.onnx_file import Source, read_model
+from leptonc.onnx_kept import keep_descriptions, node_counts, recognized
+from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
+from leptonc.passes.context import PassContext
+from leptonc.passes.observers import Observer, Timer, Timing
+from leptonc.pipelines import DEFAULT_LEVEL, OPTIMIZE
+from leptonc.selection import NOTHING, Selection, choose
+
+__all__ = ["ALWAYS", "Layout", "OptimizeOptions", "OptimizeReport", "optimize_model"]
+
+
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """How to optimise."""
+
+    level: int = DEFAULT_LEVEL
+    pipeline: str | None = None
+    """Passes in place of those of the level."""
+    selection: Selection = NOTHING
+    opset: int | None = None
+    """The opset to write; None is the oldest, from the model's own on, that has all it needs."""
+    allow: frozenset[str] = frozenset()
+    """Domains beside ONNX's own whose operators may be used where the model had none of them."""
+    dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    trust_inferred: bool = False
+    untrusted: bool = False
+    comparison: Comparison | None = None
+    """What to prove the result on; None leaves that out."""
+    layout: Layout = field(default_factory=Layout)
+    observers: Sequence[Observer] = ()
+    verify_numbers: bool = False
+    """Hold every pass to its numeric contract, by interpreting the graph around it."""
+    progress: Progress = silent
+    operators: Sequence[Operator] = ()
+
+
+@dataclass(frozen=True)
+class OptimizeReport:
+    """What was done."""
+
+    model: onnx.ModelProto
+    """The result; without its data where it was written to a file."""
+    explanation: Explanation
+    timings: Sequence[Timing]
+    before: Mapping[str, int]
+    """How many nodes of each operator there were; those after it are in `after`."""
+    after: Mapping[str, int]
+    unused: tuple[str, ...]
+    seconds: float
+    verdict: Verdict | None = None
+
+    @property
+    def nodes(self) -> tuple[int, int]:
+        """How many nodes there were and are."""
+        return sum(self.before.values()), sum(self.after.values())
+
+    @property
+    def opsets(self) -> dict[str, int]:
+        """What the result is written for, by domain."""
+        return {item.domain: item.version for item in self.model.opset_import}
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """How often each rule was applied."""
+        counts: dict[str, int] = {}
+        for row in self.explanation.fired:
+            counts[row.rule] = counts.get(row.rule, 0) + row.count
+        return counts
+
+    @property
+    def recognized(self) -> dict[str, int]:
+        """The operators that several nodes became one of."""
+        return recognized(dict(self.before), dict(self.after))
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines, nothing left out."""
+        before, after = self.nodes
+        return {
+            "seconds": self.seconds,
+            "nodes": {"before": before, "after": after},
+            "operators": {"before": dict(self.before), "after": dict(self.after)},
+            "opset": self.opsets[""],
+            "opsets": self.opsets,
+            "rules": self.rules,
+            "explain": self.explanation.as_json(),
+            "passes": timings_json(self.timings),
+            "recognized": self.recognized,
+            "unused_inputs": list(self.unused),
+            "check": None if self.verdict is None else self.verdict.as_json(),
+        }
+
+
+def optimize_model(
+    source: Any, output: Path | None, options: OptimizeOptions | None = None
+) -> OptimizeReport:
+    """Rewrite a model into an equal, smaller one and write it to `output`, if there is one.
+
+    The file appears when everything is done, the comparison included; before that, and where
+    something fails, whatever is there under its name stays. So it may be the model's own file.
+    """
+    options = options or OptimizeOptions()
+    start = time.perf_counter()
+    options.progress("import", 0, 1)
+    graph = _imported(source, options)
+    original = _message(source)
+    counts = node_counts(original) if original is not None else _row_counts(graph)
+    options.progress("passes", 0, 1)
+    timer = Timer()
+    context = _optimized(graph, options, timer)
+    options.progress("export", 0, 1)
+    exporter = Exporter(options.opset)
+    model = exporter.model(graph)
+    if original is not None:
+        keep_descriptions(model, original)
+    verdict = _written(source, output, options, graph, exporter, model)
+    return OptimizeReport(
+        model, explain(context), timer.timings, counts, node_counts(model),
+        unused_inputs(graph), time.perf_counter() - start, verdict,
+    )  # fmt: skip
+
+
+def _imported(source: Any, options: OptimizeOptions) -> Graph:
+    return import_source(
+        source, options.dims, trust_inferred=options.trust_inferred,
+        untrusted=options.untrusted, operators=options.operators,
+    )  # fmt: skip
+
+
+def _message(source: Any) -> onnx.ModelProto | None:
+    """The model as it was, large data left out; None where it is no ONNX model."""
+    from leptonc.onnx_surgeon import is_surgeon_graph, message_of
+
+    if isinstance(source, Graph) or str(source).endswith(".lir"):
+        return None
+    if is_surgeon_graph(source):
+        source = message_of(source)
+    return read_model(source).model
+
+
+def _row_counts(graph: Graph) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for op in compute_ops(graph):
+        form = op.definition.onnx
+        name = op.name if form is None else form.name
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _optimized(graph: Graph, options: OptimizeOptions, timer: Timer) -> PassContext:
+    pipeline = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
+    chosen = choose(pipeline, options.selection)
+    observers = [timer, *options.observers]
+    if options.verify_numbers:
+        from leptonc.passes.check_numbers import CheckNumbers
+
+        observers.append(CheckNumbers.on_random_inputs(graph))
+    return run_passes(graph, chosen.text, observers, disabled=chosen.disabled)
+
+
+def _written(
+    source: Any, output: Path | None, options: OptimizeOptions,
+    graph: Graph, exporter: Exporter, model: onnx.ModelProto,
+) -> Verdict | None:  # fmt: skip
+    """Give the model its data: in a file that appears at last, or in the message itself."""
+    if output is None:
+        fill_all(exporter.weights)
+        if options.comparison is None:
+            return None
+        return _compared(source, model.SerializeToString(), options, options.comparison, graph)
+    folder = Path(_made_folder(output))
+    try:
+        draft = folder / output.name
+        write_model(model, exporter.weights, draft, options.layout)
+        verdict = None
+        if options.comparison is not None:
+            verdict = _compared(source, draft, options, options.comparison, graph)
+        _moved(draft, output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return verdict
+
+
+def _made_folder(output: Path) -> str:
+    try:
+        return tempfile.mkdtemp(prefix=".leptonc-", dir=output.parent)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+
+
+def _moved(draft: Path, output: Path) -> None:
+    """Move the model where it belongs, after the data beside it."""
+    try:
+        for file in draft.parent.iterdir():
+            if file != draft:
+                os.replace(file, output.with_name(file.name))
+        os.replace(draft, output)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> LeptonError:
+    reason = (error.strerror or str(error)).lower()
+    return LeptonError(f"cannot write {shown(path)}: {reason}", code="E022")
+
+
+def _compared(
+    source: Any, result: Path | bytes, options: OptimizeOptions, comparison: Comparison,
+    graph: Graph,
+) -> Verdict:  # fmt: skip
+    """How the result compares with the original; raises E504 where it is something else."""
+    options.progress("check", 0, 1)
+
+    def graphs() -> tuple[Graph, Graph]:
+        return _imported(source, options), import_source(
+            result, {}, operators=options.operators, trust_inferred=True
+        )
+
+    runners = runners_of(_runnable(source), result, graphs)
+    verdict = compare(runners, graph, comparison)
+    wrong = [item for item in verdict.deviations if not item.is_fine]
+    if wrong:
+        raise LeptonError(
+            f"the optimised model gives other outputs than the original: {len(wrong)} of "
+            f"{len(verdict.deviations)} are off",
+            notes=[
+                *(
+                    f"{shown(item.output)} is off by {item.worst:.3g}, rounding explains "
+                    f"{item.limit:.3g}"
+                    for item in wrong[:10]
+                ),
+                f"computed with {verdict.runtime}; nothing was written",
+                "--verify-numbers names the pass, --disable leaves out a pass or a rule",
+            ],
+            code="E504",
+        )
+    return verdict
+
+
+def _runnable(source: Source | Any) -> Path | bytes | None:
+    """What another runtime can load of a model; None where it is no ONNX model."""
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, onnx.ModelProto):
+        return source.SerializeToString()
+    if isinstance(source, str | Path) and not str(source).endswith(".lir"):
+        return Path(source)
+    return None
