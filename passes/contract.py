@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,25 @@ class Contract:
 
     `exact` allows none, the sign of zero included. Otherwise a result may differ by
     `rtol * |expected| + atol * (largest finite expected)`; None stands for what reassociating
-    sums costs in the element type.
+    sums costs in the element type. Where a NaN or an infinity comes from data, it stands in the
+    same places after, unless the contract `assumes_finite` data.
     """
 
     name: str
     exact: bool = False
     rtol: float | None = None
     atol: float | None = None
+    assumes_finite: bool = False
 
     def __str__(self) -> str:
         return self.name
 
-    def worst(self, got: Array, want: Array) -> float:
-        """The largest deviation as a multiple of what is allowed: fine up to 1."""
+    def worst(self, got: Array, want: Array, truth: Array | None = None) -> float:
+        """The largest deviation as a multiple of what is allowed: fine up to 1.
+
+        `truth` is `want` computed in float64. What `want` itself is off from it by counts as noise:
+        a result that is about as near to the truth, or is right where `want` is not, is fine.
+        """
         if got.shape != want.shape or got.dtype != want.dtype:
             return float("inf")
         if want.size == 0:
@@ -36,17 +42,33 @@ class Contract:
         if self.exact or not _is_float(want):
             return 0.0 if _same_bits(got, want) else float("inf")
         wide, expected = _widened(got), _widened(want)
+        if truth is not None:
+            return self._worst_of_noisy(wide, expected, truth, _epsilon(want))
         finite = np.isfinite(expected)
         if not np.array_equal(finite, np.isfinite(wide)) or not _same_bits(
             wide[~finite], expected[~finite]
         ):
             return float("inf")
-        scale = float(np.max(np.abs(expected[finite]), initial=0.0))
-        cost = _epsilon(want) ** 0.6
+        allowed = self._allowed(expected, _epsilon(want))
+        deviation = np.abs(wide[finite] - expected[finite]) / allowed[finite]
+        return float(np.max(deviation, initial=0.0))
+
+    def _allowed(self, expected: Array, epsilon: float) -> Array:
+        finite = np.abs(expected[np.isfinite(expected)])
+        scale = max(float(np.max(finite, initial=0.0)), 1e-30)
+        cost = epsilon**0.6
         rtol = cost if self.rtol is None else self.rtol
         atol = cost if self.atol is None else self.atol
-        allowed = rtol * np.abs(expected[finite]) + atol * max(scale, 1e-30)
-        return float(np.max(np.abs(wide[finite] - expected[finite]) / allowed, initial=0.0))
+        return rtol * np.where(np.isfinite(expected), np.abs(expected), 0.0) + atol * scale
+
+    def _worst_of_noisy(self, got: Array, want: Array, truth: Array, epsilon: float) -> float:
+        with np.errstate(all="ignore"):
+            off = np.abs(want - truth)
+            noise = np.max(off[np.isfinite(off)], initial=0.0)
+            allowed = self._allowed(truth, epsilon) + 4 * noise
+            deviation = np.abs(got - truth) / allowed
+        same = (got == want) | (np.isnan(got) & np.isnan(want))
+        return float(np.max(np.where(same, 0.0, np.nan_to_num(deviation, nan=np.inf))))
 
 
 EXACT = Contract("EXACT", exact=True)
@@ -59,6 +81,11 @@ REASSOCIATES = Contract("REASSOCIATES")
 def lossy(rtol: float, atol: float = 0.0) -> Contract:
     """A contract that trades precision for speed; `atol` is relative to the largest value."""
     return Contract(f"lossy(rtol={rtol:g}, atol={atol:g})", rtol=rtol, atol=atol)
+
+
+def for_finite(contract: Contract) -> Contract:
+    """`contract`, kept only where neither data nor results are NaN or infinite."""
+    return replace(contract, name=f"{contract.name} of finite data", assumes_finite=True)
 
 
 def _is_float(array: Array) -> bool:

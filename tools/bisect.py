@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from leptonc.extensions import known_operators
 from leptonc.ir.blob import Array
-from leptonc.ir.diagnostics import DiagnosticError, LeptonError
+from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Graph
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
@@ -19,28 +18,12 @@ from leptonc.ir.verify import verify
 from leptonc.passes.base import Pass, parse_pipeline
 from leptonc.passes.check_numbers import random_feeds
 from leptonc.passes.clone import clone_graph
-from leptonc.passes.context import Applied, PassContext
+from leptonc.passes.context import PassContext
 from leptonc.passes.contract import Contract
+from leptonc.passes.culprit import Culprit, first_bad_change
 from leptonc.passes.registry import Registry
 
 Feeds = Sequence[Mapping[str, Array]]
-
-
-@dataclass(frozen=True)
-class Culprit:
-    """The first change that broke something."""
-
-    step: str
-    number: int
-    """Which change of the pass it was, from 1; 0 where the pass does not count its changes."""
-    applied: Applied | None
-    complaint: str
-
-    def __str__(self) -> str:
-        what = f"pass {self.step}"
-        if self.applied is not None:
-            what += f", change {self.number}: {self.applied.rule} at {self.applied.location}"
-        return f"{what}\n  {self.complaint}"
 
 
 def bisect(graph: Graph, passes: Sequence[Pass], feeds: Feeds) -> Culprit | None:
@@ -51,58 +34,22 @@ def bisect(graph: Graph, passes: Sequence[Pass], feeds: Feeds) -> Culprit | None
     """
     current = clone_graph(graph)
     for step in passes:
-        want = [interpret(current, feed) for feed in feeds]
-        before = clone_graph(current)
-        context = PassContext(step=step.name)
-        complaint = _complaint(step, current, context, feeds, want)
-        if complaint:
-            return _within(step, before, len(context.applied), feeds, want, complaint)
+        culprit = first_bad_change(step, current, _judge(step.numbers, current, feeds))
+        if culprit is not None:
+            return culprit
+        step.run(current, PassContext(step=step.name))
     return None
 
 
-def _within(
-    step: Pass,
-    before: Graph,
-    count: int,
-    feeds: Feeds,
-    want: list[dict[str, Array]],
-    complaint: str,
-) -> Culprit:
-    """Halve the number of changes of `step` until the first bad one is found."""
-    low, high, applied = 0, count, None
-    while low < high:
-        middle = (low + high) // 2
-        context = PassContext(stop_after=middle + 1, step=step.name)
-        found = _complaint(step, clone_graph(before), context, feeds, want)
-        if found:
-            high, complaint = middle, found
-            applied = context.applied[-1] if context.applied else None
-        else:
-            low = middle + 1
-    return Culprit(str(step), low + 1 if applied else 0, applied, complaint)
+def _judge(contract: Contract, before: Graph, feeds: Feeds) -> Callable[[Graph], str]:
+    want = [interpret(before, feed) for feed in feeds]
 
-
-def _complaint(
-    step: Pass,
-    graph: Graph,
-    context: PassContext,
-    feeds: Feeds,
-    want: list[dict[str, Array]],
-) -> str:
-    """What is wrong after `step`; empty where nothing is."""
-    try:
-        step.run(graph, context)
+    def complaint(graph: Graph) -> str:
         verify(graph)
-        got = [interpret(graph, feed) for feed in feeds]
-    except DiagnosticError as error:
-        return error.message
-    except Exception as crash:
-        return f"{type(crash).__name__}: {crash}"
-    for one, other in zip(got, want, strict=True):
-        found = _difference(step.numbers, one, other)
-        if found:
-            return found
-    return ""
+        pairs = zip((interpret(graph, feed) for feed in feeds), want, strict=True)
+        return next(filter(None, (_difference(contract, *pair) for pair in pairs)), "")
+
+    return complaint
 
 
 def _difference(contract: Contract, got: Mapping[str, Array], want: Mapping[str, Array]) -> str:
