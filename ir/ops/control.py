@@ -263,8 +263,8 @@ def _scan_evaluate(call: Evaluation) -> list[Array]:
         for array, axis, reverse in zip(sequences, axes, back, strict=True)
     ]
     scanned: list[list[Array]] = [[] for _ in outputs]
-    for turn in range(len(slices[0])):
-        given = call.run_region(region, [*states, *(items[turn] for items in slices)])
+    for turn in zip(*slices, strict=True):
+        given = call.run_region(region, [*states, *(np.asarray(item) for item in turn)])
         states = given[: len(states)]
         for items, item in zip(scanned, given[len(states) :], strict=True):
             items.append(item)

@@ -7,19 +7,13 @@ from collections.abc import Hashable, MutableMapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from leptonc.ir.blob import Array, Blob
-from leptonc.ir.dims import Dim
-from leptonc.ir.graph import Attribute, Graph, Op, Region
-from leptonc.ir.table import CONST, GROUP, RETURN, Trait
+from leptonc.ir.graph import Graph, Op, Region
+from leptonc.ir.table import GROUP, RETURN, Trait
 from leptonc.passes.base import Pass
+from leptonc.passes.cleanup.equality import is_twin, key_of
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import EXACT, Contract
-from leptonc.passes.refine import erase_dead_from, refines, replace_value
-
-SAMPLES = 61
-"""How many elements of a constant tell whether comparing all of it is worth while."""
+from leptonc.passes.refine import erase_dead_from, replace_value
 
 Seen = MutableMapping[Hashable, list[Op]]
 
@@ -47,65 +41,11 @@ def _merge_in(region: Region, seen: Seen, context: PassContext) -> None:
             _merge_in(inner, outside, context)
         if op.definition is RETURN or op.regions or op.definition.has(Trait.EFFECT):
             continue
-        key = _key(op)
-        twin = next((other for other in seen.get(key, ()) if _is_twin(op, other)), None)
+        key = key_of(op)
+        twin = next((other for other in seen.get(key, ()) if is_twin(op, other)), None)
         if twin is None:
             seen[key] = [*seen.get(key, ()), op]
         elif context.grant("eliminate-common-subexpressions", op.location):
             for old, new in zip(op.results, twin.results, strict=True):
                 replace_value(old, new)
             erase_dead_from([op])
-
-
-def _key(op: Op) -> Hashable:
-    """Equal for operations that may be equal; constants get the key of their type and a sample."""
-    if op.definition is CONST:
-        blob = op.attrs["value"]
-        assert isinstance(blob, Blob)
-        return (CONST, blob.type, _sample(blob.array))
-    slots = [(name, id(value)) for name, value in zip(op.operand_names, op.operands, strict=True)]
-    if _may_swap(op):
-        first, second = sorted(value for _, value in slots[:2])
-        slots[:2] = [(slots[0][0], first), (slots[1][0], second)]
-    attrs = tuple((name, _spelled(op.attrs[name])) for name in sorted(op.attrs))
-    return (op.definition, tuple(slots), attrs, len(op.results))
-
-
-def _may_swap(op: Op) -> bool:
-    """True where swapping changes no bit; the larger of 0 and -0 is whichever comes first."""
-    swappable = op.definition.has(Trait.COMMUTATIVE) and op.name not in ("max", "min")
-    return swappable and len(op.operands) >= 2
-
-
-def _spelled(value: Attribute | Dim) -> Hashable:
-    """Equal for equal attributes only: 0.0, -0.0, 0 and False differ."""
-    if isinstance(value, Blob):
-        return id(value)
-    if isinstance(value, tuple):
-        return tuple(_spelled(item) for item in value)
-    return (type(value), value.hex()) if isinstance(value, float) else (type(value), value)
-
-
-def _sample(array: Array) -> Hashable:
-    flat = array.reshape(-1)
-    picked = flat[:: max(1, flat.size // SAMPLES)]
-    return tuple(picked.tolist()) if array.dtype == object else picked.tobytes()
-
-
-def _is_twin(op: Op, other: Op) -> bool:
-    if op.definition is not CONST:
-        pairs = zip(other.results, op.results, strict=True)
-        return all(refines(new.type, old.type) for new, old in pairs)
-    a, b = op.attrs["value"], other.attrs["value"]
-    assert isinstance(a, Blob)
-    assert isinstance(b, Blob)
-    return a is b or _same_data(a.array, b.array)
-
-
-def _same_data(a: Array, b: Array) -> bool:
-    if a is b:
-        return True
-    if a.dtype == object:
-        return bool(np.array_equal(a, b))
-    left, right = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (a, b))
-    return bool(np.array_equal(left, right))

@@ -12,11 +12,12 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, symbol
-from leptonc.ir.graph import Graph, Region, Value
+from leptonc.ir.graph import Graph, Value
 from leptonc.ir.interpret import interpret
 from leptonc.ir.table import OpDef, Trait, all_ops
 from leptonc.ir.types import DType, TensorType
 from leptonc.passes.check_numbers import random_feeds
+from tests.passes.random_control import ControlSteps
 
 QUANTIZED = (DType.U8, DType.I4, DType.U2, DType.F8E4M3FN, DType.F8E5M2FNUZ, DType.F4E2M1)
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 3.0, 1.5)
@@ -43,7 +44,7 @@ def known(dim: Dim) -> int:
     return dim
 
 
-class Sketch:
+class Sketch(ControlSteps):
     """A graph that grows by random steps; a step that does not type is left out."""
 
     def __init__(self, draw: st.DrawFn, *, smooth: bool) -> None:
@@ -59,7 +60,7 @@ class Sketch:
         self.steps += [self.join, self.reduce, self.product, self.convolution, self.normalize]
         self.steps += [self.scale, self.arithmetic, self.twice, self.at_run_time]
         self.steps += [] if smooth else [self.quantize]
-        self.steps += [self.choose, self.repeat]
+        self.steps += [self.choose, self.repeat, self.scan]
 
     def value(self, rank: int | None = None) -> Value:
         """One of the values so far, the last ones first."""
@@ -254,47 +255,6 @@ class Sketch:
         rows = [self.random(channels) for _ in range(3)]
         spread = self.build.const(np.full(channels, 0.7, np.float32))
         return self.build.op("batch_normalization", [source, *rows, spread]).results[0]
-
-    def choose(self) -> Value:
-        """A choice between two functions of a value, by an input that no pass knows."""
-        source, build = self.value(), self.build
-        largest = build.reduce_max(self.values[1], keepdims=0)
-        condition = build.greater(largest, build.const(np.zeros((), np.float32)))
-        regions: list[Region] = []
-        for name in ("neg", self.draw(st.sampled_from(("relu", "abs", "identity")))):
-            inner = self.inner()
-            inner.return_(inner.op(name, [source]).result)
-            regions.append(inner.region)
-        return build.op("if", [condition], regions=regions).result
-
-    def repeat(self) -> Value:
-        """A loop, or a scan, over a value; what it carries or what it collects."""
-        source, build = self.value(), self.build
-        state, number = Value(source.type, "p"), Value(TensorType(DType.I64, ()), "i")
-        if self.draw(st.booleans()):
-            inner = self.inner(number, Value(TensorType(DType.BOOL, ()), "go"), state)
-            new = inner.tanh(inner.add(state, inner.cast(number, to=DType.F32)))
-            inner.return_(inner.region.inputs[1], new, inner.neg(new))
-            count = self.draw(st.integers(0, 2))
-            limit = self.computed(count) if self.draw(st.booleans()) else self.ints(count)
-            names = ["max_trip", "carried"]
-            made = build.op("loop", [limit, source], names=names, regions=[inner.region])
-        else:
-            part = Value(source.type.with_shape(*source.type.shape[:-1]), "q")
-            inner = self.inner(state, part)
-            inner.return_(inner.neg(state), inner.abs(part))
-            back = self.draw(st.integers(0, 1))
-            attrs = {
-                "num_scan_inputs": 1, "scan_input_axes": (-1,), "scan_input_directions": (back,),
-                "scan_output_axes": (self.draw(st.sampled_from((0, -1))),),
-                "scan_output_directions": (1 - back,),
-            }  # fmt: skip
-            made = build.op("scan", [source, source], attrs, regions=[inner.region])
-        return made.results[self.draw(st.integers(0, 1))]
-
-    def inner(self, *inputs: Value) -> Builder:
-        """A builder of a region with these inputs."""
-        return Builder(Region(inputs), graph=self.graph)
 
     def grow(self) -> None:
         """Take one step, unless it does not type."""
