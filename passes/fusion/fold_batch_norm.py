@@ -11,20 +11,20 @@ from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.base import RewritePass
-from leptonc.passes.constants import array_of
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.fusion.weights import (
+    WEIGHTED,
     affine_after,
+    affine_before,
     bias,
     channel_axis,
+    input_axis,
+    narrowed,
     pads_nothing,
-    rebuilt,
-    response_to,
-    scaled_inputs,
     weight,
     weighted,
     x,
-)  # fmt: skip
+)
 from leptonc.passes.pattern import Const, Match, pat
 from leptonc.passes.rewrite import Rule, rule
 
@@ -55,19 +55,13 @@ def norm_into_product(m: Match, build: Builder) -> Value:
     return affine_after(m, build, op, factor, summand)
 
 
-@rule(pat.any_of("conv", "linear")(norm, weight, bias=bias.optional()))
+@rule(pat.any_of(*WEIGHTED)(norm, weight, bias=bias.optional()))
 def norm_before_product(m: Match, build: Builder) -> Value:
     """A batch normalisation before a product becomes part of its weight and bias."""
-    axis = m.root.operands[0].type.rank - 1 if m.root.name == "linear" else 1
-    m.require(axis == 1, "the normalisation is along another axis than the inputs")
+    m.require(input_axis(m.root) == 1, "the normalisation is along another axis than the inputs")
     factor, summand = _affine(m, m[norm])
     m.require(pads_nothing(m.root) or not summand.any(), "what is padded is not normalised")
-    data = m.blob(weight).array
-    shift = response_to(m.root, data, summand)
-    old = array_of(m[bias]) if m.get(bias) is not None else None
-    if old is not None:
-        shift = shift + old.astype(np.float64)
-    return rebuilt(build, m.root, m[x], scaled_inputs(m.root, data, factor), shift)
+    return affine_before(m, build, m.root, factor, summand if summand.any() else None)
 
 
 @rule(norm)
@@ -78,9 +72,11 @@ def norm_to_scale(m: Match, build: Builder) -> Value:
     factor, summand = _affine(m, m.root)
     shape = (-1, *(1,) * (m[x].type.rank - 2)) if m[x].type.rank > 1 else (-1,)
     dtype = m[x].type.dtype.numpy
-    factors = build.const(Blob.of(factor.reshape(shape).astype(dtype)))
-    summands = build.const(Blob.of(summand.reshape(shape).astype(dtype)))
-    return build.add(build.mul(m[x], factors), summands)
+    factors, summands = (narrowed(m, part.reshape(shape), dtype) for part in (factor, summand))
+    scaled = build.mul(m[x], build.const(Blob.of(factors))) if (factors != 1).any() else m[x]
+    if not summands.any():
+        return scaled
+    return build.add(scaled, build.const(Blob.of(summands)))
 
 
 def _will_fold(op: Op) -> bool:
@@ -88,11 +84,10 @@ def _will_fold(op: Op) -> bool:
     readers = op.results[0].users
     return (
         len(readers) == 1
-        and readers[0].name in ("conv", "linear")
-        and readers[0].operands[1].blob is not None
+        and readers[0].name in WEIGHTED
         and readers[0].operands[0] is op.results[0]
+        and input_axis(readers[0]) == 1
         and pads_nothing(readers[0])
-        and (readers[0].name == "conv" or op.result.type.rank == 2)
         and all(value.blob is not None for value in readers[0].operands[1:])
     )
 

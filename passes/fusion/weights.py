@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
+from leptonc.ir.ops.windows import kernel_of, resolve_window
+from leptonc.ir.table import Inference
 from leptonc.passes.constants import array_of
 from leptonc.passes.pattern import Const, Match, OpPattern, Var, pat
 
@@ -15,6 +19,12 @@ weight, bias = Const("weight"), Const("bias")
 
 WEIGHTED = ("conv", "conv_transpose", "linear")
 """Products whose weight this module can change."""
+
+LARGE = 1 << 16
+"""Constants with more elements than this are not changed for one reader out of several."""
+
+BLOCK = 1 << 22
+"""So many elements are computed with at once, so that large weights take no wide copy."""
 
 
 def weighted() -> OpPattern:
@@ -27,11 +37,9 @@ def channel_axis(op: Op) -> int:
     return op.result.type.rank - 1 if op.name == "linear" else 1
 
 
-def channels(op: Op) -> int:
-    """The number of outputs of the weight."""
-    extent = op.result.type.shape[channel_axis(op)]
-    assert isinstance(extent, int)
-    return extent
+def input_axis(op: Op) -> int:
+    """The axis of the operand along which the weight has its inputs."""
+    return op.operands[0].type.rank - 1 if op.name == "linear" else 1
 
 
 def per_channel(m: Match, constant: Value, like: Value, axis: int) -> Array:
@@ -54,16 +62,72 @@ def per_channel(m: Match, constant: Value, like: Value, axis: int) -> Array:
     return wide
 
 
-def rebuilt(build: Builder, op: Op, source: Value, data: Array, offset: Array | None) -> Value:
-    """`op` on `source`, with another weight and bias in the element type it has."""
+def require_own(m: Match, constant: Value) -> None:
+    """Go on only where changing `constant` does not leave two large ones in place of one."""
+    blob = constant.blob
+    alone = len(constant.uses) == 1 or blob is None or blob.size <= LARGE
+    m.require(alone, "the weight is large and something else reads it too")
+
+
+def multiplied(m: Match, data: Array, factor: Array) -> Array:
+    """`data` times a factor that broadcasts to it, rounded once to the element type of `data`.
+
+    The rule does not apply where an element would become infinite, or lose its precision because
+    it is too small while others are not.
+    """
+    result = np.empty(data.shape, data.dtype)
+    whole = np.broadcast_to(factor, data.shape)
+    step = max(1, BLOCK // max(1, data.size // max(1, len(data))))
+    normal = smallest_normal(data.dtype)
+    largest, lost = 0.0, False
+    for start in range(0, len(data), step):
+        part = slice(start, start + step)
+        wide = data[part].astype(np.float64) * whole[part]
+        with np.errstate(over="ignore", under="ignore"):
+            result[part] = wide.astype(data.dtype)
+        size = np.abs(wide, out=wide)
+        largest = max(largest, float(size.max(initial=0.0)))
+        lost = lost or bool(((size > 0) & (size < normal)).any())
+    _require_finite(m, result)
+    enough = not lost or largest >= 16 * normal
+    m.require(enough, "the new weight would be too small for its element type")
+    return result
+
+
+def narrowed(m: Match, wide: Array, dtype: np.dtype[Any]) -> Array:
+    """f64 numbers in an element type; the rule does not apply where one would become infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        result = wide.astype(dtype)
+    _require_finite(m, result)
+    return result
+
+
+def _require_finite(m: Match, result: Array) -> None:
+    finite = bool(np.isfinite(result).all())
+    m.require(finite, "a number of the new constant would not be finite")
+
+
+def smallest_normal(dtype: np.dtype[Any]) -> float:
+    """The smallest number of an element type that has all its digits."""
+    import ml_dtypes  # numpy does not know the narrow floats
+
+    finfo: Any = ml_dtypes.finfo
+    return float(finfo(dtype).smallest_normal)
+
+
+def rebuilt(
+    m: Match, build: Builder, op: Op, source: Value, data: Array | None, offset: Array | None
+) -> Value:
+    """`op` on `source` with another bias, and another weight where there is `data` for it."""
     old = op.operands[1]
-    dtype = old.type.dtype.numpy
-    new = build.const(Blob.of(np.ascontiguousarray(data.astype(dtype))))
-    new.name = old.name
-    operands = [source, new]
-    names = list(op.operand_names[:2])
-    if offset is not None:
-        operands.append(build.const(Blob.of(offset.astype(dtype))))
+    row = None if offset is None else narrowed(m, offset, old.type.dtype.numpy)
+    new = old
+    if data is not None:
+        new = build.const(Blob.of(np.ascontiguousarray(data)))
+        new.name = old.name
+    operands, names = [source, new], list(op.operand_names[:2])
+    if row is not None:
+        operands.append(build.const(Blob.of(row)))
         names.append("bias")
     return build.op(op.definition, operands, op.attrs, names=names).result
 
@@ -72,50 +136,81 @@ def affine_after(
     m: Match, build: Builder, op: Op, scale: Array | None, shift: Array | None
 ) -> Value:
     """The product that gives `scale * op + shift`, both per channel."""
-    data = m.blob(weight).array
-    offset = array_of(m[bias]) if m.get(bias) is not None else None
+    offset, data = wide_bias(m), None
     if scale is not None:
-        data = _scaled_outputs(op, data.astype(np.float64), scale)
-        offset = offset.astype(np.float64) * scale if offset is not None else None
+        require_own(m, m[weight])
+        offset = offset * scale if offset is not None else None
+        data = multiplied(m, m.blob(weight).array, output_factors(op, scale))
     if shift is not None:
-        offset = shift if offset is None else offset.astype(np.float64) + shift
-    return rebuilt(build, op, m[x], data, offset)
+        offset = shift if offset is None else offset + shift
+    return rebuilt(m, build, op, m[x], data, offset)
 
 
-def _scaled_outputs(op: Op, data: Array, scale: Array) -> Array:
+def affine_before(
+    m: Match, build: Builder, op: Op, scale: Array | None, shift: Array | None
+) -> Value:
+    """The product that gives what `op` gives for `scale * x + shift`, both per input channel.
+
+    A shift needs that no padding is read: nothing is added to it.
+    """
+    offset, data = wide_bias(m), None
+    if shift is not None:
+        response = response_to(op, m.blob(weight).array, shift)
+        offset = response if offset is None else offset + response
+    if scale is not None:
+        require_own(m, m[weight])
+        data = multiplied(m, m.blob(weight).array, input_factors(op, scale))
+    return rebuilt(m, build, op, m[x], data, offset)
+
+
+def wide_bias(m: Match) -> Array | None:
+    """The bias of the match in f64, if there is one."""
+    found = m.get(bias)
+    data = None if found is None else array_of(found)
+    return None if data is None else data.astype(np.float64)
+
+
+def output_factors(op: Op, scale: Array) -> Array:
+    """One factor for each output of `op`, in a shape that broadcasts to its weight."""
+    shape = op.operands[1].type.extents
     if op.name == "linear":
-        return data * (scale[:, None] if op.attrs["transposed"] else scale)
+        return scale[:, None] if op.attrs["transposed"] else scale
     if op.name == "conv":
-        return data * scale.reshape(-1, *(1,) * (data.ndim - 1))
+        return scale.reshape(-1, *(1,) * (len(shape) - 1))
     # conv_transpose: inputs x outputs of one group x window
-    return _scaled_within_groups(data, scale, op.int("group"))
+    return _within_groups(scale, shape, op.int("group"))
 
 
-def _scaled_within_groups(data: Array, scale: Array, groups: int) -> Array:
-    """`data`, its axis 0 divided into groups, with a factor for each group and place of axis 1."""
-    split = data.reshape(groups, data.shape[0] // groups, *data.shape[1:])
-    factors = scale.reshape(groups, 1, data.shape[1], *(1,) * (data.ndim - 2))
-    return (split * factors).reshape(data.shape)
-
-
-def scaled_inputs(op: Op, data: Array, scale: Array) -> Array:
-    """The weight that does to `x` what `data` does to `scale * x`."""
-    data = data.astype(np.float64)
+def input_factors(op: Op, scale: Array) -> Array:
+    """One factor for each input of `op`, in a shape that broadcasts to its weight."""
+    shape = op.operands[1].type.extents
     if op.name == "linear":
-        return data * (scale if op.attrs["transposed"] else scale[:, None])
+        return scale if op.attrs["transposed"] else scale[:, None]
     if op.name == "conv_transpose":
-        return data * scale.reshape(-1, *(1,) * (data.ndim - 1))
+        return scale.reshape(-1, *(1,) * (len(shape) - 1))
     # conv: outputs x inputs of one group x window
-    return _scaled_within_groups(data, scale, op.int("group"))
+    return _within_groups(scale, shape, op.int("group"))
+
+
+def _within_groups(scale: Array, shape: tuple[int, ...], groups: int) -> Array:
+    """Factors for a weight whose axis 0 is divided into groups and whose axis 1 is one group's."""
+    rows = np.repeat(scale.reshape(groups, shape[1]), shape[0] // groups, axis=0)
+    return rows.reshape(shape[0], shape[1], *(1,) * (len(shape) - 2))
 
 
 def response_to(op: Op, data: Array, shift: Array) -> Array:
     """What each output gets from `shift` on every input, where no padding is in the way."""
-    data = data.astype(np.float64)
     if op.name == "linear":
-        return data @ shift if op.attrs["transposed"] else shift @ data
+        matrix = data if op.attrs["transposed"] else data.T
+        step = max(1, BLOCK // max(1, matrix.shape[1]))
+        parts = [
+            matrix[start : start + step].astype(np.float64) @ shift
+            for start in range(0, len(matrix), step)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
     groups = op.int("group")
-    taps = data.reshape(groups, data.shape[0] // groups, data.shape[1], -1).sum(axis=-1)
+    taps = data.reshape(*data.shape[:2], -1).sum(axis=-1, dtype=np.float64)
+    taps = taps.reshape(groups, data.shape[0] // groups, data.shape[1])
     return np.einsum("goi,gi->go", taps, shift.reshape(groups, -1)).reshape(-1)
 
 
@@ -125,4 +220,7 @@ def pads_nothing(op: Op) -> bool:
         return True
     if op.name != "conv":
         return False
-    return op.str("auto_pad") in ("NOTSET", "VALID") and not any(op.ints("pads"))
+    w = op.operands[1].type
+    call = Inference(op.definition, op.operands, op.operand_names, op.attrs, op.regions)
+    space = op.operands[0].type.shape[2:]
+    return not resolve_window(call, space, kernel_of(call, w, len(space))).is_padded
