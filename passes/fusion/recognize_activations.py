@@ -2,166 +2,162 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from leptonc.ir.build import Builder
-from leptonc.ir.graph import Op, Value
+from leptonc.ir.graph import Value
 from leptonc.passes.base import RewritePass
 from leptonc.passes.constants import uniform
-from leptonc.passes.contract import Contract, lossy
-from leptonc.passes.fusion.factors import factors_of, is_close, plus_constant
+from leptonc.passes.contract import Contract, for_finite, lossy
+from leptonc.passes.fusion.activation_forms import (
+    GELU,
+    MISH,
+    SIGMOID,
+    SOFTSIGN,
+    TANH,
+    Form,
+    Spelling,
+    factor_of_swish,
+    line_through_clip,
+    require_free,
+    require_kernels,
+    spellings,
+)  # fmt: skip
+from leptonc.passes.fusion.formulas import line_of, tolerance_of
+from leptonc.passes.fusion.piecewise_rules import RULES as PIECEWISE
 from leptonc.passes.pattern import Const, Match, NoMatchError, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 
 x, y = Var("x"), Var("y")
+arithmetic = pat.any_of("mul", "div", "add", "sub")(...)
 product = pat.any_of("mul", "div")(...)
 
 
-def _read_once(value: Value, name: str) -> Op | None:
-    """The operation called `name` that gives `value`, where nothing else reads it."""
-    op = value.producer
-    return op if op is not None and op.name == name and len(value.uses) == 1 else None
+def _recognised(m: Match, build: Builder, forms: Sequence[Form]) -> Value:
+    seen = {leaf: list(spellings(m, leaf)) for leaf in {form.leaf for form in forms}}
+    for form in forms:
+        for found in seen[form.leaf]:
+            if form.fits(found):
+                _take(m, found)
+                return form.make(build, found.x)
+    raise NoMatchError
 
 
-@rule(product)
+def _take(m: Match, found: Spelling) -> None:
+    require_free(m, found)
+    require_kernels(m)
+    m.also += [op for op in found.ops if op is not m.root]
+
+
+@rule(arithmetic)
 def gelu_spelled_out(m: Match, build: Builder) -> Value:
-    """X / 2 (1 + erf(x / sqrt(2))) is a GELU, and so is its form with tanh."""
-    whole = factors_of(m.root.result)
-    m.fits(len(whole.values) == 2)
-    for value, other in (whole.values, whole.values[::-1]):
-        one_plus = plus_constant(other, 1.0)
-        if one_plus is None:
-            continue
-        inside = _erf_of(one_plus[1], value) or _tanh_of(one_plus[1], value)
-        if inside is not None:
-            form, ops = inside
-            m.require(is_close(whole.number, 0.5), "it is not one half of that")
-            m.also += [*ops, one_plus[0], *whole.ops[1:]]
-            return build.gelu(value, approximate=form)
+    """X / 2 (1 + erf(x / sqrt(2))) is a GELU, and so are its forms with tanh and sigmoid."""
+    for form in GELU:
+        for found in spellings(m, form.leaf):
+            tolerance = tolerance_of(found.x.type.dtype)
+            keys = found.outer.quotient.above.keys() == form.outer.above.keys()
+            if not keys or not found.inner.quotient.is_close(form.inner, tolerance):
+                continue
+            m.require(form.fits(found), "it is not one half of that")
+            _take(m, found)
+            return form.make(build, found.x)
     raise NoMatchError
 
 
-def _erf_of(value: Value, x: Value) -> tuple[str, list[Op]] | None:
-    op = _read_once(value, "erf")
-    if op is None:
-        return None
-    inner = factors_of(op.operands[0])
-    if inner.values != [x] or not is_close(inner.number, math.sqrt(0.5)):
-        return None
-    return "none", [*inner.ops, op]
+@rule(pat.any_of("mul", "div", "add", "sub", "reciprocal")(...))
+def sigmoid_spelled_out(m: Match, build: Builder) -> Value:
+    """1 / (1 + exp(-x)) is a sigmoid, which does not overflow; (1 + tanh(x / 2)) / 2 is one too."""
+    return _recognised(m, build, SIGMOID)
 
 
-def _tanh_of(value: Value, x: Value) -> tuple[str, list[Op]] | None:
-    """Whether `value` is tanh(sqrt(2 / pi) (x + 0.044715 x^3)), as a sum or a product."""
-    op = _read_once(value, "tanh")
-    if op is None:
-        return None
-    inner = factors_of(op.operands[0])
-    if not is_close(inner.number, math.sqrt(2 / math.pi)):
-        return None
-    if len(inner.values) == 1:
-        cubic = _cubic(inner.values[0], x)
-    else:
-        cubic = _square_plus_one(inner.values, x)
-    return ("tanh", [*cubic, *inner.ops, op]) if cubic is not None else None
-
-
-def _cubic(value: Value, x: Value) -> list[Op] | None:
-    """The operations of x + 0.044715 x^3."""
-    add = _read_once(value, "add")
-    if add is None:
-        return None
-    for linear, rest in (add.operands, add.operands[::-1]):
-        found = factors_of(rest)
-        if linear is x and found.values == [x] * 3 and is_close(found.number, 0.044715):
-            return [*found.ops, add]
-    return None
-
-
-def _square_plus_one(values: list[Value], x: Value) -> list[Op] | None:
-    """The operations of x times (1 + 0.044715 x^2)."""
-    for linear, rest in (values, values[::-1]):
-        one_plus = plus_constant(rest, 1.0) if linear is x else None
-        if one_plus is not None:
-            found = factors_of(one_plus[1])
-            if found.values == [x, x] and is_close(found.number, 0.044715):
-                return [*found.ops, one_plus[0]]
-    return None
-
-
-sigmoid = pat.sigmoid(x)
-
-
-@rule(pat.mul(x, sigmoid))
-def swish_spelled_out(m: Match, build: Builder) -> Value:
-    """X sigmoid(x) is a swish."""
-    return build.swish(m[x])
-
-
-@rule(pat.mul(x, pat.sigmoid(y)))
-def swish_with_factor(m: Match, build: Builder) -> Value:
-    """X sigmoid(a x) is a swish with a factor."""
-    inner = factors_of(m[y])
-    m.fits(inner.values == [m[x]] and bool(inner.ops))
-    m.also += inner.ops
-    return build.swish(m[x], alpha=inner.number)
+@rule(arithmetic)
+def tanh_spelled_out(m: Match, build: Builder) -> Value:
+    """(exp(2 x) - 1) / (exp(2 x) + 1) is a hyperbolic tangent, which does not overflow."""
+    return _recognised(m, build, TANH)
 
 
 @rule(product)
-def hard_swish_spelled_out(m: Match, build: Builder) -> Value:
-    """X clip(x + 3, 0, 6) / 6 is a hard swish; without x it is a hard sigmoid."""
-    whole = factors_of(m.root.result)
-    m.fits(1 <= len(whole.values) <= 2)
-    for index, value in enumerate(whole.values):
-        clipped = _clip_to_six(value)
-        if clipped is None:
-            continue
-        source, ops = clipped
-        m.require(is_close(whole.number, 1 / 6), "it is not one sixth of that")
-        m.also += [*ops, *whole.ops[1:]]
-        if len(whole.values) == 1:
-            return build.hard_sigmoid(source, alpha=1 / 6, beta=0.5)
-        m.fits(whole.values[1 - index] is source)
-        return build.hard_swish(source)
+def mish_by_exponential(m: Match, build: Builder) -> Value:
+    """X (e^2 + 2 e) / (e^2 + 2 e + 2), where e is exp(x), is a mish, which does not overflow."""
+    return _recognised(m, build, MISH)
+
+
+@rule(pat.div(...))
+def softsign_spelled_out(m: Match, build: Builder) -> Value:
+    """X / (1 + |x|) is a softsign."""
+    return _recognised(m, build, SOFTSIGN)
+
+
+@rule(arithmetic)
+def swish_spelled_out(m: Match, build: Builder) -> Value:
+    """X sigmoid(a x) is a swish with the factor a, however the sigmoid is spelled."""
+    for leaf in ("sigmoid", "exp", "tanh"):
+        for found in spellings(m, leaf):
+            factor = factor_of_swish(found)
+            if factor is not None and factor != 0:
+                _take(m, found)
+                return build.swish(found.x, alpha=_rounded(factor, 1.0, found))
     raise NoMatchError
 
 
-def _clip_to_six(value: Value) -> tuple[Value, list[Op]] | None:
-    """The x of clip(x + 3, 0, 6)."""
-    op = _read_once(value, "clip")
-    low, high = (op.operand("min"), op.operand("max")) if op is not None else (None, None)
-    if op is None or low is None or high is None or (uniform(low), uniform(high)) != (0, 6):
-        return None
-    plus_three = plus_constant(op.operands[0], 3.0)
-    return (plus_three[1], [plus_three[0], op]) if plus_three is not None else None
+def _rounded(number: float, usual: float, found: Spelling) -> float:
+    """`usual` where the number is that up to the digits that exporters print."""
+    return usual if abs(number - usual) <= tolerance_of(found.x.type.dtype) * usual else number
 
 
-gate = pat.hard_sigmoid(x, beta=0.5)
+@rule(pat.any_of("mul", "div", "clip")(...))
+def hard_sigmoid_spelled_out(m: Match, build: Builder) -> Value:
+    """Clip(x + 3, 0, 6) / 6 is a hard sigmoid; x times that is a hard swish."""
+    # the x that most arithmetic leads back to
+    for found in reversed(list(spellings(m, "clip"))):
+        line = line_through_clip(found)
+        if line is None or len(found.ops) == 1:
+            continue
+        alpha, beta, gated = line
+        alpha, beta = _rounded(alpha, 1 / 6, found), _rounded(beta, 0.5, found)
+        if gated:
+            m.require(alpha == 1 / 6 and beta == 0.5, "it is not one sixth of x plus one half")
+            _take(m, found)
+            return build.hard_swish(found.x)
+        _take(m, found)
+        return build.hard_sigmoid(found.x, alpha=alpha, beta=beta)
+    raise NoMatchError
+
+
+gate = pat.hard_sigmoid(y)
 
 
 @rule(pat.mul(x, gate))
 def hard_swish_by_gate(m: Match, build: Builder) -> Value:
     """X times its hard sigmoid is a hard swish."""
-    m.fits(is_close(m[gate].float("alpha"), 1 / 6))
+    alpha, beta = m[gate].float("alpha"), m[gate].float("beta")
+    line = line_of(m[y], m[x])
+    m.fits(line is not None and m[x].type == m.root.result.type)
+    a, b, ops = line or (0.0, 0.0, [])
+    tolerance = tolerance_of(m[x].type.dtype)
+    usual = abs(alpha * a - 1 / 6) <= tolerance and abs(alpha * b + beta - 0.5) <= tolerance
+    m.require(usual, "it is not one sixth of x plus one half")
+    m.also += ops
     return build.hard_swish(m[x])
 
 
 @rule(pat.mul(x, pat.tanh(pat.softplus(x))))
 def mish_spelled_out(m: Match, build: Builder) -> Value:
     """X tanh(softplus(x)) is a mish."""
+    require_kernels(m)
     return build.mish(m[x])
 
 
-one = Const("one")
-
-
-@rule(pat.log(pat.add(pat.exp(x), one)))
-def softplus_spelled_out(m: Match, build: Builder) -> Value:
-    """The logarithm of one plus an exponential is a softplus, which does not overflow."""
-    m.fits(uniform(m[one]) == 1 and m.root.result.type == m[x].type)
-    return build.softplus(m[x])
+@rule(pat.mul(pat.elu(x), Const("gamma")))
+def selu_spelled_out(m: Match, build: Builder) -> Value:
+    """A multiple of an ELU is a SELU."""
+    gamma = uniform(m.root.operands[1]) or uniform(m.root.operands[0])
+    elu = next(op for op in (v.producer for v in m.root.operands) if op and op.name == "elu")
+    m.fits(gamma is not None and m.root.result.type == m[x].type)
+    m.require(gamma is not None and gamma > 0, "the factor is not positive")
+    return build.selu(m[x], alpha=elu.float("alpha"), gamma=gamma or 0.0)
 
 
 @rule(pat.bias_gelu(x, y))
@@ -191,15 +187,19 @@ def quick_gelu_to_swish(m: Match, build: Builder) -> Value:
 
 @dataclass(frozen=True)
 class RecognizeActivations(RewritePass):
-    """Recognises GELU, swish, hard swish, mish and softplus in what exporters spell out.
+    """Recognises activation functions in what exporters spell out.
 
-    Constants count as those of the function when they agree to 4 digits, as exporters round them.
+    Sums, products and quotients count however they are associated. Constants count as those of
+    the function when they agree to 4 digits, as exporters round them. Where a spelling gives NaN
+    because an exponential overflows, the function does not; where a choice by a comparison gives
+    0 for NaN, the function gives NaN.
     """
 
     name: ClassVar[str] = "recognize-activations"
-    numbers: ClassVar[Contract] = lossy(rtol=1e-3, atol=1e-3)
+    numbers: ClassVar[Contract] = for_finite(lossy(rtol=1e-3, atol=1e-3))
     rules: ClassVar[tuple[Rule, ...]] = (
-        gelu_spelled_out, swish_spelled_out, swish_with_factor, hard_swish_spelled_out,
-        hard_swish_by_gate, mish_spelled_out, softplus_spelled_out, bias_gelu_apart,
-        fast_gelu_apart, ms_gelu_to_gelu, quick_gelu_to_swish,
+        gelu_spelled_out, swish_spelled_out, mish_by_exponential, sigmoid_spelled_out,
+        tanh_spelled_out, softsign_spelled_out, hard_sigmoid_spelled_out, hard_swish_by_gate,
+        mish_spelled_out, selu_spelled_out, *PIECEWISE, bias_gelu_apart, fast_gelu_apart,
+        ms_gelu_to_gelu, quick_gelu_to_swish,
     )  # fmt: skip
