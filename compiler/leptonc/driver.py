@@ -6,26 +6,25 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leptonc import __version__
-from leptonc.backends.base import Backend, LibraryReport
+from leptonc.assemble import save_artifact
+from leptonc.backends.base import Backend
+from leptonc.extensions import known_operators
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.extension_text import extension_rows
-from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.graph import Graph, Op
 from leptonc.ir.table import OpDef
-from leptonc.ir.text import print_graph
-from leptonc.ir.types import DType
-from leptonc.manifest import FunctionSpec, Manifest, TargetSpec, TensorSpec, WeightSpec
+from leptonc.selection import NOTHING, Chosen, Selection, choose
+from leptonc.stages import Stage, Stages, read_stage
 from leptonc.targets import Target, backend_of
 from leptonc.text_codes import Vocabulary, encode_text
 
 if TYPE_CHECKING:
     from leptonc.extensions import Operator
     from leptonc.passes.context import PassContext
-    from leptonc.passes.observers import Observer
+    from leptonc.passes.observers import Observer, Timing
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,9 +48,16 @@ class Options:
     threads: int = 1
     pipeline: str | None = None
     """Passes in place of those of the level."""
+    selection: Selection = NOTHING
+    """Passes and rules to leave out."""
     cache_folder: Path | None = None
     observers: Sequence[Observer] = ()
+    verify_numbers: bool = False
+    """Hold every pass to its numeric contract, by interpreting the graph around it."""
     dump_stages: Path | None = None
+    """The folder for the graph as imported, after each pass that changed it and as prepared."""
+    from_stage: Path | None = None
+    """A file of such a folder to go on from, in place of importing the model."""
     progress: Progress = silent
     isolated: bool = True
     """Build kernels in a process of their own."""
@@ -74,6 +80,9 @@ class CompileReport:
     """Whether a run takes memory beside what is planned, as much as its sizes ask for."""
     artifact_bytes: int = 0
     context: PassContext | None = None
+    timings: Sequence[Timing] = ()
+    unused: tuple[str, ...] = ()
+    """The inputs that nothing reads."""
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -92,23 +101,24 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     report = CompileReport()
     backend = backend_of(options.target, options.threads, isolated=options.isolated)
     _check_precision(options.precision)
+    stages = Stages(options.dump_stages)
     with report.stage("import"):
         options.progress("import", 0, 1)
-        graph = import_source(
-            source, options.dims, trust_inferred=options.trust_inferred,
-            untrusted=options.untrusted, operators=options.operators,
-        )  # fmt: skip
+        stage = first_stage(source, options)
+    graph = stage.graph
     report.nodes_before = sum(1 for _ in compute_ops(graph))
-    _dump(graph, options, "1-imported")
-    text = encode_text(graph)
+    if stage.text is None:
+        stages.write("imported", stage)
+        stage = replace(stage, text=encode_text(graph))
+    text = stage.text or Vocabulary()
     with report.stage("passes"):
         options.progress("passes", 0, 1)
-        report.context = optimize_graph(graph, options, backend)
-    _dump(graph, options, "2-optimized")
+        _run_stage(stage, options, backend, stages, report)
     with report.stage("prepare"):
-        backend.prepare(graph)
+        if not stage.is_prepared:
+            backend.prepare(graph)
     report.nodes_after = sum(1 for _ in compute_ops(graph))
-    _dump(graph, options, "3-prepared")
+    stages.write("prepared", Stage(graph, "", text, is_prepared=True))
     with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
         library = Path(folder) / "library.so"
         with report.stage("kernels"):
@@ -136,8 +146,6 @@ def import_source(
     operators: Sequence[Operator] = (),
 ) -> Graph:
     """The graph of a model, or of textual IR in a .lir file; a graph is given back as it is."""
-    from leptonc.extensions import known_operators
-
     if isinstance(source, Graph):
         return source
     known = known_operators(operators)
@@ -164,14 +172,62 @@ def _read_text(path: Path, rows: Mapping[str, OpDef]) -> Graph:
     return graph
 
 
-def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassContext:
-    """Run the passes of the level and the target, or those asked for; then form groups."""
+def first_stage(source: Any, options: Options) -> Stage:
+    """The imported model, or the stage to go on from."""
+    if options.from_stage is not None:
+        if options.dims:
+            raise LeptonError(
+                "extents cannot be fixed in a stage that was written before",
+                notes=["fix them where the stages are written: --dim with --dump-stages"],
+                code="E805",
+            )
+        return read_stage(options.from_stage, known_operators(options.operators).by_name)
+    graph = import_source(
+        source, options.dims, trust_inferred=options.trust_inferred,
+        untrusted=options.untrusted, operators=options.operators,
+    )  # fmt: skip
+    return Stage(graph)
+
+
+def _run_stage(
+    stage: Stage, options: Options, backend: Backend, stages: Stages, report: CompileReport
+) -> None:
+    """Run the passes that are left to run on a stage, and note what they did."""
+    from leptonc.explain import unused_inputs
+    from leptonc.passes.observers import Timer
+
+    timer = Timer()
+    chosen = chosen_passes(options, backend)
+    if stage.remaining is not None and options.pipeline is None:
+        chosen = replace(choose(stage.remaining), disabled=chosen.disabled)
+    observers = [timer, *options.observers, stages.after_each(stage, chosen.passes)]
+    if options.verify_numbers:
+        from leptonc.passes.check_numbers import CheckNumbers
+
+        observers.append(CheckNumbers.on_random_inputs(stage.graph))
+    report.context = run_passes(
+        stage.graph, chosen.text, observers, backend, disabled=chosen.disabled
+    )
+    report.timings, report.unused = timer.timings, unused_inputs(stage.graph)
+    if not stage.is_prepared:
+        stages.write("optimized", replace(stage, remaining=""))
+
+
+def chosen_passes(options: Options, backend: Backend) -> Chosen:
+    """The passes of the level and the target, or those asked for; then those that form groups."""
     from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE
 
-    chosen = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
-    stages = [chosen, RESOLVE, backend.passes(options.level), GROUP[options.level]]
-    text = ",".join(filter(None, stages))
-    return run_passes(graph, text, options.observers, backend)
+    first = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
+    last, group = backend.passes(options.level), GROUP[options.level]
+    chosen = choose(first, options.selection, ",".join(filter(None, (RESOLVE, last, group))))
+    after = choose(",".join(filter(None, (RESOLVE, last, group))))
+    return replace(chosen, passes=[*chosen.passes, *after.passes])
+
+
+def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassContext:
+    """Run the passes of the level and the target, or those asked for; then form groups."""
+    chosen = chosen_passes(options, backend)
+    return run_passes(graph, chosen.text, options.observers, backend, disabled=chosen.disabled)
 
 
 def run_passes(
@@ -212,83 +268,3 @@ def _check_precision(precision: str) -> None:
             notes=["available: fp32 (the model's own types)"],
             code="E803",
         )
-
-
-def save_artifact(
-    graph: Graph, library: Path, output: Path,
-    backend: Backend, built: LibraryReport, options: Options,
-    report: CompileReport, text: Vocabulary,
-) -> int:  # fmt: skip
-    """Write the artefact; weights are packed one by one on the way to the file."""
-    from leptonc.artifact import write_artifact
-
-    weights = list(weights_of(graph))
-    functions, carried = functions_of(graph)
-    manifest = Manifest(
-        inputs=tuple(
-            _spec(value, value.name, is_text=at in text.inputs)
-            for at, value in enumerate(graph.inputs)
-        ),
-        outputs=tuple(
-            _spec(value, name, is_text=at in text.outputs)
-            for at, (value, name) in enumerate(zip(graph.outputs, graph.output_names, strict=True))
-        ),
-        words=text.words,
-        tables=text.tables,
-        weights=tuple(
-            WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents)
-            for op in weights
-        ),
-        target=TargetSpec(kind=options.target.kind, features=backend.features),
-        threads=options.threads,
-        plan={"peak": built.planned_bytes},
-        provenance={
-            "model": graph.name,
-            "level": options.level,
-            "leptonc": __version__,
-            **graph.metadata,
-        },
-        functions=functions,
-    )
-    report.weight_bytes = sum(weight.size for weight in manifest.weights)
-    return write_artifact(output, manifest, library, (_data(op) for op in weights), carried)
-
-
-def functions_of(graph: Graph) -> tuple[tuple[FunctionSpec, ...], list[bytes]]:
-    """The C functions that operations call, and the libraries they are in, in their order."""
-    functions: dict[str, FunctionSpec] = {}
-    members: dict[str, tuple[str, bytes]] = {}
-    for name, row in sorted(extension_rows(graph).items()):
-        function = row.extension.function if row.extension is not None else None
-        if function is None:
-            continue
-        new = f"operators{len(members)}.so", function.code
-        member, _ = members.setdefault(function.library, new)
-        spec = FunctionSpec(function.slot, function.symbol, member, name)
-        functions.setdefault(function.slot, spec)
-    return tuple(functions.values()), [code for _, code in members.values()]
-
-
-def weights_of(graph: Graph) -> Sequence[Op]:
-    """The constants that the library takes as parameters."""
-    from leptonc.backends.tvm.weights import weights_of
-
-    return weights_of(graph)
-
-
-def _data(op: Op) -> Any:
-    blob = op.result.blob
-    assert blob is not None
-    return blob.array
-
-
-def _spec(value: Value, name: str, *, is_text: bool) -> TensorSpec:
-    shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.type.shape)
-    return TensorSpec(name, str(DType.STR if is_text else value.type.dtype), shape)
-
-
-def _dump(graph: Graph, options: Options, stage: str) -> None:
-    """Write a stage as text where that was asked for."""
-    if options.dump_stages is not None:
-        options.dump_stages.mkdir(parents=True, exist_ok=True)
-        (options.dump_stages / f"{stage}.lir").write_text(print_graph(graph, locations=True))

@@ -150,7 +150,7 @@ def difference(got: Array | None, want: Array) -> float:
     if want.size == 0:
         return 0.0
     if not DType.of(want.dtype).is_float:
-        return float(np.mean(got != want))
+        return float(np.mean(np.not_equal(got, want)))
     left, right = got.astype(np.float64), want.astype(np.float64)
     finite = np.isfinite(right)
     same = np.array_equal(left[~finite], right[~finite], equal_nan=True)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnx
 
 from leptonc.driver import Progress, compute_ops, import_source, run_passes, silent
 from leptonc.explain import Explanation, explain, timings_json, unused_inputs
-from leptonc.extensions import Operator
+from leptonc.extensions import Operator, known_operators
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph
 from leptonc.onnx_compare import Comparison, Verdict, compare, runners_of
@@ -27,6 +27,7 @@ from leptonc.passes.context import PassContext
 from leptonc.passes.observers import Observer, Timer, Timing
 from leptonc.pipelines import DEFAULT_LEVEL, OPTIMIZE
 from leptonc.selection import NOTHING, Selection, choose
+from leptonc.stages import Stage, Stages, read_stage
 
 __all__ = ["ALWAYS", "Layout", "OptimizeOptions", "OptimizeReport", "optimize_model"]
 
@@ -52,6 +53,10 @@ class OptimizeOptions:
     observers: Sequence[Observer] = ()
     verify_numbers: bool = False
     """Hold every pass to its numeric contract, by interpreting the graph around it."""
+    dump_stages: Path | None = None
+    """The folder for the graph as imported, after each pass that changed it and in the end."""
+    from_stage: Path | None = None
+    """A file of such a folder to go on from; docs and numbers are still those of the model."""
     progress: Progress = silent
     operators: Sequence[Operator] = ()
 
@@ -123,12 +128,13 @@ def optimize_model(
     options = options or OptimizeOptions()
     start = time.perf_counter()
     options.progress("import", 0, 1)
-    graph = _imported(source, options)
+    stage = _first_stage(source, options)
+    graph = stage.graph
     original = _message(source)
     counts = node_counts(original) if original is not None else _row_counts(graph)
     options.progress("passes", 0, 1)
     timer = Timer()
-    context = _optimized(graph, options, timer)
+    context = _optimized(stage, options, timer)
     options.progress("export", 0, 1)
     exporter = Exporter(options.opset)
     model = exporter.model(graph)
@@ -168,15 +174,27 @@ def _row_counts(graph: Graph) -> dict[str, int]:
     return counts
 
 
-def _optimized(graph: Graph, options: OptimizeOptions, timer: Timer) -> PassContext:
+def _first_stage(source: Any, options: OptimizeOptions) -> Stage:
+    if options.from_stage is None:
+        return Stage(_imported(source, options))
+    return read_stage(options.from_stage, known_operators(options.operators).by_name)
+
+
+def _optimized(stage: Stage, options: OptimizeOptions, timer: Timer) -> PassContext:
     pipeline = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
+    if stage.remaining is not None and options.pipeline is None:
+        pipeline = stage.remaining
     chosen = choose(pipeline, options.selection)
-    observers = [timer, *options.observers]
+    stages = Stages(options.dump_stages)
+    stages.write("imported", stage)
+    observers = [timer, *options.observers, stages.after_each(stage, chosen.passes)]
     if options.verify_numbers:
         from leptonc.passes.check_numbers import CheckNumbers
 
-        observers.append(CheckNumbers.on_random_inputs(graph))
-    return run_passes(graph, chosen.text, observers, disabled=chosen.disabled)
+        observers.append(CheckNumbers.on_random_inputs(stage.graph))
+    context = run_passes(stage.graph, chosen.text, observers, disabled=chosen.disabled)
+    stages.write("optimized", replace(stage, remaining=""))
+    return context
 
 
 def _written(

@@ -77,30 +77,6 @@ def test_compile_tells_machines_in_json(model: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["outputs"][0]["type"] == "float32[2, 4]"
 
 
-def test_stages_can_be_written_and_started_from(
-    model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each stage is text; an imported one compiles to the same numbers."""
-    stages = model.parent / "stages"
-    assert run("compile", model, "--dump-stages", stages) == 0
-    assert [path.name for path in sorted(stages.iterdir())] == [
-        "1-imported.lir", "2-optimized.lir", "3-prepared.lir",
-    ]  # fmt: skip
-    assert run("compile", stages / "1-imported.lir", "-o", model.parent / "again.lepton") == 0
-    capsys.readouterr()
-    x = np.full((1, 3), 2.0, np.float32)
-    np.save(model.parent / "x.npy", x)
-    assert (
-        run(
-            "run", model.parent / "again.lepton", "--input", f"x={model.parent / 'x.npy'}", "--json"
-        )
-        == 0
-    )
-    first = json.loads(capsys.readouterr().out)["outputs"][0]["first"]
-    want = np.maximum(x @ WEIGHT + BIAS, 0)[0]
-    assert [float(text) for text in first.split(", ")] == pytest.approx(want.tolist())
-
-
 def test_optimize_writes_a_valid_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What comes out is ONNX that means the same."""
     better = model.parent / "better.onnx"

@@ -14,12 +14,15 @@ from leptonc.cli.options import (
     json_option,
     model_argument,
     model_options,
+    pass_options,
     read_dims,
+    read_names,
 )
 from leptonc.ir.diagnostics import LeptonError
 
 if TYPE_CHECKING:
     from leptonc.driver import CompileReport, Options
+    from leptonc.explain import Explanation
 
 
 def _compiled(model: str, path: Path, options: Options, *, as_json: bool) -> CompileReport:
@@ -42,27 +45,28 @@ def _compiled(model: str, path: Path, options: Options, *, as_json: bool) -> Com
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="The artefact; MODEL.lepton by default."
 )
-@click.option("--passes", "pipeline", help="Pipeline text in place of that of the level.")
-@click.option(
-    "--dump-stages",
-    type=click.Path(file_okay=False),
-    help="Write each stage as text into this folder.",
-)
-@click.option("--explain", is_flag=True, help="Say which rules applied, and which nearly did.")
+@pass_options
 @json_option
 def command(
     *, model: str, output: str | None, target: str, level: int, precision: str,
     dims: tuple[str, ...], threads: int, cache: bool, pipeline: str | None,
-    dump_stages: str | None, explain: bool, trust_inferred: bool, untrusted: bool,
-    as_json: bool,
+    disable: tuple[str, ...], only: tuple[str, ...], explain: bool, timing: bool,
+    print_after_change: bool, verify_numbers: bool, dump_stages: str | None,
+    from_stage: str | None, trust_inferred: bool, untrusted: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL (ONNX, or textual IR that ends in .lir) into one artefact.
 
     \b
     leptonc compile model.onnx
     leptonc compile bert.onnx --dim batch=1 --threads 1 -O3 -o bert.lepton
+    leptonc compile bert.onnx --dump-stages stages --explain
+    leptonc compile bert.onnx --from-stage stages/2-optimized.lir
     """
     from leptonc.api import make_options
+    from leptonc.cli.reports import print_explanation, print_timings, print_unused
+    from leptonc.explain import timings_json
+    from leptonc.passes.observers import PrintAfterChange
+    from leptonc.selection import Selection
 
     path = Path(output) if output else Path(model).with_suffix(".lepton")
     start = time.perf_counter()
@@ -71,16 +75,14 @@ def command(
             target, level=level, precision=precision,
             dims=read_dims(dims), threads=threads, cache=cache,
             trust_inferred=trust_inferred, untrusted=untrusted, pipeline=pipeline,
-            dump_stages=Path(dump_stages) if dump_stages else None, progress=report,
+            selection=Selection(read_names(disable), read_names(only)),
+            observers=[PrintAfterChange()] if print_after_change else [],
+            verify_numbers=verify_numbers,
+            dump_stages=Path(dump_stages) if dump_stages else None,
+            from_stage=Path(from_stage) if from_stage else None, progress=report,
         )  # fmt: skip
         done = _compiled(model, path, options, as_json=as_json)
     total = time.perf_counter() - start
-    context = done.context
-    if explain and context is not None:
-        for rule, count in sorted(context.counts.items()):
-            click.echo(f"{rule} applied {count} times", err=True)
-        for miss in context.misses:
-            click.echo(f"{miss.rule} at {miss.location}: {miss.reason}", err=True)
     if as_json:
         emit_json({
             "artifact": str(path), "seconds": {**done.seconds, "total": total},
@@ -91,9 +93,15 @@ def command(
                 "planned": done.planned_bytes,
                 "artifact": done.artifact_bytes,
             },
-            "rules": context.counts if context is not None else {},
+            "rules": done.context.counts if done.context is not None else {},
+            "explain": _explained(done).as_json(), "passes": timings_json(done.timings),
+            "unused_inputs": list(done.unused),
         })  # fmt: skip
         return
+    if timing:
+        print_timings(done.timings)
+    if explain:
+        print_explanation(_explained(done))
     more = ", and what open extents take" if done.has_open_extents else ""
     rows = [(name, seconds_text(seconds)) for name, seconds in done.seconds.items()]
     rows += [
@@ -105,3 +113,11 @@ def command(
         ("artefact", bytes_text(done.artifact_bytes)),
     ]
     table(str(path), ("stage", ""), rows)
+    print_unused(done.unused)
+
+
+def _explained(done: CompileReport) -> Explanation:
+    from leptonc.explain import explain
+    from leptonc.passes.context import PassContext
+
+    return explain(done.context or PassContext())

@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 def command(
     *, model: str, output: str, level: int, dims: tuple[str, ...], pipeline: str | None,
     disable: tuple[str, ...], only: tuple[str, ...], explain: bool, timing: bool,
-    print_after_change: bool, verify_numbers: bool, trust_inferred: bool, untrusted: bool,
+    print_after_change: bool, verify_numbers: bool, dump_stages: str | None,
+    from_stage: str | None, trust_inferred: bool, untrusted: bool,
     opset: int | None, allow: tuple[str, ...], external_data: str, external_from: int | None,
     check: bool, inputs: tuple[str, ...], tolerance: float | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -91,7 +92,9 @@ def command(
                 trust_inferred=trust_inferred, untrusted=untrusted, comparison=comparison,
                 layout=_layout(external_data, external_from),
                 observers=[PrintAfterChange()] if print_after_change else [],
-                verify_numbers=verify_numbers, progress=report,
+                verify_numbers=verify_numbers,
+                dump_stages=Path(dump_stages) if dump_stages else None,
+                from_stage=Path(from_stage) if from_stage else None, progress=report,
             ),
         )  # fmt: skip
     if as_json:

@@ -103,6 +103,17 @@ def pass_options(function: Command) -> Command:
             is_flag=True,
             help="Check after each pass that it kept its numeric contract; slow.",
         ),
+        click.option(
+            "--dump-stages",
+            type=click.Path(file_okay=False),
+            help="Write the graph as imported, after each pass and in the end to this folder.",
+        ),
+        click.option(
+            "--from-stage",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Go on from such a file; of MODEL only what no stage says is read then.",
+        ),
     ]
     for decorate in reversed(decorators):
         function = decorate(function)

@@ -1,0 +1,91 @@
+"""The last step of compiling: a library and a graph's weights put into one artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leptonc import __version__
+from leptonc.backends.base import Backend, LibraryReport
+from leptonc.ir.extension_text import extension_rows
+from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.types import DType
+from leptonc.manifest import FunctionSpec, Manifest, TargetSpec, TensorSpec, WeightSpec
+from leptonc.text_codes import Vocabulary
+
+if TYPE_CHECKING:
+    from leptonc.driver import CompileReport, Options
+
+
+def save_artifact(
+    graph: Graph, library: Path, output: Path,
+    backend: Backend, built: LibraryReport, options: Options,
+    report: CompileReport, text: Vocabulary,
+) -> int:  # fmt: skip
+    """Write the artefact; weights are packed one by one on the way to the file."""
+    from leptonc.artifact import write_artifact
+
+    weights = list(weights_of(graph))
+    functions, carried = functions_of(graph)
+    manifest = Manifest(
+        inputs=tuple(
+            _spec(value, value.name, is_text=at in text.inputs)
+            for at, value in enumerate(graph.inputs)
+        ),
+        outputs=tuple(
+            _spec(value, name, is_text=at in text.outputs)
+            for at, (value, name) in enumerate(zip(graph.outputs, graph.output_names, strict=True))
+        ),
+        words=text.words,
+        tables=text.tables,
+        weights=tuple(
+            WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents)
+            for op in weights
+        ),
+        target=TargetSpec(kind=options.target.kind, features=backend.features),
+        threads=options.threads,
+        plan={"peak": built.planned_bytes},
+        provenance={
+            "model": graph.name,
+            "level": options.level,
+            "leptonc": __version__,
+            **graph.metadata,
+        },
+        functions=functions,
+    )
+    report.weight_bytes = sum(weight.size for weight in manifest.weights)
+    return write_artifact(output, manifest, library, (_data(op) for op in weights), carried)
+
+
+def functions_of(graph: Graph) -> tuple[tuple[FunctionSpec, ...], list[bytes]]:
+    """The C functions that operations call, and the libraries they are in, in their order."""
+    functions: dict[str, FunctionSpec] = {}
+    members: dict[str, tuple[str, bytes]] = {}
+    for name, row in sorted(extension_rows(graph).items()):
+        function = row.extension.function if row.extension is not None else None
+        if function is None:
+            continue
+        new = f"operators{len(members)}.so", function.code
+        member, _ = members.setdefault(function.library, new)
+        spec = FunctionSpec(function.slot, function.symbol, member, name)
+        functions.setdefault(function.slot, spec)
+    return tuple(functions.values()), [code for _, code in members.values()]
+
+
+def weights_of(graph: Graph) -> Sequence[Op]:
+    """The constants that the library takes as parameters."""
+    from leptonc.backends.tvm.weights import weights_of
+
+    return weights_of(graph)
+
+
+def _data(op: Op) -> Any:
+    blob = op.result.blob
+    assert blob is not None
+    return blob.array
+
+
+def _spec(value: Value, name: str, *, is_text: bool) -> TensorSpec:
+    shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.type.shape)
+    return TensorSpec(name, str(DType.STR if is_text else value.type.dtype), shape)
