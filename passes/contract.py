@@ -15,8 +15,8 @@ class Contract:
     """The deviation from its input that a pass may cause.
 
     `exact` allows none, the sign of zero included. Otherwise a result may differ by
-    `rtol * |expected| + atol * (largest finite expected)`; None stands for what reassociating
-    sums costs in the element type. Where a NaN or an infinity comes from data, it stands in the
+    `rtol * |expected| + atol * (largest finite expected)`, both at least what reassociating sums
+    costs in the element type. Where a NaN or an infinity comes from data, it stands in the
     same places after, unless the contract `assumes_finite` data.
     """
 
@@ -57,8 +57,7 @@ class Contract:
         finite = np.abs(expected[np.isfinite(expected)])
         scale = max(float(np.max(finite, initial=0.0)), 1e-30)
         cost = epsilon**0.6
-        rtol = cost if self.rtol is None else self.rtol
-        atol = cost if self.atol is None else self.atol
+        rtol, atol = max(cost, self.rtol or 0.0), max(cost, self.atol or 0.0)
         return rtol * np.where(np.isfinite(expected), np.abs(expected), 0.0) + atol * scale
 
     def _worst_of_noisy(self, got: Array, want: Array, truth: Array, epsilon: float) -> float:

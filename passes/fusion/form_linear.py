@@ -12,6 +12,7 @@ from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.base import RewritePass
 from leptonc.passes.contract import REASSOCIATES, Contract
+from leptonc.passes.fusion.weights import multiplied, narrowed
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 from leptonc.passes.views import require_known_extents, reshape_to
@@ -49,10 +50,11 @@ def transpose_into_linear(m: Match, build: Builder) -> Value:
 def gemm_to_linear(m: Match, build: Builder) -> Value:
     """A general product with a constant matrix is a linear layer."""
     op = m.root
+    whole = op.float("alpha") == 1 and op.float("beta") in (0, 1)
+    m.require(whole or op.result.type.dtype.is_float, "integers are scaled, and rounded once")
     offset = _bias(m, op)
+    data = _weight_times(m, build, op.float("alpha"))
     source = build.transpose(m[x], perm=(1, 0)) if op.int("transA") else m[x]
-    factor = op.float("alpha")
-    data = m[weight] if factor == 1 else build.const(_times(m.blob(weight).array, factor))
     transposed = bool(op.int("transB"))
     if offset is None:
         return build.linear(source, data, transposed=transposed)
@@ -71,20 +73,23 @@ def _bias(m: Match, op: Op) -> Value | Array | None:
         return value
     data = m.blob(addend).array
     m.require(data.ndim < 2 or data.shape[0] == 1, "the bias is not one row")
+    if factor == 1:
+        return np.broadcast_to(data.reshape(-1), (columns,))
     row = np.broadcast_to(data.astype(np.float64).reshape(-1), (columns,))
-    return (row * factor).astype(data.dtype)
+    return narrowed(m, row * factor, data.dtype)
 
 
-def _times(data: Array, factor: float) -> Blob:
-    return Blob.of((data.astype(np.float64) * factor).astype(data.dtype))
+def _weight_times(m: Match, build: Builder, factor: float) -> Value:
+    if factor == 1:
+        return m[weight]
+    return build.const(Blob.of(multiplied(m, m.blob(weight).array, np.array(factor))))
 
 
 @rule(pat.fused_matmul(x, weight, transA=0, transBatchA=0, transBatchB=0))
 def fused_matmul_to_linear(m: Match, build: Builder) -> Value:
     """A scaled product with a constant matrix is a linear layer."""
     m.require(m[weight].type.rank == 2 and m[x].type.rank >= 2, "the weight is not one matrix")
-    factor = m.root.float("alpha")
-    data = m[weight] if factor == 1 else build.const(_times(m.blob(weight).array, factor))
+    data = _weight_times(m, build, m.root.float("alpha"))
     return build.linear(m[x], data, transposed=bool(m.root.int("transB")))
 
 

@@ -1,0 +1,119 @@
+"""Puts what each rule rewrites into random graphs and holds the pass to its contract there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import TextIO
+
+from leptonc.ir.diagnostics import DiagnosticError, LeptonError
+from leptonc.ir.graph import Graph
+from leptonc.ir.text import print_graph
+from leptonc.ir.verify import verify
+from leptonc.passes.base import Pass, parse_pipeline
+from leptonc.passes.check_numbers import CheckNumbers
+from leptonc.passes.clone import clone_graph
+from leptonc.passes.manager import PassManager
+from leptonc.passes.observers import VerifyEach
+from leptonc.pipelines import OPTIMIZE
+from tests.passes.contexts import around
+from tests.passes.specimens import REGISTRY, REJECTED, Specimen, specimens
+
+WHOLE = 8
+"""Of so many contexts, one is given to the whole pipeline as well."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one context."""
+
+    seed: str
+    ran: bool = True
+    fired: bool = False
+    complaint: str = ""
+    graph: str = ""
+
+
+@cache
+def neighbours() -> tuple[Graph, ...]:
+    """Graphs of all rules that may stand beside each other."""
+    found = [group[0].graph for group in specimens().values() if len(group[0].graph) <= 8]
+    return tuple(graph for graph in found if not any(op.regions for op in graph))
+
+
+def outcomes(key: tuple[str, str], count: int) -> Iterator[Outcome]:
+    """What becomes of `count` contexts of one rule, the same in every run."""
+    group = specimens()[key]
+    for index in range(count):
+        seed = f"{key[0]}/{key[1]}/{index}"
+        random = Random(seed)
+        whole = index % WHOLE == WHOLE - 1
+        yield outcome(group[index % len(group)], seed, random, whole=whole)
+
+
+def outcome(specimen: Specimen, seed: str, random: Random, *, whole: bool) -> Outcome:
+    """Make one context, run the pass there, and check numbers, structure and idempotence."""
+    graph = around(specimen.graph, neighbours(), random)
+    try:
+        verify(graph)
+    except LeptonError:
+        return Outcome(seed, ran=False)
+    before = clone_graph(graph)
+    checks = CheckNumbers.on_random_inputs(graph)
+    try:
+        checks.before(specimen.step, graph)
+    except (*REJECTED, MemoryError):
+        return Outcome(seed, ran=False)
+    fired = False
+    try:
+        context = PassManager([specimen.step], [VerifyEach(), checks]).run(graph)
+        fired = any(each.rule == specimen.rule for each in context.applied)
+        complaint = _settled([specimen.step], graph)
+        if whole and not complaint:
+            passes = parse_pipeline(OPTIMIZE[2], REGISTRY)
+            PassManager(passes, [VerifyEach(), checks]).run(graph)
+            complaint = _settled(passes, graph)
+    except DiagnosticError as error:
+        complaint = str(error)
+    text = print_graph(before, locations=True) if complaint else ""
+    return Outcome(seed, fired=fired, complaint=complaint, graph=text)
+
+
+def _settled(passes: Sequence[Pass], graph: Graph) -> str:
+    """What is wrong with a second run, which should change nothing."""
+    version, text = graph.version, print_graph(graph)
+    applied = PassManager(passes).run(graph).applied
+    if graph.version == version or (len(passes) > 1 and print_graph(graph) == text):
+        return ""
+    what = ", ".join(dict.fromkeys(f"{each.step}: {each.rule}" for each in applied))
+    return f"a second run changes something: {what}"
+
+
+def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
+    """Run all contexts; the exit status is 1 where a rule breaks something."""
+    parser = argparse.ArgumentParser("rules-in-contexts", description=__doc__)
+    parser.add_argument("--contexts", type=int, default=200, help="contexts for each rule")
+    parser.add_argument("--only", default="", help="pass, or pass/rule")
+    parser.add_argument("--shown", type=int, default=1, help="breaches shown for each rule")
+    arguments = parser.parse_args(argv)
+    broken = 0
+    for key in specimens():
+        if not "/".join(key).startswith(arguments.only):
+            continue
+        found = list(outcomes(key, arguments.contexts))
+        bad = [each for each in found if each.complaint]
+        ran, fired = sum(each.ran for each in found), sum(each.fired for each in found)
+        out.write(f"{'/'.join(key)}: {ran} ran, {fired} fired, {len(bad)} broken\n")
+        for each in bad[: arguments.shown]:
+            out.write(f"  {each.seed}: {each.complaint}\n{each.graph}\n")
+        out.flush()
+        broken += len(bad)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
