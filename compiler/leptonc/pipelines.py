@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-_CLEAN = "simplify,fold-constants,inline-branches,eliminate-common-subexpressions,simplify"
-_FOLD = "reduce-strength,sink-transposes,fold-pad,fold-batch-norm,form-linear,fold-scale"
-_RECOGNIZE = "recognize-layer-norm,recognize-activations,widen-attention"
+_REGIONS = (
+    "trim-regions,unroll-loops,fold-constants,inline-branches,"
+    "hoist-invariants,merge-branches,select-branches"
+)
+_CLEAN = f"simplify,{_REGIONS},eliminate-common-subexpressions,simplify"
+_FOLD = "reduce-strength,sink-transposes,fold-pad,fold-batch-norm,form-linear"
+# factors that belong to an activation or a normalisation are no weights' before it is recognised
+_RECOGNIZE = "recognize-layer-norm,recognize-activations,fold-scale,widen-attention"
 _FINISH = "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _FINISH))
 
