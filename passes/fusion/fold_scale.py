@@ -44,7 +44,7 @@ class FoldScale(RewritePass):
         after.subtrahend_into_bias, after.minuend_into_bias, after.sign_into_product,
         before.factor_before_product, before.divisor_before_product, before.sign_before_product,
         before.summand_before_product, before.subtrahend_before_product,
-        before.minuend_before_product, before.factor_before_recurrent,
+        before.minuend_before_product, before.factor_before_summand, before.factor_before_recurrent,
         before.summand_before_recurrent,
         norms.factor_into_layer_norm, norms.summand_into_layer_norm, norms.factor_into_rms_norm,
         norms.factor_into_channel_norm, norms.summand_into_channel_norm, norms.factor_into_table,

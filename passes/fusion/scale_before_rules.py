@@ -13,10 +13,12 @@ from leptonc.passes.fusion.weights import (
     affine_before,
     bias,
     input_axis,
+    input_factors,
     multiplied,
     narrowed,
     pads_nothing,
     per_channel,
+    rebuilt,
     require_own,
     weight,
     x,
@@ -91,7 +93,27 @@ def minuend_before_product(m: Match, build: Builder) -> Value:
     return affine_before(m, build, m.root, 0 * minuend - 1, minuend)
 
 
-recurrent = pat.any_of("lstm", "gru", "rnn")
+summand = Const("summand")
+both = pat.add(scaled, summand)
+
+
+@rule(_before(both))
+def factor_before_summand(m: Match, build: Builder) -> Value:
+    """Of a factor and a summand before padding the factor becomes part of the weight behind it."""
+    m.require(m[both].result.type == m[x].type, "a constant broadcasts the input")
+    axis = input_axis(m.root)
+    factor = per_channel(m, m[c], m[x], axis)
+    added = per_channel(m, m[summand], m[x], axis)
+    m.fits(not pads_nothing(m.root))
+    m.require(bool(factor.all()), "the factor is zero")
+    require_own(m, m[weight])
+    with np.errstate(over="ignore"):
+        row = narrowed(m, added / factor, m[x].type.dtype.numpy)
+    data = multiplied(m, m.blob(weight).array, input_factors(m.root, factor))
+    shape = (len(row), *(1,) * (m[x].type.rank - 1 - axis))
+    row = row[:1].reshape(()) if len(row) and (row == row[0]).all() else row.reshape(shape)
+    moved = build.add(m[x], build.const(Blob.of(row)))
+    return rebuilt(m, build, m.root, moved, data, None)
 
 
 def _rebuilt(m: Match, build: Builder, data: Array | None, row: Array | None) -> list[Value]:

@@ -118,16 +118,18 @@ def smallest_normal(dtype: np.dtype[Any]) -> float:
 def rebuilt(
     m: Match, build: Builder, op: Op, source: Value, data: Array | None, offset: Array | None
 ) -> Value:
-    """`op` on `source` with another bias, and another weight where there is `data` for it."""
+    """`op` on `source`; the weight and bias of the match stay where there are no data for them."""
     old = op.operands[1]
     row = None if offset is None else narrowed(m, offset, old.type.dtype.numpy)
-    new = old
+    new, added = old, m.get(bias)
     if data is not None:
         new = build.const(Blob.of(np.ascontiguousarray(data)))
         new.name = old.name
-    operands, names = [source, new], list(op.operand_names[:2])
     if row is not None:
-        operands.append(build.const(Blob.of(row)))
+        added = build.const(Blob.of(row))
+    operands, names = [source, new], list(op.operand_names[:2])
+    if added is not None:
+        operands.append(added)
         names.append("bias")
     return build.op(op.definition, operands, op.attrs, names=names).result
 
@@ -153,10 +155,10 @@ def affine_before(
 
     A shift needs that no padding is read: nothing is added to it.
     """
-    offset, data = wide_bias(m), None
+    offset, data = None, None
     if shift is not None:
-        response = response_to(op, m.blob(weight).array, shift)
-        offset = response if offset is None else offset + response
+        old, offset = wide_bias(m), response_to(op, m.blob(weight).array, shift)
+        offset = offset if old is None else old + offset
     if scale is not None:
         require_own(m, m[weight])
         data = multiplied(m, m.blob(weight).array, input_factors(op, scale))
@@ -176,7 +178,7 @@ def output_factors(op: Op, scale: Array) -> Array:
     if op.name == "linear":
         return scale[:, None] if op.attrs["transposed"] else scale
     if op.name == "conv":
-        return scale.reshape(-1, *(1,) * (len(shape) - 1))
+        return scale.reshape(len(scale), *(1,) * (len(shape) - 1))
     # conv_transpose: inputs x outputs of one group x window
     return _within_groups(scale, shape, op.int("group"))
 
@@ -187,7 +189,7 @@ def input_factors(op: Op, scale: Array) -> Array:
     if op.name == "linear":
         return scale if op.attrs["transposed"] else scale[:, None]
     if op.name == "conv_transpose":
-        return scale.reshape(-1, *(1,) * (len(shape) - 1))
+        return scale.reshape(len(scale), *(1,) * (len(shape) - 1))
     # conv: outputs x inputs of one group x window
     return _within_groups(scale, shape, op.int("group"))
 
@@ -209,7 +211,7 @@ def response_to(op: Op, data: Array, shift: Array) -> Array:
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
     groups = op.int("group")
-    taps = data.reshape(*data.shape[:2], -1).sum(axis=-1, dtype=np.float64)
+    taps = data.sum(axis=tuple(range(2, data.ndim)), dtype=np.float64)
     taps = taps.reshape(groups, data.shape[0] // groups, data.shape[1])
     return np.einsum("goi,gi->go", taps, shift.reshape(groups, -1)).reshape(-1)
 
