@@ -43,7 +43,9 @@ class Contract:
             return 0.0 if _same_bits(got, want) else float("inf")
         wide, expected = _widened(got), _widened(want)
         if truth is not None:
-            return self._worst_of_noisy(wide, expected, truth, _epsilon(want))
+            with np.errstate(all="ignore"):
+                rounded = _widened(truth.astype(want.dtype))
+            return self._worst_of_noisy(wide, expected, rounded, _epsilon(want))
         finite = np.isfinite(expected)
         if not np.array_equal(finite, np.isfinite(wide)) or not _same_bits(
             wide[~finite], expected[~finite]
@@ -66,7 +68,7 @@ class Contract:
             noise = np.max(off[np.isfinite(off)], initial=0.0)
             allowed = self._allowed(truth, epsilon) + 4 * noise
             deviation = np.abs(got - truth) / allowed
-        same = (got == want) | (np.isnan(got) & np.isnan(want))
+        same = (got == want) | (got == truth) | (np.isnan(got) & np.isnan(want))
         return float(np.max(np.where(same, 0.0, np.nan_to_num(deviation, nan=np.inf))))
 
 

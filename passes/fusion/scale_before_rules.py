@@ -157,7 +157,8 @@ def summand_before_recurrent(m: Match, build: Builder) -> list[Value]:
     given, data = m.root.operand("bias"), m.blob(weight).array
     old = None if given is None else array_of(given)
     m.require((given is None) == (old is None), "the bias is not a constant")
-    response = data.astype(np.float64) @ summand
+    with np.errstate(invalid="ignore"):
+        response = data.astype(np.float64) @ summand
     both = np.zeros((len(data), 2 * data.shape[1])) if old is None else old.astype(np.float64)
     both[:, : data.shape[1]] += response
     return _rebuilt(m, build, None, narrowed(m, both, data.dtype))

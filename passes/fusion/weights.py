@@ -205,10 +205,11 @@ def response_to(op: Op, data: Array, shift: Array) -> Array:
     if op.name == "linear":
         matrix = data if op.attrs["transposed"] else data.T
         step = max(1, BLOCK // max(1, matrix.shape[1]))
-        parts = [
-            matrix[start : start + step].astype(np.float64) @ shift
-            for start in range(0, len(matrix), step)
-        ]
+        with np.errstate(invalid="ignore"):
+            parts = [
+                matrix[start : start + step].astype(np.float64) @ shift
+                for start in range(0, len(matrix), step)
+            ]
         return np.concatenate(parts) if parts else np.zeros(0)
     groups = op.int("group")
     taps = data.sum(axis=tuple(range(2, data.ndim)), dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -100,6 +101,7 @@ def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     parser.add_argument("--only", default="", help="pass, or pass/rule")
     parser.add_argument("--shown", type=int, default=1, help="breaches shown for each rule")
     arguments = parser.parse_args(argv)
+    warnings.simplefilter("error")
     broken = 0
     for key in specimens():
         if not "/".join(key).startswith(arguments.only):
