@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 
-from leptonc.ir.blob import Array
+from leptonc.ir.blob import Array, Blob
+from leptonc.ir.build import Builder
 from leptonc.ir.graph import Value
+from leptonc.ir.types import DType, TensorType
+from leptonc.passes.pattern import Match
 
 LOOKED_AT = 1 << 16
 """Constants with more elements than this are not searched for a number that all of them share."""
@@ -56,3 +59,24 @@ def integers(value: Value | None) -> tuple[int, ...] | None:
     if blob is None or not blob.type.dtype.is_integer or blob.size > LOOKED_AT:
         return None
     return tuple(int(item) for item in blob.array.reshape(-1))
+
+
+def whole(value: Value) -> int | None:
+    """The integer, or the truth as 0 or 1, that all elements of a constant are; None for others."""
+    if not (value.type.dtype.is_integer or value.type.dtype is DType.BOOL):
+        return None
+    if uniform(value) is None or value.blob is None:
+        return None
+    return int(value.blob.array.reshape(-1)[0])
+
+
+def require_room(m: Match) -> None:
+    """Go on only where a constant can be written in place of the root's result."""
+    type = m.root.result.type
+    m.require(type.is_static, "its extents are known at run time only")
+    m.require(math.prod(type.extents) <= LOOKED_AT, "the constant would be large")
+
+
+def filled(build: Builder, type: TensorType, number: float) -> Value:
+    """A constant of a static type whose elements are all `number`."""
+    return build.const(Blob.of(np.full(type.extents, number, type.dtype.numpy)))

@@ -178,50 +178,6 @@ def known_choice(m: Match, build: Builder) -> Value:
     return chosen
 
 
-@rule(pat.cast(x))
-def cast_to_same(m: Match, build: Builder) -> Value:
-    """A cast to the element type it has is its operand."""
-    m.fits(m[x].type.dtype is m.root.result.type.dtype)
-    return m[x]
-
-
-@rule(pat.cast_like(x, y))
-def cast_like_to_cast(m: Match, build: Builder) -> Value:
-    """A cast to the type of another tensor is a cast to a known type."""
-    saturate, mode = m.root.int("saturate"), m.root.str("round_mode")
-    return build.cast(m[x], to=m[y].type.dtype, saturate=saturate, round_mode=mode)
-
-
-inner_cast = pat.cast(x).shared()
-
-
-@rule(pat.cast(inner_cast))
-def cast_of_cast(m: Match, build: Builder) -> Value:
-    """Two casts are one where the first loses nothing."""
-    middle, last = m[inner_cast].result.type.dtype, m.root.result.type.dtype
-    m.require(_loses_nothing(m[x].type.dtype, middle), "the first cast rounds")
-    saturate, mode = m.root.int("saturate"), m.root.str("round_mode")
-    return build.cast(m[x], to=last, saturate=saturate, round_mode=mode)
-
-
-_MANTISSA = {DType.F16: 11, DType.BF16: 8, DType.F32: 24, DType.F64: 53}
-
-
-def _loses_nothing(source: DType, target: DType) -> bool:
-    """True where every value of `source` is one of `target`."""
-    if source is DType.BOOL or source is target:
-        return target in _MANTISSA or target.is_integer or source is target
-    if source in _MANTISSA:
-        wider = (DType.F64,) if source is DType.F32 else (DType.F32, DType.F64)
-        return target in wider
-    if not source.is_integer:
-        return False
-    if target.is_integer:
-        room = target.width - (target.is_signed and not source.is_signed)
-        return room >= source.width and (target.is_signed or not source.is_signed)
-    return target in _MANTISSA and source.width <= _MANTISSA[target]
-
-
 @rule(
     pat.any_of(
         "add", "sub", "mul", "div", "max", "min", "pow", "where", "equal", "less", "greater"
@@ -252,6 +208,5 @@ RULES = (
     drop_identity, drop_dropout, add_zero, subtract_zero, multiply_by_one, divide_by_one,
     multiply_by_minus_one, divide_by_power_of_two, negate_twice, not_twice, add_negation,
     subtract_negation, absolute_of_negation, *map(_idempotent, IDEMPOTENT), clip_without_limits,
-    only_operand, sum_of_two, same_branches, known_choice, cast_to_same, cast_like_to_cast,
-    cast_of_cast, broadcast_by_itself,
+    only_operand, sum_of_two, same_branches, known_choice, broadcast_by_itself,
 )  # fmt: skip

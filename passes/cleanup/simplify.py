@@ -6,7 +6,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from leptonc.passes.base import RewritePass
-from leptonc.passes.cleanup import arithmetic_rules, movement_rules
+from leptonc.passes.cleanup import (
+    arithmetic_rules,
+    border_rules,
+    cast_rules,
+    choice_rules,
+    constant_rules,
+    gather_rules,
+    limit_rules,
+    logic_rules,
+    movement_rules,
+    reduction_rules,
+    sign_rules,
+    slice_rules,
+)
 from leptonc.passes.contract import EXACT, Contract
 from leptonc.passes.rewrite import Rule
 
@@ -21,4 +34,8 @@ class Simplify(RewritePass):
 
     name: ClassVar[str] = "simplify"
     numbers: ClassVar[Contract] = EXACT
-    rules: ClassVar[tuple[Rule, ...]] = (*arithmetic_rules.RULES, *movement_rules.RULES)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *arithmetic_rules.RULES, *logic_rules.RULES, *choice_rules.RULES, *limit_rules.RULES,
+        *sign_rules.RULES, *constant_rules.RULES, *cast_rules.RULES, *movement_rules.RULES,
+        *slice_rules.RULES, *gather_rules.RULES, *border_rules.RULES, *reduction_rules.RULES,
+    )  # fmt: skip
