@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -77,7 +78,9 @@ def parse_pipeline(spec: str, known: Mapping[str, type[Pass]]) -> list[Pass]:
             )
         name, options = element.group(1), element.group(2) or ""
         if name not in known:
-            notes = [f"known passes: {', '.join(sorted(known))}"]
+            near = difflib.get_close_matches(name, list(known), 3)
+            notes = [f"did you mean {' or '.join(near)}?"] if near else []
+            notes.append(f"known passes: {', '.join(sorted(known))}")
             raise LeptonError(f"there is no pass {name!r}", notes=notes, code="E402")
         passes.append(_configured(known[name], options.split()))
         position = element.end()

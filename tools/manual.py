@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
+from leptonc import passes as pass_package
 from leptonc.ir.table import Attr, OpDef, Operand, all_ops
-from leptonc.passes.base import Pass
+from leptonc.pass_pages import EXAMPLES, page_of
 from leptonc.passes.registry import Registry
 from leptonc.targets import TARGETS
+from leptonc.tools.examples import examples_of, examples_text
 
 FOLDER = Path("docs")
+PASSES = Path(str(pass_package.__file__)).resolve().parent
+"""Where the passes are, and beside them the examples that go with the package."""
+TESTS = PASSES.parent / "tests" / "passes"
 COMMAND = "`make manual` writes this page from the declarations in the source."
 
 
@@ -74,25 +78,28 @@ def _attribute(name: str, attr: Attr) -> str:
 
 
 def passes() -> str:
-    """Every built-in pass: its contract, text, options and rules."""
-    registry = Registry([])
+    """Every built-in pass: its contract, text, options and rules, and what it does to a graph."""
+    registry, examples = Registry([]), examples_of(TESTS)
     parts = [f"# Passes\n\n{COMMAND}\n"]
     for name in sorted(registry):
-        parts.append(_pass(registry[name]))
+        parts.append(_pass(page_of(registry[name], examples)))
     return "\n".join(parts)
 
 
-def _pass(kind: type[Pass]) -> str:
-    parts = [f"## {kind.name}\n", f"Numbers: {kind.numbers}.\n", f"{inspect.getdoc(kind) or ''}\n"]
-    fields = [
-        (f"`{field.name.replace('_', '-')}`", str(field.default), _cell(field.metadata["help"]))
-        for field in dataclasses.fields(kind)
+def _pass(page: Mapping[str, Any]) -> str:
+    parts = [f"## {page['name']}\n", f"Numbers: {page['numbers']}.\n", f"{page['text']}\n"]
+    options = [
+        (f"`{name}`", str(about["default"]), _cell(about["help"]))
+        for name, about in page["options"].items()
     ]
-    if fields:
-        parts.append(table(("option", "default", "what it says"), fields))
-    rules = [(f"`{rule.name}`", _cell(rule.doc)) for rule in getattr(kind, "rules", ())]
+    if options:
+        parts.append(table(("option", "default", "what it says"), options))
+    rules = [(f"`{name}`", _cell(text)) for name, text in page["rules"].items()]
     if rules:
         parts.append(table(("rule", "what it does"), rules))
+    example = page["example"]
+    if example:
+        parts.append(f"Before:\n```\n{example['before']}```\nAfter:\n```\n{example['after']}```\n")
     return "\n".join(parts)
 
 
@@ -110,8 +117,12 @@ def targets() -> str:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--folder", default=FOLDER, show_default=True, type=click.Path(path_type=Path))
-def main(folder: Path) -> None:
-    r"""Write the manual's pages.
+@click.option(
+    "--examples", default=PASSES / EXAMPLES, type=click.Path(path_type=Path),
+    help="Where the examples go that `leptonc passes` shows.",
+)  # fmt: skip
+def main(folder: Path, examples: Path) -> None:
+    r"""Write the manual's pages, and the examples of passes.
 
     \b
     Example:
@@ -120,6 +131,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
+    examples.write_text(examples_text(TESTS), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def _check_disabled(names: Iterable[str], registry: Registry, there: set[str], n
             continue
         rules = rules or rules_of(registry)
         if name not in rules:
-            raise _unknown(name, "pass or rule", [*registry, *rules])
+            raise unknown_pass_or_rule(name, registry)
 
 
 def rules_of(registry: Registry) -> dict[str, list[str]]:
@@ -91,6 +91,11 @@ def rules_of(registry: Registry) -> dict[str, list[str]]:
 def unknown_pass(name: str, registry: Registry) -> LeptonError:
     """That there is no such pass, and which ones are called nearly so."""
     return _unknown(name, "pass", list(registry))
+
+
+def unknown_pass_or_rule(name: str, registry: Registry) -> LeptonError:
+    """That there is neither a pass nor a rule of that name."""
+    return _unknown(name, "pass or rule", [*registry, *rules_of(registry)])
 
 
 def _unknown(name: str, what: str, known: Sequence[str]) -> LeptonError:

@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from leptonc.ir.table import all_ops
+from leptonc.pass_pages import EXAMPLES
 from leptonc.passes.registry import BUILTIN
-from leptonc.tools.manual import FOLDER, main, pages
+from leptonc.tools.examples import examples_of, examples_text
+from leptonc.tools.manual import FOLDER, PASSES, TESTS, main, pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +34,24 @@ def test_every_declaration_has_its_place() -> None:
 
 def test_the_command_writes_all_pages(tmp_path: Path) -> None:
     """Into a folder that need not exist."""
-    done = CliRunner().invoke(main, ["--folder", str(tmp_path / "new")])
+    arguments = ["--folder", str(tmp_path / "new"), "--examples", str(tmp_path / "e.json")]
+    done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(pages())
+    assert (tmp_path / "e.json").read_text(encoding="utf-8") == examples_text(TESTS)
+
+
+def test_the_examples_are_up_to_date() -> None:
+    """Whoever changes a pass or its tests runs `make manual`."""
+    assert (PASSES / EXAMPLES).read_text(encoding="utf-8") == examples_text(TESTS)
+
+
+def test_every_pass_with_a_textual_test_has_an_example() -> None:
+    """It is a graph that the pass changes, and what the pass makes of it."""
+    examples = examples_of(TESTS)
+    assert len(examples) >= len(BUILTIN) - 2
+    for entry in examples.values():
+        assert entry["example"]["before"] != entry["example"]["after"]
+    identity = examples["simplify"]["rules"]["drop-identity"]
+    assert "identity(" in identity["before"]
+    assert "identity(" not in identity["after"]

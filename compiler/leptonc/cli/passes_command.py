@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from leptonc.cli.console import emit_json, table
+from leptonc.cli.console import emit_json, wide_table
 from leptonc.cli.options import json_option
 
 
@@ -16,62 +15,103 @@ from leptonc.cli.options import json_option
 @click.argument("name", required=False)
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
-    """List the passes, or tell everything about the one called NAME.
+    """List the passes, or tell everything about the one called NAME, or about a rule.
+
+    The page of a pass says what it does and why, how exact it is, at which levels it runs, its
+    options and rules, and what it makes of an example.
 
     \b
     leptonc passes
-    leptonc passes group-operations
+    leptonc passes fold-batch-norm
+    leptonc passes norm-into-product
     """
-    from leptonc.ir.diagnostics import LeptonError, shown
+    from leptonc.pass_pages import page_of, read_examples
     from leptonc.passes.registry import Registry
+    from leptonc.selection import rules_of, unknown_pass_or_rule
 
-    registry = Registry()
-    if name is not None and name not in registry:
-        raise LeptonError(
-            f"there is no pass {shown(name)}",
-            notes=[f"known passes: {', '.join(sorted(registry))}"],
-            code="E402",
-        )
-    described = [_described(registry[key]) for key in sorted(registry) if name in (None, key)]
+    registry, examples = Registry(), read_examples()
+    if name is None:
+        pages = [page_of(registry[key], examples) for key in sorted(registry)]
+        emit_json(pages) if as_json else _print_list(pages)
+        return
+    if name in registry:
+        page = page_of(registry[name], examples)
+        emit_json([page]) if as_json else _print_page(page)
+        return
+    owners = rules_of(registry).get(name)
+    if owners is None:
+        raise unknown_pass_or_rule(name, registry)
+    pages = [_rule_page(page_of(registry[owner], examples), name) for owner in owners]
     if as_json:
-        emit_json(described)
-    elif name is None:
-        table(
-            "",
-            ("pass", "numbers", "what it does"),
-            [(d["name"], d["numbers"], d["summary"]) for d in described],
-        )
-    else:
-        _print_page(described[0])
+        emit_json(pages)
+        return
+    for page in pages:
+        _print_rule(page)
 
 
-def _described(kind: Any) -> dict[str, Any]:
-    text = inspect.getdoc(kind) or ""
+def _rule_page(page: Mapping[str, Any], rule: str) -> dict[str, Any]:
     return {
-        "name": kind.name,
-        "numbers": str(kind.numbers),
-        "summary": text.partition("\n")[0],
-        "text": text,
-        "options": {
-            field.name.replace("_", "-"): {
-                "default": field.default,
-                "help": field.metadata.get("help", ""),
-            }
-            for field in dataclasses.fields(kind)
-        },
-        "rules": {rule.name: rule.doc for rule in getattr(kind, "rules", ())},
+        "name": rule,
+        "pass": page["name"],
+        "numbers": page["numbers"],
+        "meaning": page["meaning"],
+        "text": page["rules"][rule],
+        "example": page["rule_examples"].get(rule),
     }
 
 
-def _print_page(page: dict[str, Any]) -> None:
-    click.echo(f"{page['name']}  (numbers: {page['numbers']})\n\n{page['text']}")
-    for title in ("options", "rules"):
-        if page[title]:
-            click.echo(f"\n{title}:")
-        for key, about in page[title].items():
-            shown = (
-                f"{about['help']} (default {about['default']})"
-                if isinstance(about, dict)
-                else about
+def _print_list(pages: Sequence[Mapping[str, Any]]) -> None:
+    wide_table(
+        ("pass", "numbers", "levels", "rules", "what it does"),
+        [
+            (
+                page["name"],
+                page["numbers"],
+                _levels(page["levels"]),
+                str(len(page["rules"]) or ""),
+                page["summary"],
             )
-            click.echo(f"  {key}: {shown}")
+            for page in pages
+        ],
+    )
+    click.echo("leptonc passes NAME tells all about a pass or a rule")
+
+
+def _levels(levels: Sequence[int]) -> str:
+    """The levels at which a pass runs: ``-O1`` stands for that one and those above."""
+    if not levels:
+        return ""
+    return f"-O{levels[0]}" if levels == list(range(levels[0], 4)) else " ".join(map(str, levels))
+
+
+def _print_page(page: Mapping[str, Any]) -> None:
+    click.echo(f"{page['name']}\n\n{page['text']}\n")
+    click.echo(f"numbers: {page['numbers']}, {page['meaning']}")
+    click.echo(f"runs at: {_levels(page['levels']) or 'no level by itself'}")
+    if page["options"]:
+        click.echo("\noptions:")
+    for name, about in page["options"].items():
+        click.echo(f"  {name}: {about['help']} (default {about['default']})")
+    if page["rules"]:
+        click.echo("\nrules:")
+        wide_table(
+            ("rule", "what it does"),
+            [(name, " ".join(text.split())) for name, text in page["rules"].items()],
+        )
+    _print_example(page["example"])
+
+
+def _print_rule(page: Mapping[str, Any]) -> None:
+    click.echo(f"{page['name']}, a rule of {page['pass']}\n\n{page['text']}\n")
+    click.echo(f"numbers: {page['numbers']}, {page['meaning']}")
+    _print_example(page["example"])
+
+
+def _print_example(example: Mapping[str, str] | None) -> None:
+    if example is not None:
+        click.echo(f"\nbefore:\n{_indented(example['before'])}")
+        click.echo(f"\nafter:\n{_indented(example['after'])}")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
