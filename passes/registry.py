@@ -30,6 +30,8 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
+    "recognize-recurrent":
+        "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "scan-to-loop": "leptonc.passes.control_flow.scan_to_loop:ScanToLoop",
     "select-branches": "leptonc.passes.control_flow.select_branches:SelectBranches",

@@ -195,16 +195,19 @@ def _lstm_step(
 ) -> Callable[..., tuple[Array, ...]]:
     w, r, wb, rb = _weights(call, index, 4, dtype)
     gate, candidate, output = functions
-    peepholes, hidden = call.get("p"), call[2].shape[2]
-    holes = np.zeros(3 * hidden, dtype) if peepholes is None else peepholes[index].astype(dtype)
-    pi, po, pf = np.split(holes, 3)
+    peepholes = call.get("p")
+    holes = None if peepholes is None else np.split(peepholes[index].astype(dtype), 3)
+
+    def seen(total: Array, hole: int, c: Array) -> Array:
+        # what is not looked at may be infinite
+        return _clipped(call, total if holes is None else total + holes[hole] * c)
 
     def step(x: Array, h: Array, c: Array) -> tuple[Array, ...]:
         i, o, f, g = np.split(x @ w + h @ r + wb + rb, 4, axis=1)
-        enter = gate(_clipped(call, i + pi * c))
-        keep = 1 - enter if call.int("input_forget") else gate(_clipped(call, f + pf * c))
+        enter = gate(seen(i, 0, c))
+        keep = 1 - enter if call.int("input_forget") else gate(seen(f, 2, c))
         cell = keep * c + enter * candidate(_clipped(call, g))
-        leave = gate(_clipped(call, o + po * cell))
+        leave = gate(seen(o, 1, cell))
         return leave * output(cell), cell
 
     return step

@@ -1,0 +1,1 @@
+"""Recurrent layers in what exporters take them apart into."""

@@ -1,0 +1,176 @@
+"""What a gate of a recurrent cell is the sum of: products with constant weights, and biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from leptonc.ir.blob import Array
+from leptonc.ir.graph import Op, Value
+from leptonc.passes.constants import array_of, integers
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Part of a constant: some rows, one for each input, and some columns, one for each unit."""
+
+    constant: Value
+    transposed: bool
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    def array(self) -> Array:
+        """Its elements, units first."""
+        data = array_of(self.constant)
+        assert data is not None
+        whole = data if self.transposed else data.T
+        return whole[slice(*self.columns), slice(*self.rows)]
+
+
+@dataclass
+class Sums:
+    """The sums that gates are of: weights by what is multiplied and by gate, biases by gate.
+
+    `ops` are the operations that stand for them, in the order in which they were met.
+    """
+
+    units: int
+    weights: dict[Value, dict[int, Weight]] = field(default_factory=dict[Value, dict[int, Weight]])
+    biases: dict[int, Array] = field(default_factory=dict[int, Array])
+    ops: dict[Op, None] = field(default_factory=dict[Op, None])
+
+    def add(self, gate: int, value: Value, start: int = 0) -> bool:
+        """Take in what `value`, from column `start` on, is the sum of; False where it is another.
+
+        Nothing recurses further than a cell has summands.
+        """
+        op = value.producer
+        if op is None:
+            return False
+        source = _source_of_part(op, value)
+        if source is not None:
+            self.ops[op] = None
+            return self.add(gate, source[0], start + source[1])
+        if op.name == "add":
+            return self._add_sum(gate, op, start)
+        if op.name != "linear" or not self._add_product(gate, op, start):
+            return False
+        self.ops[op] = None
+        return True
+
+    def _add_sum(self, gate: int, op: Op, start: int) -> bool:
+        self.ops[op] = None
+        parts = [value for value in op.operands if array_of(value) is None]
+        if any(value.type.shape[-1:] != op.result.type.shape[-1:] for value in op.operands):
+            return False
+        for value in op.operands:
+            row = array_of(value)
+            if row is None:
+                continue
+            if row.size != row.shape[-1]:
+                return False
+            self._add_bias(gate, row.reshape(-1)[start : start + self.units])
+        same = all(value.type == op.result.type for value in parts)
+        return same and all(self.add(gate, value, start) for value in parts)
+
+    def _add_product(self, gate: int, op: Op, start: int) -> bool:
+        bias, weight = op.operand("bias"), array_of(op.operands[1])
+        row = array_of(bias) if bias is not None else None
+        if weight is None or (bias is not None and row is None):
+            return False
+        transposed, columns = bool(op.attrs["transposed"]), (start, start + self.units)
+        if columns[1] > weight.shape[0 if transposed else 1]:
+            return False
+        source, begin = op.operands[0], 0
+        parts = _joined(source)
+        for part in parts:
+            width = part.type.shape[-1]
+            if not isinstance(width, int):
+                return False
+            of_gate = self.weights.setdefault(part, {})
+            if gate in of_gate:
+                return False
+            rows = (begin, begin + width)
+            of_gate[gate] = Weight(op.operands[1], transposed, rows, columns)
+            begin += width
+        if len(parts) > 1 and source.producer is not None:
+            self.ops[source.producer] = None
+        if row is not None:
+            self._add_bias(gate, row[start : start + self.units])
+        return bool(parts)
+
+    def _add_bias(self, gate: int, row: Array) -> None:
+        known = self.biases.get(gate)
+        self.biases[gate] = row if known is None else known + row
+
+    def take(self, other: Sums, source: Value, known_as: Value) -> bool:
+        """Take in what `other` is the sum of, where `source` is multiplied as `known_as`."""
+        for value, given in other.weights.items():
+            mine = self.weights.setdefault(known_as if value is source else value, {})
+            if not mine.keys().isdisjoint(given):
+                return False
+            mine.update(given)
+        for gate, row in other.biases.items():
+            self._add_bias(gate, row)
+        self.ops.update(other.ops)
+        return True
+
+    def read(self, source: Value) -> set[Value]:
+        """The constants that `source` is multiplied with."""
+        return {weight.constant for weight in self.weights[source].values()}
+
+    def packed(self, source: Value, gates: int) -> Array:
+        """The weights of what is multiplied, as ONNX has them: gate by gate, units first."""
+        parts = [self.weights[source][gate].array() for gate in range(gates)]
+        return np.concatenate(parts)[None]
+
+    def bias(self, gates: int, dtype: np.dtype[Any]) -> Array:
+        """The biases of one gate after another."""
+        empty = np.zeros(self.units, dtype)
+        return np.concatenate([self.biases.get(gate, empty) for gate in range(gates)])
+
+
+def _joined(value: Value) -> tuple[Value, ...]:
+    """The parts that are put together along the last axis, or the value alone."""
+    op = value.producer
+    last = value.type.rank - 1
+    if op is None or op.name != "concat" or op.int("axis") not in (last, -1):
+        return (value,)
+    return op.operands if len(op.operands) == 2 and op.operands[0] is not op.operands[1] else ()
+
+
+def _source_of_part(op: Op, value: Value) -> tuple[Value, int] | None:
+    """Of what, and from which column on, a part along the last axis is; None for other things."""
+    source = op.operands[0] if op.operands else value
+    last = source.type.rank - 1
+    if op.name == "split" and op.int("axis") in (last, -1):
+        before = [part.type.shape[-1] for part in op.results[: op.results.index(value)]]
+        known = [width for width in before if isinstance(width, int)]
+        return (source, sum(known)) if len(known) == len(before) else None
+    if op.name != "slice":
+        return None
+    starts = integers(op.operand("starts"))
+    steps, axes = op.operand("steps"), op.operand("axes")
+    along = integers(axes) if axes is not None else (0,)
+    forward = steps is None or integers(steps) == (1,)
+    width = source.type.shape[-1]
+    if along not in ((last,), (-1,)) or not forward or starts is None or not isinstance(width, int):
+        return None
+    start = starts[0] + width if starts[0] < 0 else starts[0]
+    return (source, start) if 0 <= start <= width else None
+
+
+def pairs(op: Op) -> Iterator[tuple[Value, Value]]:
+    """Two operands in either order."""
+    if len(op.operands) == 2:
+        yield op.operands[0], op.operands[1]
+        yield op.operands[1], op.operands[0]
+
+
+def made_by(value: Value, name: str) -> Op | None:
+    """The operation called `name` that gives `value`."""
+    op = value.producer
+    return op if op is not None and op.name == name else None
