@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from leptonc.ir.graph import Graph, Op
 
@@ -46,8 +46,8 @@ class Backend(Protocol):
         ...
 
     @property
-    def opaque(self) -> frozenset[str]:
-        """Operations whose kernels take nothing in: no group holds them with others."""
+    def fusion_limits(self) -> Mapping[str, Any]:
+        """What one kernel can hold: fields of `FusionLimits` that are not at their defaults."""
         ...
 
     def prepare(self, graph: Graph) -> None:

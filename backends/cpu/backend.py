@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget, required_features
@@ -53,9 +55,9 @@ class CpuBackend:
         return f"{blocks},eliminate-dead-code" if level >= 2 else ""
 
     @property
-    def opaque(self) -> frozenset[str]:
-        """Operations whose kernels take nothing in."""
-        return frozenset({"pack_channels", "unpack_channels"})
+    def fusion_limits(self) -> Mapping[str, Any]:
+        """What one kernel can hold."""
+        return {"opaque": frozenset({"pack_channels", "unpack_channels"})}
 
     def prepare(self, graph: Graph) -> None:
         """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed."""

@@ -251,7 +251,7 @@ def run_passes(
 
     limits = FusionLimits()
     if backend is not None:
-        limits = FusionLimits(opaque=backend.opaque)
+        limits = FusionLimits(**backend.fusion_limits)
     manager = PassManager(parse_pipeline(pipeline, Registry()), (VerifyEach(), *observers))
     return manager.run(graph, PassContext(facts={FusionLimits: limits}, disabled=disabled))
 

@@ -19,3 +19,7 @@ class FusionLimits:
     """Products and reductions whose kernels take no elementwise operations behind them."""
     max_repeated: int = 4
     """The most cheap operations computed again for each element that reads them."""
+    max_copies: int = 4
+    """The most kernels that compute one cheap operation again rather than read its result."""
+    max_outputs: int = 4
+    """The most tensors that a group of elementwise operations writes; others write one."""

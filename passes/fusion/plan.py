@@ -2,67 +2,40 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 import networkx as nx
 
-from leptonc.ir.graph import Op, Region, Value
-from leptonc.ir.ops.run_time import EXTENTS
-from leptonc.ir.table import CONST, DIMS, GROUP, RETURN, Trait
+from leptonc.ir.graph import Op, Region
+from leptonc.passes.fusion.kinds import (
+    CHEAP,
+    MOVES,
+    Kind,
+    feeders_within,
+    inputs_of,
+    is_free_to_repeat,
+    is_shape_of,
+    is_view,
+    kind_of,
+    reads_once,
+    repeats,
+)
 from leptonc.passes.fusion.limits import FusionLimits
-
-CHEAP = frozenset({
-    "abs", "add", "and", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "cast", "clip",
-    "equal", "greater", "greater_or_equal", "identity", "less", "less_or_equal", "max", "min",
-    "mul", "neg", "not", "or", "relu", "sub", "where", "xor",
-})  # fmt: skip
-"""Elementwise operations that cost no more than the load that computing them again saves."""
-
-MOVES = frozenset({
-    "constant_of_shape", "expand", "flatten", "identity", "range", "reshape", "slice", "squeeze",
-    "transpose", "unsqueeze",
-})  # fmt: skip
-"""Copies of elements that are found by index arithmetic alone."""
-
-REPEATING = frozenset({
-    "expand", "gather", "gather_elements", "gather_nd", "one_hot", "resize", "tile", "upsample",
-})  # fmt: skip
-"""Operations that copy an element but may copy it many times."""
-
-
-class Kind(enum.Enum):
-    """What an operation is to fusion; the value is the kind of a group around it."""
-
-    ELEMENTWISE = "elementwise"
-    INJECTIVE = "injective"
-    REDUCTION = "reduction"
-    PRODUCT = "product"
-    OPAQUE = "opaque"
-
-
-def kind_of(op: Op, limits: FusionLimits) -> Kind | None:
-    """What `op` is to fusion; None for what stays outside of groups."""
-    row = op.definition
-    if row in (CONST, DIMS, EXTENTS, GROUP, RETURN) or op.regions:
-        return None
-    if op.name in limits.opaque or row.has(Trait.EFFECT) or row.takes_memory:
-        return Kind.OPAQUE
-    for kind in (Kind.PRODUCT, Kind.REDUCTION, Kind.ELEMENTWISE, Kind.INJECTIVE):
-        if row.has(Trait[kind.name]):
-            return kind if len(op.results) == 1 or kind is not Kind.ELEMENTWISE else Kind.OPAQUE
-    return Kind.OPAQUE
 
 
 @dataclass(eq=False)
 class Group:
-    """Operations that become one kernel. All of them lead to `exit` and to nothing else outside."""
+    """Operations that become one kernel: all of them lead to `exit`."""
 
     exit: Op
     kind: Kind
     ops: list[Op]
+    outputs: list[Op] = field(default_factory=list[Op])
+    """Those beside the exit that are read outside as well."""
+    copies: list[Op] = field(default_factory=list[Op])
+    """Operations of no group of their own, computed again in each that reads them."""
     anchor: Op | None = None
     """The product, reduction or opaque operation, if there is one."""
     before: set[Op] = field(default_factory=set[Op])
@@ -70,13 +43,25 @@ class Group:
     repeated: set[Op] = field(default_factory=set[Op])
     """The operations computed more often than they have elements."""
 
+    @property
+    def computed(self) -> list[Op]:
+        """All that the kernel computes, copies first: they read nothing of the rest."""
+        return [*self.copies, *self.ops]
+
+    def sort(self, order: Mapping[Op, int]) -> None:
+        """Put everything into the order of the region."""
+        for ops in (self.ops, self.copies, self.outputs):
+            ops.sort(key=order.__getitem__)
+
 
 class Planner:
     """Puts each computing operation of a region into exactly one group.
 
-    A group has one exit, through which everything else in it leads, so groups cannot depend on
-    each other in a circle. Products and reductions first take the elementwise operations up to
-    their post-dominators; what is left is merged from the end of the region.
+    Groups cannot depend on each other in a circle: a group with one output is a part of the region
+    that everything leaves through its exit, and one with several reads only what stands before the
+    first of its outputs, which is where it is built. Products and reductions first take the
+    elementwise operations up to their post-dominators; what is left is merged from the end of the
+    region.
     """
 
     def __init__(self, region: Region, limits: FusionLimits) -> None:
@@ -84,8 +69,10 @@ class Planner:
         self.kinds = {op: kind for op in region if (kind := kind_of(op, limits)) is not None}
         self.groups: dict[Op, Group] = {}
         for op, kind in self.kinds.items():
-            anchored = kind not in (Kind.ELEMENTWISE, Kind.INJECTIVE)
-            self.groups[op] = Group(op, kind, [op], op, {op}) if anchored else Group(op, kind, [op])
+            anchor = None if kind in (Kind.ELEMENTWISE, Kind.INJECTIVE) else op
+            before = set[Op]() if anchor is None else {op}
+            self.groups[op] = Group(op, kind, [op], anchor=anchor, before=before)
+        self.order = {op: index for index, op in enumerate(region)}
         self.readers = {op: self._readers(op) for op in self.kinds}
         self.exits = self._post_dominators()
 
@@ -102,10 +89,9 @@ class Planner:
                 self._merge_forward(op)
         for group in self._distinct():
             self._peel_views(group)
-        order = {op: index for index, op in enumerate(self.kinds)}
         for group in self._distinct():
-            group.ops.sort(key=order.__getitem__)
-        return sorted(self._distinct(), key=lambda group: order[group.exit])
+            group.sort(self.order)
+        return sorted(self._distinct(), key=lambda group: self.order[group.exit])
 
     def _distinct(self) -> list[Group]:
         return list(dict.fromkeys(self.groups.values()))
@@ -174,15 +160,21 @@ class Planner:
     # ------------------------------------------------------------ everything else
 
     def _merge_forward(self, op: Op) -> None:
-        """Put `op` into the group that reads it, where only one does and may hold it."""
-        own = self.groups[op]
-        readers = self.readers[op]
-        if own.ops != [op] or readers is None or any(_is_shape_of(op, each) for each in readers):
+        """Put `op` into the group that reads it, or into several where that costs less."""
+        readers = self._users(op)
+        if self.groups[op].ops != [op] or any(is_shape_of(op, reader) for reader in readers):
             return
-        group = self.groups[readers[0]]
-        if any(self.groups[reader] is not group for reader in readers):
-            return
-        if not self._may_hold(group, op, readers) or not self._fits([*group.ops, op]):
+        found = dict.fromkeys(self.groups.get(reader) for reader in readers)
+        groups = [group for group in found if group is not None]
+        if len(groups) < len(found):
+            self._join_as_output(op, groups)
+        elif len(groups) == 1:
+            self._join(op, groups[0], readers)
+        elif not self._copy(op, groups):
+            self._join_as_output(op, groups)
+
+    def _join(self, op: Op, group: Group, readers: list[Op]) -> None:
+        if not self._may_hold(group, op, readers) or not self._fits([*group.computed, op]):
             return
         if group.anchor is not None and not group.before.isdisjoint(readers):
             group.before.add(op)
@@ -191,17 +183,71 @@ class Planner:
         if group.anchor is None and self.kinds[op] is Kind.ELEMENTWISE:
             group.kind = Kind.ELEMENTWISE
 
+    def _copy(self, op: Op, groups: list[Group]) -> bool:
+        """Let each of `groups` compute `op` for itself where that reads no more bytes.
+
+        The result then need not be stored at all.
+        """
+        if len(groups) > self.limits.max_copies or not is_free_to_repeat(op):
+            return False
+        inside = [[reader for reader in self._users(op) if reader in g.computed] for g in groups]
+        for group, readers in zip(groups, inside, strict=True):
+            again = any(
+                reader in group.repeated or repeats(op, reader) or is_view(reader)
+                for reader in readers
+            )
+            if again or not self._may_hold(group, op, readers):
+                return False
+            if not self._fits([*group.computed, op]):
+                return False
+        for group, readers in zip(groups, inside, strict=True):
+            if group.anchor is not None and not group.before.isdisjoint(readers):
+                group.before.add(op)
+            group.copies.append(op)
+        del self.groups[op]
+        return True
+
+    def _users(self, op: Op) -> list[Op]:
+        return list(dict.fromkeys(reader for value in op.results for reader in value.users))
+
+    def _join_as_output(self, op: Op, groups: list[Group]) -> None:
+        """Put `op` into an elementwise group that reads it, though others read it as well.
+
+        The tensor is still stored, but once less read.
+        """
+        shape = op.results[0].type.shape
+        if self.kinds[op] is not Kind.ELEMENTWISE:
+            return
+        for group in groups:
+            alike = group.anchor is None and all(
+                self.kinds[each] is Kind.ELEMENTWISE and each.results[0].type.shape == shape
+                for each in group.computed
+            )
+            alike = alike and not any(reader in group.copies for reader in self._users(op))
+            if alike and len(group.outputs) + 1 < self.limits.max_outputs:
+                together = [*group.computed, op]
+                before = (self._place(value.producer) for value in inputs_of(together))
+                if self._fits(together) and max(before, default=-1) < self.order[op]:
+                    self.groups[op] = group
+                    group.ops.append(op)
+                    group.outputs.append(op)
+                    return
+
+    def _place(self, producer: Op | None) -> int:
+        """Where in the region an operation stands; what is outside of it comes first."""
+        return -1 if producer is None else self.order.get(producer, -1)
+
     def _may_hold(self, group: Group, op: Op, readers: list[Op]) -> bool:
         if group.anchor is not None:
             before = [reader in group.before for reader in readers]
             if not any(before):
                 same = op.results[0].type.shape == group.anchor.results[0].type.shape
                 return same and self.kinds[op] is Kind.ELEMENTWISE
-            if not all(before) or not _reads_once(group.anchor):
+            if not all(before) or not reads_once(group.anchor):
                 return False
         if len(op.results) > 1:
             return False
-        if not any(reader in group.repeated or _repeats(op, reader) for reader in readers):
+        if not any(reader in group.repeated or repeats(op, reader) for reader in readers):
             return True
         cheap = op.name in CHEAP or op.name in MOVES
         if not cheap or len(group.repeated) >= self.limits.max_repeated:
@@ -215,11 +261,13 @@ class Planner:
     def _peel_views(self, group: Group) -> None:
         """Take views off both ends: alone they cost nothing, inside they cost index arithmetic."""
         while len(group.ops) > 1:
-            inside = set(group.ops)
-            view = next((op for op in group.ops if _is_view(op) and not _feeders(op, inside)), None)
-            if view is None and _is_view(group.exit) and group.exit is not group.anchor:
+            inside = set(group.computed)
+            view = next(
+                (op for op in group.ops if is_view(op) and not feeders_within(op, inside)), None
+            )
+            if view is None and is_view(group.exit) and group.exit is not group.anchor:
                 view = group.exit
-                (group.exit,) = _feeders(view, inside)
+                (group.exit,) = feeders_within(view, inside)
             if view is None:
                 return
             group.ops.remove(view)
@@ -231,60 +279,3 @@ class Planner:
     def _kind_without_anchor(self, ops: Iterable[Op]) -> Kind:
         elementwise = any(self.kinds[op] is Kind.ELEMENTWISE for op in ops)
         return Kind.ELEMENTWISE if elementwise else Kind.INJECTIVE
-
-
-def inputs_of(ops: Iterable[Op]) -> list[Value]:
-    """The tensors that a group of `ops` reads, without what is put inside it instead."""
-    inside = dict.fromkeys(ops)
-    found: dict[Value, None] = {}
-    for op in inside:
-        for slot, value in enumerate(op.operands):
-            if value.producer not in inside and not moves_inside(op, slot):
-                found[value] = None
-    return list(found)
-
-
-def moves_inside(op: Op, slot: int) -> bool:
-    """True where operand `slot` of `op` is copied into the group: one number, or extents."""
-    producer = op.operands[slot].producer
-    if producer is None or producer.definition not in (CONST, DIMS) or op.definition.takes_memory:
-        return False
-    name = op.operand_names[slot]
-    if any(operand.shape_like and operand.name == name for operand in op.definition.operands):
-        return True
-    if producer.definition is DIMS:
-        return True
-    type = producer.result.type
-    takes_numbers = op.definition.has(Trait.ELEMENTWISE) or op.definition.has(Trait.INJECTIVE)
-    return takes_numbers and type.shape.count(1) == type.rank
-
-
-def _feeders(op: Op, inside: set[Op]) -> list[Op]:
-    return [value.producer for value in op.operands if value.producer in inside]  # pyright: ignore[reportReturnType] - None is never inside
-
-
-def _is_shape_of(op: Op, reader: Op) -> bool:
-    """True where `reader` takes extents from `op`, which must be known before its kernel runs."""
-    shapes = {operand.name for operand in reader.definition.operands if operand.shape_like}
-    return any(
-        value.producer is op and name in shapes
-        for name, value in zip(reader.operand_names, reader.operands, strict=True)
-    )
-
-
-def _is_view(op: Op) -> bool:
-    return op.definition.has(Trait.VIEW)
-
-
-def _reads_once(reduction: Op) -> bool:
-    """True for reductions that read each element of their operand once; windows overlap."""
-    return reduction.name.startswith(("reduce_", "arg_", "global_"))
-
-
-def _repeats(op: Op, reader: Op) -> bool:
-    """True where `reader` needs some elements of `op` several times."""
-    if reader.name in REPEATING:
-        return True
-    if reader.definition.has(Trait.ELEMENTWISE):
-        return op.results[0].type.shape != reader.results[0].type.shape
-    return False
