@@ -71,7 +71,8 @@ def pad_into_maximum(m: Match, build: Builder) -> Value:
     m.require(fill == float("-inf"), "the padding is not minus infinity")
     m.require(m.root.str("auto_pad") in ("NOTSET", "VALID"), "the padding depends on the extents")
     attrs = {**m.root.attrs, "pads": _pads(m, _extra_pads(m)), "auto_pad": "NOTSET"}
-    return build.op(m.root.definition, [m[x]], attrs).result
+    types = [m.root.result.type]  # without the places of the maxima
+    return build.op(m.root.definition, [m[x]], attrs, result_types=types).result
 
 
 @dataclass(frozen=True)
