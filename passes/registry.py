@@ -26,6 +26,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "hoist-invariants": "leptonc.passes.control_flow.hoist_invariants:HoistInvariants",
     "inline-branches": "leptonc.passes.cleanup.inline_branches:InlineBranches",
     "merge-branches": "leptonc.passes.control_flow.merge_branches:MergeBranches",
+    "join-nodes": "leptonc.passes.fusion.join_nodes:JoinNodes",
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",

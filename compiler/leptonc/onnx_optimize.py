@@ -25,7 +25,7 @@ from leptonc.onnx_kept import keep_descriptions, node_counts, recognized
 from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
 from leptonc.passes.context import PassContext
 from leptonc.passes.observers import Observer, Timer, Timing
-from leptonc.pipelines import DEFAULT_LEVEL, OPTIMIZE
+from leptonc.pipelines import DEFAULT_LEVEL, OPTIMIZE, WRITE
 from leptonc.selection import NOTHING, Selection, choose
 from leptonc.stages import Stage, Stages, read_stage
 
@@ -181,7 +181,8 @@ def _first_stage(source: Any, options: OptimizeOptions) -> Stage:
 
 
 def _optimized(stage: Stage, options: OptimizeOptions, timer: Timer) -> PassContext:
-    pipeline = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
+    stages_of_level = filter(None, (OPTIMIZE[options.level], WRITE[options.level]))
+    pipeline = ",".join(stages_of_level) if options.pipeline is None else options.pipeline
     if stage.remaining is not None and options.pipeline is None:
         pipeline = stage.remaining
     chosen = choose(pipeline, options.selection)

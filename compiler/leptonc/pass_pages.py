@@ -11,7 +11,7 @@ from typing import Any
 
 from leptonc.passes.base import Pass, parse_pipeline
 from leptonc.passes.registry import Registry
-from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE
+from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE, WRITE
 
 MEANING = {
     "EXACT": "not a bit of any output changes, except the payloads of NaNs",
@@ -59,15 +59,16 @@ def meaning_of(contract: str) -> str:
 
 
 def levels_of(name: str) -> list[int]:
-    """The optimisation levels at which a pass runs on any target."""
+    """The optimisation levels at which a pass runs on any target, or before a model is written."""
     registry = Registry()
+    texts = {
+        level: ",".join(filter(None, (text, WRITE[level], RESOLVE, GROUP[level])))
+        for level, text in OPTIMIZE.items()
+    }
     return [
         level
-        for level, text in OPTIMIZE.items()
-        if any(
-            step.name == name
-            for step in parse_pipeline(f"{text},{RESOLVE},{GROUP[level]}", registry)
-        )
+        for level, text in texts.items()
+        if any(step.name == name for step in parse_pipeline(text, registry))
     ]
 
 

@@ -24,6 +24,14 @@ OPTIMIZE: Mapping[int, str] = MappingProxyType({
 })  # fmt: skip
 """What makes a model smaller and faster on any target; a target's own passes come after."""
 
+WRITE: Mapping[int, str] = MappingProxyType({
+    0: "",
+    1: "join-nodes,eliminate-common-subexpressions",
+    2: "join-nodes,eliminate-common-subexpressions",
+    3: "join-nodes,eliminate-common-subexpressions",
+})  # fmt: skip
+"""What says an optimised model in the fewest nodes of ONNX, before it is written."""
+
 RESOLVE = (
     "scan-to-loop,count-turns,inline-branches,resolve-extents,"
     "fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
