@@ -20,7 +20,8 @@ from leptonc.onnx_export_checks import ends_in_check
 from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC
 from leptonc.onnx_export_sizes import Sizes
 from leptonc.onnx_messages import describe_model, describe_value, set_attribute
-from leptonc.onnx_opsets import BASE_OPSET, needed_opset
+from leptonc.onnx_export_older import needed_by_operands, write_as_of
+from leptonc.onnx_opsets import BASE_OPSET, OLDEST_OPSET, needed_opset
 from leptonc.onnx_write import INLINE_LIMIT, Layout, fill_all, tensor_of, write_model
 
 
@@ -50,9 +51,16 @@ def save_model(
 class Exporter:
     """Writes one graph; `weights` are the constants whose messages still lack their data."""
 
-    def __init__(self, opset: int | None) -> None:
+    def __init__(self, opset: int | None, *, oldest: int = BASE_OPSET) -> None:
+        if opset is not None and opset < OLDEST_OPSET:
+            raise LeptonError(
+                f"models are not written for opset {opset}",
+                notes=[f"the oldest is {OLDEST_OPSET}"],
+                code="E022",
+            )
         self.asked = opset
-        self.opset = BASE_OPSET
+        self.opset = min(oldest, opset or oldest)
+        self.blobs: dict[str, Blob] = {}
         self.weights: list[tuple[TensorProto, Blob]] = []
         self.names: MutableMapping[Value, str] = {}
         self.sizes = Sizes()
@@ -72,7 +80,9 @@ class Exporter:
         self._region(proto, graph, graph.output_names)
         for name, value in zip(graph.output_names, graph.outputs, strict=True):
             describe_value(proto.output.add(), name, value.type)
-        model.opset_import.add(domain="", version=self.asked or self.opset)
+        version = self.asked or self.opset
+        write_as_of(version, proto, self.blobs)
+        model.opset_import.add(domain="", version=version)
         for domain, version in sorted(self._domains.items()):
             model.opset_import.add(domain=domain, version=version)
         model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import)[:1])
@@ -93,12 +103,20 @@ class Exporter:
         attributes: Mapping[str, Attribute] | None = None,
     ) -> NodeProto:
         """Add a node."""
+        self._at_least(op_type, attributes or {}, len(operands))
         node = proto.node.add(op_type=op_type, name=_fresh(name or op_type, self._nodes))
         node.input.extend(operands)
         node.output.extend(outputs)
         for key, value in (attributes or {}).items():
             set_attribute(node.attribute.add(name=key), value, self.weights)
         return node
+
+    def _at_least(self, op_type: str, attributes: Iterable[str], count: int) -> None:
+        """Note what the attributes and operands of a node need; `_need` looks at their types."""
+        if op_type in OTHER_DOMAINS:
+            return
+        opset = needed_opset(op_type, set(attributes), [None] * count, (), OLDEST_OPSET)
+        self.opset = max(self.opset, opset or OLDEST_OPSET)
 
     def constant(self, proto: GraphProto, blob: Blob, wanted: str = "constant") -> str:
         """Add a constant and give its name."""
@@ -110,6 +128,7 @@ class Exporter:
         tensor = proto.initializer.add()
         tensor.CopyFrom(tensor_of(blob, name))
         self.weights.append((tensor, blob))
+        self.blobs[name] = blob
 
     def body(self, proto: GraphProto, region: Region) -> None:
         """Add the operations of a region, its closing `return` left out."""
@@ -160,7 +179,7 @@ class Exporter:
                 code="E022",
             )
         else:
-            self._row(proto, op)
+            self.row(proto, op)
 
     def _group(self, proto: GraphProto, op: Op) -> None:
         """Add what stands in a group; its results are named as the group's are."""
@@ -177,7 +196,8 @@ class Exporter:
             if name != self.names[inner]:
                 self.emit(proto, "Identity", [self.names[inner]], [name], f"Identity_{name}")
 
-    def _row(self, proto: GraphProto, op: Op) -> None:
+    def row(self, proto: GraphProto, op: Op) -> None:
+        """Add an operation as the operator that the table has for it."""
         form = op.definition.onnx
         assert form is not None
         attributes = {
@@ -217,17 +237,20 @@ class Exporter:
         for name, value in zip(names, region.outputs, strict=True):
             describe_value(proto.output.add(), name, value.type)
 
-    def _need(self, op: Op, attributes: Iterable[str], operands: Sequence[Value | None]) -> None:
+    def _need(
+        self, op: Op, attributes: Mapping[str, Attribute], operands: Sequence[Value | None]
+    ) -> None:
         form = op.definition.onnx
         assert form is not None
         regions = REGION_NAMES.get(op.name, ())
         dtypes = [None if value is None else value.type.dtype for value in operands]
         results = [value.type.dtype for value in op.results]
-        opset = needed_opset(form.name, {*attributes, *regions}, dtypes, results)
-        if opset is None:
-            # operators that ONNX has for other element types only: written as they are
-            opset = self.asked or BASE_OPSET
-        self.need(opset, op)
+        values = [value for value in attributes.values() if isinstance(value, str)]
+        opset = needed_opset(
+            form.name, {*attributes, *regions}, dtypes, results, OLDEST_OPSET, values
+        )
+        # operators that ONNX has for other element types only are written as they are
+        self.need(max(opset or OLDEST_OPSET, needed_by_operands(form.name, operands)), op)
 
     def need(self, opset: int, op: Op) -> None:
         """Note that `op` is written in a form of `opset`; raises E022 where that is too new."""

@@ -10,9 +10,9 @@ _REGIONS = (
     "hoist-invariants,merge-branches,select-branches"
 )
 _CLEAN = f"simplify,{_REGIONS},eliminate-common-subexpressions,simplify"
-_FOLD = "reduce-strength,sink-transposes,fold-pad,fold-batch-norm,form-linear"
+_FOLD = "reduce-strength,recognize-layer-norm,sink-transposes,fold-pad,fold-batch-norm,form-linear"
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
-_RECOGNIZE = "recognize-layer-norm,recognize-activations,fold-scale,widen-attention"
+_RECOGNIZE = "recognize-activations,fold-scale,widen-attention"
 _FINISH = "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _FINISH))
 

@@ -2,120 +2,176 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.base import RewritePass
-from leptonc.passes.constants import integers, uniform
 from leptonc.passes.contract import REASSOCIATES, Contract
-from leptonc.passes.pattern import Const, Match, OpPattern, Var, pat
+from leptonc.passes.fusion.norm_forms import (
+    Factors,
+    Spread,
+    factors_of,
+    is_mean,
+    is_same,
+    spread_of,
+    uncast,
+)  # fmt: skip
+from leptonc.passes.fusion.norm_making import axes_of, make_norm
+from leptonc.passes.fusion.norm_rules import RULES
+from leptonc.passes.pattern import Match, NoMatchError, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 
-x, scale, addend = Var("x"), Var("scale"), Var("addend")
-epsilon = Const("epsilon")
-
-average = pat.reduce_mean(x, Var("axes").optional(), keepdims=1).shared()
-centered = pat.sub(x, average)
-variance = pat.reduce_mean(pat.mul(centered, centered), Var("axes").optional(), keepdims=1)
-deviation = pat.sqrt(pat.add(variance, epsilon))
-
-mean_square = pat.reduce_mean(pat.mul(x, x), Var("axes").optional(), keepdims=1)
-magnitude = pat.sqrt(pat.add(mean_square, epsilon))
+x, scale, offset = Var("x"), Var("scale"), Var("offset")
 
 
-def _first_axis(m: Match, *means: Op) -> int:
-    """The axis from which on all of `means` go; the rule does not apply to other axes."""
-    rank = m[x].type.rank
-    starts: set[int] = set()
-    for op in means:
-        axes = integers(op.operand("axes"))
-        m.require(axes is not None, "the axes of the mean are not known")
-        along = sorted(axis % rank for axis in axes or ())
-        m.require(bool(along) and along == list(range(along[0], rank)), "the axes are not the last")
-        starts.add(along[0])
-    m.require(len(starts) == 1, "mean and variance are along different axes")
-    (start,) = starts
-    inner = m[x].type.shape[start:]
-    m.require(all(isinstance(dim, int) for dim in inner), "the extents are known at run time only")
-    return start
+@dataclass(frozen=True)
+class _Found:
+    """`source`, less its mean where it is `centred`, over a root of a spread, times the rest."""
+
+    source: Value
+    centred: bool
+    spread: Spread
+    rest: Sequence[tuple[Value, float]]
+    factors: Factors
+    subtraction: Op | None
 
 
-def _normalized(m: Match, build: Builder, name: str, start: int) -> Value:
-    number = uniform(m[epsilon])
-    m.require(number is not None, "epsilon differs among the elements")
-    inner = m[x].type.with_shape(*m[x].type.shape[start:])
-    ones = build.const(Blob.splat(1.0, inner))
-    attrs = {"axis": start - m[x].type.rank, "epsilon": float(number or 0.0)}
-    return build.op(name, [m[x], ones], attrs).results[0]
+@rule(pat.any_of("mul", "div", "cast")(...))
+def norm_spelled_out(m: Match, build: Builder) -> Value:
+    """What is divided by its root mean square is normalised, and so are deviations by theirs.
+
+    Any factors may stand between: products count however they are associated.
+    """
+    m.fits(m.root.result.type.dtype.is_float and not _is_narrowed(m.root.result))
+    factors = factors_of(m.root)
+    found = _found_in(factors) if factors is not None else None
+    if factors is None or found is None:
+        raise NoMatchError
+    source = _narrowed(m, found)
+    m.require(found.spread.epsilon >= 0, "epsilon is negative")
+    m.require(found.spread.factor > 0, "the mean square is not added")
+    m.require(all(abs(power) == 1 for _, power in found.rest), "powers of it are multiplied")
+    form = axes_of(m, source, found.spread.axes, centred=found.centred)
+    _require_free(m, found)
+    m.fits(_spans(m.root.result, source, found))
+    m.also += [op for op in (*factors.ops, *found.spread.ops) if op is not m.root]
+    number = factors.number / found.spread.factor**0.5
+    epsilon = found.spread.epsilon / found.spread.factor
+    result = make_norm(build, source, form, epsilon, number)
+    if result.type.dtype is not m.root.result.type.dtype:
+        result = build.cast(result, to=m.root.result.type.dtype)
+    for value, power in found.rest:
+        result = build.mul(result, value) if power > 0 else build.div(result, value)
+    return result
 
 
-def _layer_norm(pattern: OpPattern, name: str) -> Rule:
-    @rule(pattern)
-    def body(m: Match, build: Builder) -> Value:
-        """Deviations from the mean over their root mean square are a layer normalisation."""
-        start = _first_axis(m, m[average], m[variance])
-        m.require(uniform(m[epsilon]) is not None, "epsilon differs among the elements")
-        return _normalized(m, build, "layer_normalization", start)
-
-    return Rule(name, body.pattern, body.body, body.doc)
-
-
-def _rms_norm(pattern: OpPattern, name: str) -> Rule:
-    @rule(pattern)
-    def body(m: Match, build: Builder) -> Value:
-        """A tensor over its root mean square is a root mean square normalisation."""
-        start = _first_axis(m, m[mean_square])
-        m.require(uniform(m[epsilon]) is not None, "epsilon differs among the elements")
-        return _normalized(m, build, "rms_normalization", start)
-
-    return Rule(name, body.pattern, body.body, body.doc)
+def _found_in(factors: Factors) -> _Found | None:
+    for index, (value, power) in enumerate(factors.powers):
+        spread = spread_of(value) if power == -0.5 else None
+        if spread is None:
+            continue
+        others = [pair for place, pair in enumerate(factors.powers) if place != index]
+        for place, (other, times) in enumerate(others):
+            rest = [pair for at, pair in enumerate(others) if at != place]
+            made = _joined(other, spread, rest, factors) if times == 1 else None
+            if made is not None:
+                return made
+    return None
 
 
-norm = pat.any_of("layer_normalization", "rms_normalization")(x, Const("ones"))
-layer_norm = pat.layer_normalization(x, scale)
+def _joined(
+    value: Value, spread: Spread, rest: Sequence[tuple[Value, float]], factors: Factors
+) -> _Found | None:
+    """The normalisation whose deviations are `value`; None where the spread is of others."""
+    op = uncast(value).producer
+    apart = op.operands if op is not None and op.name == "sub" else ()
+    if spread.mean is not None:
+        same = len(apart) == 2 and is_same(apart[0], spread.squared) and apart[1] is spread.mean
+        return _Found(spread.squared, True, spread, rest, factors, op) if same else None
+    if not is_same(value, spread.squared):
+        return None
+    if len(apart) == 2 and is_mean(apart[1], apart[0], spread.axes):
+        return _Found(apart[0], True, spread, rest, factors, op)
+    return _Found(value, False, spread, rest, factors, None)
 
 
-def _inner(op: Op) -> tuple[object, ...]:
-    axis = op.int("axis")
-    return op.operands[0].type.shape[axis:]
+def _is_narrowed(value: Value) -> bool:
+    """True where only a cast to fewer bits reads `value`: then that is what is recognised."""
+    (user,) = value.users if len(value.users) == 1 else (None,)
+    if user is None or user.name != "cast" or not user.result.type.dtype.is_float:
+        return False
+    return user.result.type.dtype.bits < value.type.dtype.bits
 
 
-@rule(pat.mul(norm, scale))
-def factor_into_norm(m: Match, build: Builder) -> Value:
-    """What a normalisation without a scale is multiplied by is its scale."""
-    op = m[norm]
-    m.require(uniform(op.operands[1]) == 1, "the normalisation has a scale")
-    m.require(m[scale].type.shape == _inner(op), "the factor is not one row")
-    return build.op(op.definition, [m[x], m[scale]], op.attrs).results[0]
+def _narrowed(m: Match, found: _Found) -> Value:
+    """What is normalised, before it is widened only to be narrowed again."""
+    before = uncast(found.source)
+    return before if before.type.dtype is m.root.result.type.dtype else found.source
 
 
-@rule(pat.add(layer_norm, addend))
-def summand_into_norm(m: Match, build: Builder) -> Value:
-    """What is added to a layer normalisation without a bias is its bias."""
-    op = m[layer_norm]
-    m.require(m[addend].type.shape == _inner(op), "the summand is not one row")
-    names = (*op.operand_names, "bias")
-    return build.op(op.definition, [*op.operands, m[addend]], op.attrs, names=names).results[0]
+def _require_free(m: Match, found: _Found) -> None:
+    """Go on only where nothing else reads what the normalisation computes by itself."""
+    chain = {*found.factors.ops, *found.spread.ops}
+    for op in chain - {m.root}:
+        alone = all(use.op in chain for result in op.results for use in result.uses)
+        m.require(alone, f"something else reads the {op.name}")
+
+
+def _spans(root: Value, source: Value, found: _Found) -> bool:
+    """True where the root has the extents of the normalised tensor, and the rest joins them."""
+    fits = root.type.shape == source.type.shape
+    return fits and all(value.type.dtype is root.type.dtype for value, _ in found.rest)
+
+
+product = pat.mul(x, scale)
+
+
+@rule(pat.add(product, pat.sub(offset, pat.mul(Var("mean"), scale))))
+def mean_apart(m: Match, build: Builder) -> Value:
+    """X s + (b - mean s) is (x - mean) s + b."""
+    return build.add(_about_mean(m, build), m[offset])
+
+
+@rule(pat.sub(product, pat.mul(Var("mean"), scale)))
+def mean_apart_without_offset(m: Match, build: Builder) -> Value:
+    """X s - mean s is (x - mean) s."""
+    return _about_mean(m, build)
+
+
+@rule(pat.sub(product, pat.sub(pat.mul(Var("mean"), scale), offset)))
+def mean_apart_reversed(m: Match, build: Builder) -> Value:
+    """X s - (mean s - b) is (x - mean) s + b."""
+    return build.add(_about_mean(m, build), m[offset])
+
+
+def _about_mean(m: Match, build: Builder) -> Value:
+    (mean,) = (value for hole, value in m.values.items() if hole.label == "mean")
+    left, right = m[x], m[scale]
+    m.fits(left.type == m.root.result.type and left.type.dtype.is_float)
+    m.fits(_is_some_mean(mean, left))
+    return build.mul(build.sub(left, mean), right)
+
+
+def _is_some_mean(mean: Value, of: Value) -> bool:
+    op = mean.producer
+    return op is not None and op.name == "reduce_mean" and op.operands[0] is of
 
 
 @dataclass(frozen=True)
 class RecognizeLayerNorm(RewritePass):
-    """Recognises layer and root mean square normalisation in what exporters spell out.
+    """Recognises layer, instance, group and root mean square normalisation in what is spelled out.
 
-    Runs after `reduce-strength`, which leaves one spelling of squares, roots and reciprocals, and
-    after `eliminate-common-subexpressions`, which merges the two differences from the mean.
+    It does not matter how products are associated, how squares, roots and reciprocals are written,
+    and whether a variance is the mean square of deviations or a difference of means. Over axes
+    that are not the last, the tensor is transposed before and after. Finite numbers stay finite
+    where their squares would overflow or a difference of means would be negative.
     """
 
     name: ClassVar[str] = "recognize-layer-norm"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
-        _layer_norm(pat.div(centered, deviation), "layer-norm-by-division"),
-        _layer_norm(pat.mul(centered, pat.reciprocal(deviation)), "layer-norm-by-reciprocal"),
-        _rms_norm(pat.div(x, magnitude), "rms-norm-by-division"),
-        _rms_norm(pat.mul(x, pat.reciprocal(magnitude)), "rms-norm-by-reciprocal"),
-        factor_into_norm,
-        summand_into_norm,
-    )
+        mean_apart, mean_apart_without_offset, mean_apart_reversed, norm_spelled_out, *RULES,
+    )  # fmt: skip
