@@ -17,10 +17,10 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.onnx_export_checks import ends_in_check
+from leptonc.onnx_export_older import needed_by_operands, write_as_of
 from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC
 from leptonc.onnx_export_sizes import Sizes
 from leptonc.onnx_messages import describe_model, describe_value, set_attribute
-from leptonc.onnx_export_older import needed_by_operands, write_as_of
 from leptonc.onnx_opsets import BASE_OPSET, OLDEST_OPSET, needed_opset
 from leptonc.onnx_write import INLINE_LIMIT, Layout, fill_all, tensor_of, write_model
 
@@ -101,10 +101,13 @@ class Exporter:
         outputs: Sequence[str],
         name: str,
         attributes: Mapping[str, Attribute] | None = None,
+        domain: str = "",
     ) -> NodeProto:
         """Add a node."""
-        self._at_least(op_type, attributes or {}, len(operands))
-        node = proto.node.add(op_type=op_type, name=_fresh(name or op_type, self._nodes))
+        if not domain:
+            self._at_least(op_type, attributes or {}, len(operands))
+        name = _fresh(name or op_type, self._nodes)
+        node = proto.node.add(op_type=op_type, name=name, domain=domain)
         node.input.extend(operands)
         node.output.extend(outputs)
         for key, value in (attributes or {}).items():
@@ -113,9 +116,9 @@ class Exporter:
 
     def _at_least(self, op_type: str, attributes: Iterable[str], count: int) -> None:
         """Note what the attributes and operands of a node need; `_need` looks at their types."""
-        if op_type in OTHER_DOMAINS:
-            return
         opset = needed_opset(op_type, set(attributes), [None] * count, (), OLDEST_OPSET)
+        if opset is not None and opset > (self.asked or opset):
+            raise LeptonError(f"{op_type} needs opset {opset}, not {self.asked}", code="E022")
         self.opset = max(self.opset, opset or OLDEST_OPSET)
 
     def constant(self, proto: GraphProto, blob: Blob, wanted: str = "constant") -> str:
@@ -215,8 +218,7 @@ class Exporter:
             outputs.pop()
         outputs[0] = self.names[op.results[0]]
         names = ["" if value is None else self.names[value] for value in operands]
-        node = self.emit(proto, form.name, names, outputs, node_name(op), attributes)
-        node.domain = form.domain
+        node = self.emit(proto, form.name, names, outputs, node_name(op), attributes, form.domain)
         if form.domain:
             self._domains[form.domain] = max(self._domains.get(form.domain, 1), form.since)
         for region, attribute in zip(op.regions, REGION_NAMES.get(op.name, ()), strict=True):

@@ -15,7 +15,7 @@ from leptonc.ir.dims import Dim, is_positive
 from leptonc.ir.graph import Op
 from leptonc.ir.types import DType
 from leptonc.onnx_export_sizes import SizeWriter
-from leptonc.onnx_opsets import BASE_OPSET, needed_opset
+from leptonc.onnx_opsets import OLDEST_OPSET, needed_opset
 
 if TYPE_CHECKING:
     from leptonc.onnx_export import Exporter
@@ -128,8 +128,8 @@ def export_shaped(exporter: Exporter, proto: GraphProto, op: Op) -> None:
         row = exporter.names[shape]
         attributes = {"allowzero": 1} if op.attrs.get("allowzero") else {}
     dtypes = [x.type.dtype, DType.I64]
-    opset = needed_opset(operator, set(attributes), dtypes, [x.type.dtype])
-    exporter.need(opset or exporter.asked or BASE_OPSET, op)
+    opset = needed_opset(operator, set(attributes), dtypes, [x.type.dtype], OLDEST_OPSET)
+    exporter.need(opset or OLDEST_OPSET, op)
     node = "+".join(op.location.nodes)[:200]
     names = [exporter.names[x], row]
     exporter.emit(proto, operator, names, [exporter.names[result]], node, attributes)

@@ -14,12 +14,22 @@ from leptonc.onnx_functions import schema_of
 from leptonc.onnx_tensor import ONNX_OF_DTYPE
 
 BASE_OPSET = 21
+"""Exported for where nothing newer is needed and nobody says how old a model may be."""
+
+OLDEST_OPSET = 13
 """Nothing is exported for an older opset: the table's forms are newer than that."""
 
 CHANGED = MappingProxyType({
     ("AveragePool", "ceil_mode"): 22, ("MaxPool", "ceil_mode"): 22, ("LpPool", "ceil_mode"): 22,
+    ("DFT", ""): 20, ("GridSample", ""): 20, ("GroupNormalization", ""): 21, ("RoiAlign", ""): 16,
+    ("Pad", "wrap"): 19, ("Resize", "half_pixel_symmetric"): 19,
+    ("ScatterElements", "max"): 18, ("ScatterElements", "min"): 18,
+    ("ScatterND", "max"): 18, ("ScatterND", "min"): 18,
 })  # fmt: skip
-"""Attributes whose meaning ONNX changed, and the opset since which it is the table's."""
+"""Attributes (and values of them, or all of an operator) that ONNX changed, and since when."""
+
+AXES_SINCE = 18
+"""The opset since which all reductions have their axes as an operand."""
 
 _NAMES = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
@@ -29,9 +39,17 @@ def needed_opset(
     attributes: Collection[str],
     operands: Sequence[DType | None],
     results: Sequence[DType],
+    oldest: int = BASE_OPSET,
+    values: Collection[str] = (),
 ) -> int | None:
-    """The oldest opset with this use of an operator, None where there is none."""
-    return _needed(op_type, frozenset(attributes), tuple(operands), tuple(results))
+    """The oldest opset, from `oldest` on, with this use of an operator; None if there is none.
+
+    `values` are texts that attributes hold. Axes of reductions are taken as constants, which
+    `onnx_export_older` makes attributes of.
+    """
+    words = ("", *attributes, *values)
+    first = max(oldest, *(CHANGED.get((op_type, word), oldest) for word in words))
+    return _needed(op_type, frozenset(attributes), tuple(operands), tuple(results), first)
 
 
 @cache
@@ -40,20 +58,26 @@ def _needed(
     attributes: frozenset[str],
     operands: tuple[DType | None, ...],
     results: tuple[DType, ...],
+    first: int,
 ) -> int | None:
-    first = max(CHANGED.get((op_type, name), BASE_OPSET) for name in ("", *attributes))
     for opset in range(first, onnx.defs.onnx_opset_version() + 1):
         schema = schema_of(op_type, "", opset)
         if schema is None or schema.deprecated:
             continue
+        given = operands[:1] if is_reduction(op_type) and opset < AXES_SINCE else operands
         fits = (
             attributes <= set(schema.attributes)
-            and _takes(schema, schema.inputs, operands)
+            and _takes(schema, schema.inputs, given)
             and _takes(schema, schema.outputs, results)
         )
         if fits:
             return opset
     return None
+
+
+def is_reduction(op_type: str) -> bool:
+    """True for the reductions whose axes were an attribute longest."""
+    return op_type.startswith("Reduce") and op_type != "ReduceSum"
 
 
 def _takes(

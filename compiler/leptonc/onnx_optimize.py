@@ -20,8 +20,10 @@ from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph
 from leptonc.onnx_compare import Comparison, Verdict, compare, runners_of
 from leptonc.onnx_export import Exporter
+from leptonc.onnx_export_older import spell_out
 from leptonc.onnx_file import Source, read_model
 from leptonc.onnx_kept import keep_descriptions, node_counts, recognized
+from leptonc.onnx_opsets import BASE_OPSET, OLDEST_OPSET
 from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
 from leptonc.passes.context import PassContext
 from leptonc.passes.observers import Observer, Timer, Timing
@@ -136,7 +138,9 @@ def optimize_model(
     timer = Timer()
     context = _optimized(stage, options, timer)
     options.progress("export", 0, 1)
-    exporter = Exporter(options.opset)
+    if options.opset is not None:
+        spell_out(graph, options.opset)
+    exporter = Exporter(options.opset, oldest=_oldest(original))
     model = exporter.model(graph)
     if original is not None:
         keep_descriptions(model, original)
@@ -145,6 +149,16 @@ def optimize_model(
         model, explain(context), timer.timings, counts, node_counts(model),
         unused_inputs(graph), time.perf_counter() - start, verdict,
     )  # fmt: skip
+
+
+def _oldest(original: onnx.ModelProto | None) -> int:
+    """The opset that a result is written for where nothing newer is needed: the model's own.
+
+    It is not newer than what most runtimes read, and not older than what can be written.
+    """
+    imports = original.opset_import if original is not None else ()
+    versions = [item.version for item in imports if item.domain in ("", "ai.onnx")]
+    return min(max([OLDEST_OPSET, *versions]), BASE_OPSET) if versions else BASE_OPSET
 
 
 def _imported(source: Any, options: OptimizeOptions) -> Graph:

@@ -1,0 +1,161 @@
+"""Models for older opsets: what came later spelled out, and nodes in their older forms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, NodeProto
+
+from leptonc.ir.blob import Blob
+from leptonc.ir.build import Builder
+from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.types import DType
+from leptonc.onnx_opsets import AXES_SINCE, OLDEST_OPSET, is_reduction
+from leptonc.passes.refine import replace_value
+
+# -- operators that an opset lacks
+
+
+def _number(build: Builder, like: Value, value: float) -> Value:
+    return build.const(np.array(value, like.type.dtype.numpy))
+
+
+def _gelu(op: Op, build: Builder) -> Value:
+    (x,) = op.operands
+    half, one = _number(build, x, 0.5), _number(build, x, 1)
+    if op.str("approximate") == "tanh":
+        cube = build.mul(build.mul(x, x), build.mul(x, _number(build, x, 0.044715)))
+        inner = build.mul(build.add(x, cube), _number(build, x, (2 / np.pi) ** 0.5))
+        gate = build.tanh(inner)
+    else:
+        gate = build.erf(build.mul(x, _number(build, x, 0.5**0.5)))
+    return build.mul(build.mul(x, half), build.add(gate, one))
+
+
+def _mish(op: Op, build: Builder) -> Value:
+    (x,) = op.operands
+    return build.mul(x, build.tanh(build.softplus(x)))
+
+
+def _hard_swish(op: Op, build: Builder) -> Value:
+    (x,) = op.operands
+    gate = build.op("hard_sigmoid", [x], {"alpha": 1 / 6, "beta": 0.5}).result
+    return build.mul(x, gate)
+
+
+def _mean(build: Builder, x: Value, axis: int) -> Value:
+    axes = build.const(np.arange(axis, x.type.rank))
+    return build.op("reduce_mean", [x, axes], names=("x", "axes")).result
+
+
+def _wide(x: Value, build: Builder) -> Value:
+    """X, where squares of it might be too large for its type in a wider one."""
+    narrow = x.type.dtype.numpy.itemsize < 4
+    return build.op("cast", [x], {"to": DType.F32}).result if narrow else x
+
+
+def _narrow(y: Value, like: Value, build: Builder) -> Value:
+    dtype = like.type.dtype
+    return y if y.type.dtype is dtype else build.op("cast", [y], {"to": dtype}).result
+
+
+def _scaled(op: Op, build: Builder, x: Value, axis: int) -> Value:
+    """X over the root of the mean of its squares, times the scale, in the type of the operand."""
+    variance = _mean(build, build.mul(x, x), axis)
+    root = build.sqrt(build.add(variance, _number(build, x, op.float("epsilon"))))
+    scale = op.operand("scale")
+    normal = _narrow(build.div(x, root), op.operands[0], build)
+    return normal if scale is None else build.mul(normal, scale)
+
+
+def _layer_norm(op: Op, build: Builder) -> Value:
+    x = _wide(op.operands[0], build)
+    axis = op.int("axis") % x.type.rank
+    centred = _scaled(op, build, build.sub(x, _mean(build, x, axis)), axis)
+    bias = op.operand("bias")
+    return centred if bias is None else build.add(centred, bias)
+
+
+def _rms_norm(op: Op, build: Builder) -> Value:
+    x = _wide(op.operands[0], build)
+    return _scaled(op, build, x, op.int("axis") % x.type.rank)
+
+
+Spell: TypeAlias = "Callable[[Op, Builder], Value]"
+
+SINCE: Mapping[str, tuple[int, Spell]] = MappingProxyType({
+    "gelu": (20, _gelu), "hard_swish": (14, _hard_swish), "mish": (18, _mish),
+    "layer_normalization": (17, _layer_norm), "rms_normalization": (23, _rms_norm),
+})  # fmt: skip
+"""Operations that came with an opset, and how they are computed without."""
+
+
+def spell_out(graph: Graph, opset: int) -> int:
+    """Replace what `opset` has no operator for, where it can be computed; return how much."""
+    count = 0
+    for op in list(graph.walk()):
+        since, spell = SINCE.get(op.name, (0, None))
+        if spell is None or since <= opset or _has_more_results(op) or op.region is None:
+            continue
+        build = Builder(op.region, before=op, location=op.location)
+        replace_value(op.result, spell(op, build))
+        op.region.erase(op)
+        count += 1
+    return count
+
+
+def _has_more_results(op: Op) -> bool:
+    return any(value.is_used for value in op.results[1:])
+
+
+# -- operators with an older form
+
+
+def needed_by_operands(op_type: str, operands: Sequence[Value | None]) -> int:
+    """The opset that a node needs for operands that only constants could stand in for."""
+    axes = operands[1] if is_reduction(op_type) and len(operands) > 1 else None
+    return OLDEST_OPSET if axes is None or axes.blob is not None else AXES_SINCE
+
+
+def write_as_of(opset: int, graph: GraphProto, blobs: Mapping[str, Blob]) -> None:
+    """Give the nodes of a finished graph the form that `opset` has; `blobs` are its constants."""
+    if opset >= AXES_SINCE:
+        return
+    graphs = list(_graphs(graph))
+    freed = set[str]()
+    for part in graphs:
+        for node in part.node:
+            if is_reduction(node.op_type) and not node.domain and len(node.input) > 1:
+                freed.add(node.input[1])
+                _axes_to_attribute(node, blobs)
+    reads = Counter(name for part in graphs for node in part.node for name in node.input)
+    reads.update(item.name for part in graphs for item in part.output)
+    for part in graphs:
+        names = [item.name for item in part.initializer]
+        for at in reversed(range(len(names))):
+            if names[at] in freed and not reads[names[at]]:
+                del part.initializer[at]
+
+
+def _axes_to_attribute(node: NodeProto, blobs: Mapping[str, Blob]) -> None:
+    axes = node.input.pop()
+    if axes:
+        numbers = [int(number) for number in blobs[axes].array.reshape(-1)]
+        node.attribute.add(name="axes", type=AttributeProto.INTS, ints=numbers)
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    waiting = [graph]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        waiting.extend(
+            attribute.g
+            for node in part.node
+            for attribute in node.attribute
+            if attribute.HasField("g")
+        )
