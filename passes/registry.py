@@ -30,6 +30,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
+    "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "recognize-recurrent":
         "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
@@ -38,6 +39,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "select-branches": "leptonc.passes.control_flow.select_branches:SelectBranches",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
+    "spell-attention": "leptonc.passes.fusion.spell_attention:SpellAttention",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
     "trim-regions": "leptonc.passes.control_flow.trim_regions:TrimRegions",
     "unroll-loops": "leptonc.passes.control_flow.unroll_loops:UnrollLoops",

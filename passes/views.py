@@ -35,3 +35,12 @@ def reshape_to(build: Builder, value: Value, shape: tuple[Dim, ...]) -> Value:
     else:
         extents = build.op(DIMS, [], {"value": tuple(spelled), "shape": (len(spelled),)}).result
     return build.reshape(value, extents, allowzero=int(0 in shape))
+
+
+def expand_to(build: Builder, value: Value, shape: tuple[Dim, ...]) -> Value:
+    """`value` repeated to another shape."""
+    if all(isinstance(dim, int) for dim in shape):
+        extents = build.const(Blob.of(np.array(shape, np.int64)))
+    else:
+        extents = build.op(DIMS, [], {"value": tuple(shape), "shape": (len(shape),)}).result
+    return build.expand(value, extents)

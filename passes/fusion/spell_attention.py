@@ -1,0 +1,119 @@
+"""spell-attention: attention as products and a softmax, for targets with kernels for those."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from leptonc.ir.blob import Blob
+from leptonc.ir.build import Builder
+from leptonc.ir.dims import Dim, floordiv
+from leptonc.ir.graph import Op, Value
+from leptonc.ir.table import DIMS
+from leptonc.ir.types import DType
+from leptonc.passes.base import RewritePass
+from leptonc.passes.contract import REASSOCIATES, Contract, for_finite
+from leptonc.passes.fusion.attention_masks import may_hide_all
+from leptonc.passes.pattern import Match, Var, pat
+from leptonc.passes.rewrite import Rule, rule
+from leptonc.passes.views import expand_to, reshape_to
+
+q, k, v, mask = Var("q"), Var("k"), Var("v"), Var("mask")
+
+
+def _number(build: Builder, value: float, dtype: DType) -> Value:
+    return build.const(Blob.of(np.array(value).astype(dtype.numpy)))
+
+
+def _heads(build: Builder, value: Value, heads: int) -> Value:
+    """[batch, length, heads times width] as heads."""
+    if value.type.rank == 4:
+        return value
+    batch, length, width = value.type.shape
+    split = reshape_to(build, value, (batch, length, heads, floordiv(width, heads)))
+    return build.transpose(split, perm=(0, 2, 1, 3))
+
+
+def _repeated(build: Builder, value: Value, heads: Dim) -> Value:
+    """Each head of keys as often as queries have heads that read it."""
+    batch, count, length, width = value.type.shape
+    if count == heads:
+        return value
+    copies = floordiv(heads, count)
+    apart = reshape_to(build, value, (batch, count, 1, length, width))
+    wide = expand_to(build, apart, (batch, count, copies, length, width))
+    return reshape_to(build, wide, (batch, heads, length, width))
+
+
+def _added(build: Builder, given: Value | None, op: Op, scores: Value) -> Value:
+    """Scores with the mask, and without what comes after each query."""
+    dtype = scores.type.dtype
+    maker = given.producer if given is not None else None
+    if maker is not None and maker.name == "expand":
+        given = maker.operands[0]  # a sum broadcasts by itself
+    if given is not None and given.type.dtype is DType.BOOL:
+        none, all_ = _number(build, 0.0, dtype), _number(build, -np.inf, dtype)
+        given = build.where(given, none, all_)
+    if given is not None:
+        scores = build.add(scores, given)
+    if not op.int("is_causal"):
+        return scores
+    length = scores.type.shape[-1]
+    if isinstance(length, int):
+        data = np.triu(np.full((length, length), -np.inf), 1).astype(dtype.numpy)
+        return build.add(scores, build.const(Blob.of(data)))
+    places = build.range(
+        build.const(Blob.of(np.array(0, np.int64))),
+        build.op(DIMS, [], {"value": (length,), "shape": ()}).result,
+        build.const(Blob.of(np.array(1, np.int64))),
+    )
+    late = build.greater(places, reshape_to(build, places, (length, 1)))
+    return build.where(late, _number(build, -np.inf, dtype), scores)
+
+
+def _guarded(build: Builder, weights: Value) -> Value:
+    """Zeros where no key is seen."""
+    return build.where(
+        build.is_nan(weights), _number(build, 0.0, weights.type.dtype), weights
+    )  # fmt: skip
+
+
+@rule(pat.attention(q, k, v, mask=mask.optional()))
+def attention_apart(m: Match, build: Builder) -> Value:
+    """Attention is two products with a softmax between them."""
+    op = m.root
+    heads = (op.int("q_num_heads"), op.int("kv_num_heads"))
+    query = _heads(build, m[q], heads[0])
+    keys, values = (
+        _repeated(build, _heads(build, m[each], heads[1]), query.type.shape[1]) for each in (k, v)
+    )
+    dtype = query.type.dtype
+    scores = build.matmul(query, build.transpose(keys, perm=(0, 1, 3, 2)))
+    cap, scale = op.float("softcap"), op.float("scale")
+    if cap:
+        scale /= cap
+    if scale != 1:
+        scores = build.mul(scores, _number(build, scale, dtype))
+    if cap:
+        scores = build.mul(build.tanh(scores), _number(build, cap, dtype))
+    weights = build.softmax(_added(build, m.get(mask), op, scores), axis=-1)
+    given = m.get(mask)
+    unseen = given is not None and (given.type.dtype is DType.BOOL or may_hide_all(given))
+    if op.int("guarded") and unseen:
+        weights = _guarded(build, weights)
+    result = build.matmul(weights, values)
+    if m[q].type.rank == 4:
+        return result
+    rows = build.transpose(result, perm=(0, 2, 1, 3))
+    return reshape_to(build, rows, op.result.type.shape)
+
+
+@dataclass(frozen=True)
+class SpellAttention(RewritePass):
+    """Takes attention apart, for targets whose kernels are products and a softmax."""
+
+    name: ClassVar[str] = "spell-attention"
+    numbers: ClassVar[Contract] = for_finite(REASSOCIATES)
+    rules: ClassVar[tuple[Rule, ...]] = (attention_apart,)
