@@ -13,12 +13,13 @@ from leptonc.ir.graph import Value
 from leptonc.passes.base import RewritePass
 from leptonc.passes.constants import array_of, integers, uniform
 from leptonc.passes.contract import REASSOCIATES, Contract
+from leptonc.passes.fusion import interval_rules, inverse_rules, reduction_chain_rules
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 from leptonc.passes.views import reshape_to
 
 x = Var("x")
-c, low, high = Const("c"), Const("low"), Const("high")
+c = Const("c")
 
 
 def _float(m: Match) -> None:
@@ -69,58 +70,6 @@ def add_positive_zero(m: Match, build: Builder) -> Value:
     return m[x]
 
 
-def _limits(m: Match) -> tuple[float, float]:
-    found = uniform(m[low]), uniform(m[high])
-    m.require(None not in found, "the limits differ among the elements")
-    lower, upper = (number if number is not None else 0.0 for number in found)
-    m.require(lower <= upper, "the lower limit is above the upper one")
-    _float(m)
-    return lower, upper
-
-
-def _clip(m: Match, build: Builder, lower: float, upper: float) -> Value:
-    dtype = m[x].type.dtype.numpy
-    limits = [build.const(Blob.of(np.array(number, dtype))) for number in (lower, upper)]
-    return build.clip(m[x], min=limits[0], max=limits[1])
-
-
-@rule(pat.min(pat.max(x, low), high))
-def limits_to_clip(m: Match, build: Builder) -> Value:
-    """The smaller of a limit and the larger of another and something is a clip."""
-    return _clip(m, build, *_limits(m))
-
-
-@rule(pat.max(pat.min(x, high), low))
-def limits_to_clip_reversed(m: Match, build: Builder) -> Value:
-    """The larger of a limit and the smaller of another and something is a clip."""
-    return _clip(m, build, *_limits(m))
-
-
-@rule(pat.min(pat.relu(x), high))
-def limited_relu_to_clip(m: Match, build: Builder) -> Value:
-    """A relu with an upper limit is a clip."""
-    upper = uniform(m[high])
-    m.fits(upper is not None and upper >= 0)
-    _float(m)
-    return _clip(m, build, 0.0, upper or 0.0)
-
-
-@rule(pat.relu(pat.clip(x, min=low, max=high)))
-def relu_of_clip(m: Match, build: Builder) -> Value:
-    """A relu of a clip that lets nothing negative through is the clip."""
-    lower, upper = _limits(m)
-    m.require(upper >= 0, "the upper limit is negative")
-    return _clip(m, build, max(lower, 0.0), upper)
-
-
-@rule(pat.max(x, c))
-def maximum_to_relu(m: Match, build: Builder) -> Value:
-    """The larger of zero and something is a relu."""
-    m.fits(uniform(m[c]) == 0)
-    _float(m)
-    return build.relu(m[x])
-
-
 @rule(pat.reduce_mean(x, Var("axes")))
 def mean_to_global_pool(m: Match, build: Builder) -> Value:
     """The mean over the spatial axes of images is a global pool."""
@@ -135,15 +84,15 @@ def mean_to_global_pool(m: Match, build: Builder) -> Value:
 
 @dataclass(frozen=True)
 class ReduceStrength(RewritePass):
-    """Replaces powers, divisions by constants, pairs of limits and means by cheaper operations.
+    """Replaces powers, divisions by constants, means and chains of limits by cheaper operations.
 
-    Against `simplify`, the last bit and the sign of a zero may change.
+    Reductions of reductions become one, and operations that undo each other none. Against
+    `simplify`, the last bit and the sign of a zero may change.
     """
 
     name: ClassVar[str] = "reduce-strength"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
-        power_to_products, one_over, divisor_to_factor, add_positive_zero, limits_to_clip,
-        limits_to_clip_reversed, limited_relu_to_clip, relu_of_clip, maximum_to_relu,
-        mean_to_global_pool,
+        power_to_products, one_over, divisor_to_factor, add_positive_zero, *interval_rules.RULES,
+        *inverse_rules.RULES, *reduction_chain_rules.RULES, mean_to_global_pool,
     )  # fmt: skip
