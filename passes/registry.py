@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "join-nodes": "leptonc.passes.fusion.join_nodes:JoinNodes",
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
+    "merge-constants": "leptonc.passes.fusion.merge_constants:MergeConstants",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
@@ -43,6 +44,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
     "trim-regions": "leptonc.passes.control_flow.trim_regions:TrimRegions",
     "unroll-loops": "leptonc.passes.control_flow.unroll_loops:UnrollLoops",
+    "turn-reductions": "leptonc.passes.fusion.turn_reductions:TurnReductions",
     "widen-to-planes": "leptonc.passes.layout.widen_to_planes:WidenToPlanes",
     "widen-attention": "leptonc.passes.fusion.widen_attention:WidenAttention",
 })  # fmt: skip
