@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -15,6 +16,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 CHUNK = 1 << 26
 """Bytes of large data that are read at once."""
+
+PIECE = 1 << 22
+"""Bytes that are written at once."""
+
+LARGE = 1 << 27
+"""Bytes from which on data that was computed does not stay in memory."""
 
 INLINE_ELEMENTS = 16
 """Constants up to this size are spelled out in textual IR."""
@@ -99,10 +106,15 @@ class Blob:
 
     @staticmethod
     def of(array: Array) -> Blob:
-        """A blob of data at hand; the array must not be written afterwards."""
+        """A blob of data at hand; the array must not be written afterwards.
+
+        Large data moves to a file without a name, of which memory holds as much as it has room for.
+        """
         from leptonc.ir.types import DType
 
         array = np.asarray(array)
+        if array.nbytes >= LARGE and array.dtype != object and mapping_of(array) is None:
+            array = _moved_to_file(array)
         return Blob(TensorType(DType.of(array.dtype), tuple(array.shape)), lambda: array)
 
     @staticmethod
@@ -143,6 +155,16 @@ def _digest(type: TensorType, array: Array) -> str:
     return hasher.hexdigest()[:32]
 
 
+def mapping_of(array: Array) -> mmap.mmap | None:
+    """The mapped file that `array` is a view of, where it cannot be written."""
+    part: Any = array
+    while isinstance(part, np.ndarray) and not part.flags.writeable:
+        part = part.base  # pyright: ignore[reportUnknownMemberType]
+    if isinstance(part, memoryview):
+        part = part.obj
+    return part if isinstance(part, mmap.mmap) else None
+
+
 def forget_pages(array: Array) -> None:
     """Let the pages of a mapped file, where `array` is a view of one, leave memory.
 
@@ -150,13 +172,34 @@ def forget_pages(array: Array) -> None:
     """
     if array.nbytes < CHUNK:
         return
-    part: Any = array
-    while isinstance(part, np.ndarray) and not part.flags.writeable:
-        part = part.base  # pyright: ignore[reportUnknownMemberType]
-    if isinstance(part, memoryview):
-        part = part.obj
-    if isinstance(part, mmap.mmap) and hasattr(part, "madvise"):
-        part.madvise(mmap.MADV_DONTNEED)
+    mapping = mapping_of(array)
+    if mapping is not None and hasattr(mapping, "madvise"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def write_pieces(file: BinaryIO | IO[bytes], data: Array) -> None:
+    """Write bytes from where the file stands on; long stretches of zeros become holes of it."""
+    start = file.tell()
+    for at in range(0, data.size, PIECE):
+        piece = data[at : at + PIECE]
+        if piece.any():
+            file.seek(start + at)
+            file.write(piece.data)
+        forget_pages(data)
+    file.truncate(start + data.size)
+    file.seek(start + data.size)
+
+
+def _moved_to_file(array: Array) -> Array:
+    """The same data, mapped from a file that goes away with it; as it is where there is no room."""
+    try:
+        with tempfile.TemporaryFile(prefix="leptonc-") as file:
+            write_pieces(file, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            file.flush()
+            data = np.memmap(file, np.uint8, "r", shape=(array.nbytes,))
+    except OSError:
+        return array
+    return data.view(array.dtype).reshape(array.shape)
 
 
 def _spelled(array: Array) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from leptonc.ir.blob import Array, Blob, forget_pages
+from leptonc.ir.blob import Array, Blob, forget_pages, write_pieces
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.types import DType
 from leptonc.onnx_tensor import ONNX_OF_DTYPE, PACKED
@@ -144,16 +144,10 @@ def _write_external(weights: Sequence[tuple[TensorProto, Blob]], path: Path, sma
             fill(tensor, blob)
 
 
-CHUNK = 1 << 24
-"""Elements that are written at once: what is mapped leaves memory after each piece."""
-
-
 def write_bytes(file: BinaryIO, blob: Blob) -> None:
-    """Write the bytes ONNX keeps for a constant, piece by piece."""
-    flat = np.ascontiguousarray(blob.array).reshape(-1)
-    for start in range(0, flat.size, CHUNK):
-        file.write(raw_bytes(flat[start : start + CHUNK], blob.type.dtype).data)
-        forget_pages(flat)
+    """Write the bytes ONNX keeps for a constant, in pieces: what is mapped leaves memory again."""
+    write_pieces(file, raw_bytes(blob.array, blob.type.dtype))
+    forget_pages(blob.array)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonc.ir.blob import CHUNK, Array, Blob, forget_pages
+from leptonc.ir.blob import Array, Blob, write_pieces
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph
 from leptonc.ir.table import OpDef
@@ -126,10 +126,7 @@ def _write_blob(file: Path, blob: Blob) -> None:
         if blob.type.dtype is DType.STR:
             out.write(json.dumps([str(item) for item in blob.array.reshape(-1)]).encode())
         else:
-            data = np.ascontiguousarray(blob.array).reshape(-1).view(np.uint8)
-            for start in range(0, data.size, CHUNK):
-                out.write(data[start : start + CHUNK].data)
-                forget_pages(data)
+            write_pieces(out, np.ascontiguousarray(blob.array).reshape(-1).view(np.uint8))
     partial.replace(file)
 
 
