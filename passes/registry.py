@@ -35,10 +35,12 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "recognize-recurrent":
         "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
+    "propagate-ranges": "leptonc.passes.shapes.propagate_ranges:PropagateRanges",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "scan-to-loop": "leptonc.passes.control_flow.scan_to_loop:ScanToLoop",
     "select-branches": "leptonc.passes.control_flow.select_branches:SelectBranches",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
+    "sink-expands": "leptonc.passes.shapes.sink_expands:SinkExpands",
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
     "spell-attention": "leptonc.passes.fusion.spell_attention:SpellAttention",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",

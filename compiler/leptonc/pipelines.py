@@ -9,7 +9,8 @@ _REGIONS = (
     "trim-regions,unroll-loops,fold-constants,inline-branches,"
     "hoist-invariants,merge-branches,select-branches"
 )
-_CLEAN = f"simplify,{_REGIONS},eliminate-common-subexpressions,simplify"
+_SHAPES = "fold-constants,propagate-ranges,sink-expands"
+_CLEAN = f"simplify,{_SHAPES},{_REGIONS},eliminate-common-subexpressions,simplify"
 _FOLD = "reduce-strength,recognize-layer-norm,sink-transposes,fold-pad,fold-batch-norm,form-linear"
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
 _RECOGNIZE = "recognize-activations,fold-scale,widen-attention"

@@ -1,0 +1,1 @@
+"""Passes about extents and about the integers that are computed from them."""

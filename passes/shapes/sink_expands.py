@@ -1,0 +1,69 @@
+"""sink-expands: what is repeated is computed before it is repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from leptonc.ir.build import Builder, infer_types
+from leptonc.ir.dims import Dim
+from leptonc.ir.graph import Op, Value
+from leptonc.ir.table import Inference, Trait, all_ops
+from leptonc.passes.base import RewritePass
+from leptonc.passes.contract import EXACT, Contract
+from leptonc.passes.pattern import Match, pat
+from leptonc.passes.rewrite import Rule, rule
+from leptonc.passes.shapes.expands import expand_to
+
+SEVERAL = tuple(
+    row.name for row in all_ops().values()
+    if row.has(Trait.ELEMENTWISE) and len(row.operands) > 1 and not row.has(Trait.EFFECT)
+)  # fmt: skip
+"""Operations that broadcast their operands."""
+
+
+def _expand_of(value: Value, reader: Op) -> Op | None:
+    op = value.producer
+    return op if op is not None and op.name == "expand" and op.region is reader.region else None
+
+
+def _small_shape(op: Op, operands: list[Value]) -> tuple[Dim, ...]:
+    """The shape that the operation has on other operands."""
+    return infer_types(Inference(op.definition, operands, op.operand_names, op.attrs))[0].shape
+
+
+@rule(pat.any_of(*SEVERAL)(...))
+def compute_before_repeating(m: Match, build: Builder) -> Value:
+    """Extents that operands of an elementwise operation get from expands alone come after it."""
+    root = m.root
+    m.fits(len(root.operands) > 1 and len(root.results) == 1)
+    expands = [op for value in root.operands if (op := _expand_of(value, root)) is not None]
+    m.fits(bool(expands))
+    operands = [
+        value if (op := _expand_of(value, root)) is None else op.operands[0]
+        for value in root.operands
+    ]
+    shape = root.result.type.shape
+    small = _small_shape(root, operands)
+    known = all(dim in (1, full) for dim, full in zip(small, shape[-len(small) :], strict=False))
+    m.require(known, "what the extents are without the expands is not known")
+    shared = any(op.result.use_count > 1 for op in expands)
+    m.require(small == shape or not shared, "something else reads what is repeated")
+    m.also.extend(expands)
+    names = root.operand_names
+    made = build.op(root.definition, operands, root.attrs, names=names).result
+    return made if small == shape else expand_to(build, made, shape)
+
+
+@dataclass(frozen=True)
+class SinkExpands(RewritePass):
+    """Computes of tensors that are expanded before they are, and lets operations broadcast.
+
+    An elementwise operation reads what an `expand` reads; the extents that only the expands gave it
+    come from an `expand` of its result. There is then one in place of several, later ones vanish
+    into operations that broadcast by themselves, and less is computed.
+    """
+
+    name: ClassVar[str] = "sink-expands"
+    numbers: ClassVar[Contract] = EXACT
+    rules: ClassVar[tuple[Rule, ...]] = (compute_before_repeating,)
