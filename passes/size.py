@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from leptonc.ir.dims import Dim, Expr, substitute, symbols
 from leptonc.ir.graph import Graph, Op, Value
@@ -84,7 +85,12 @@ def _terms(op: Op) -> int:
 
 
 def _elements(value: Value) -> int:
-    return math.prod(_extent(dim) for dim in value.type.shape)
+    return _count(value.type.shape)
+
+
+@lru_cache(maxsize=4096)  # few shapes, asked for after each pass
+def _count(shape: tuple[Dim, ...]) -> int:
+    return math.prod(map(_extent, shape))
 
 
 def _extent(dim: Dim) -> int:
