@@ -27,6 +27,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "inline-branches": "leptonc.passes.cleanup.inline_branches:InlineBranches",
     "merge-branches": "leptonc.passes.control_flow.merge_branches:MergeBranches",
     "join-nodes": "leptonc.passes.fusion.join_nodes:JoinNodes",
+    "merge-linear-maps": "leptonc.passes.fusion.merge_linear_maps:MergeLinearMaps",
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "merge-constants": "leptonc.passes.fusion.merge_constants:MergeConstants",
