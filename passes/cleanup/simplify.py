@@ -19,6 +19,7 @@ from leptonc.passes.cleanup import (
     reduction_rules,
     sign_rules,
     slice_rules,
+    stack_rules,
 )
 from leptonc.passes.contract import EXACT, Contract
 from leptonc.passes.rewrite import Rule
@@ -38,4 +39,5 @@ class Simplify(RewritePass):
         *arithmetic_rules.RULES, *logic_rules.RULES, *choice_rules.RULES, *limit_rules.RULES,
         *sign_rules.RULES, *constant_rules.RULES, *cast_rules.RULES, *movement_rules.RULES,
         *slice_rules.RULES, *gather_rules.RULES, *border_rules.RULES, *reduction_rules.RULES,
+        *stack_rules.RULES,
     )  # fmt: skip

@@ -22,6 +22,10 @@ def _is_never_negative(value: Value) -> bool:
     op = value.producer
     if op is None:
         return False
+    if op.name in ("reduce_sum", "reduce_mean", "reduce_min"):
+        op = op.operands[0].producer
+    if op is None:
+        return False
     is_square = op.name == "mul" and op.operands[0] is op.operands[1]
     return is_square or op.name in NEVER_NEGATIVE
 

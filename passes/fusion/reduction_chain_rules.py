@@ -5,18 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from leptonc.ir.build import Builder
+from leptonc.ir.dims import product
 from leptonc.ir.graph import Value
 from leptonc.passes.cleanup.reduction_rules import combined_axes
-from leptonc.passes.pattern import Match, Var, pat
+from leptonc.passes.constants import uniform
+from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import rule
 from leptonc.passes.views import require_known_extents, reshape_to
 
-x = Var("x")
+x, c = Var("x"), Const("c")
 
 CHAINS = (
     "reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod", "reduce_l1",
     "reduce_l2", "reduce_log_sum_exp",
 )  # fmt: skip
+
+EXACTLY_ENOUGH = 1e-6
+"""How far one over a number may be from that in a constant of f32."""
 
 inner = pat.any_of(*CHAINS)(x, Var("axes").optional())
 
@@ -46,4 +51,21 @@ def sum_of_one(m: Match, build: Builder) -> Value:
     return reshape_to(build, m[x], m.root.result.type.shape)
 
 
-RULES = (reduction_of_reduction, sum_of_one)
+total = pat.reduce_sum(x, Var("axes").optional())
+
+
+@rule(pat.mul(total, c))
+def sum_to_mean(m: Match, build: Builder) -> Value:
+    """A sum divided by the number of its summands is a mean."""
+    op, axes, number = m[total], combined_axes(m[total]), uniform(m[c])
+    m.fits(axes is not None and bool(axes) and number is not None and number != 0)
+    m.fits(m[x].type.dtype.is_float and m.root.result.type == op.result.type)
+    count = product(m[x].type.shape[axis] for axis in axes or ())
+    m.fits(isinstance(count, int) and count > 0)
+    assert isinstance(count, int)
+    close = abs((number or 0.0) * count - 1) < EXACTLY_ENOUGH
+    m.require(close, "the factor is another than one over the number of summands")
+    return build.op("reduce_mean", op.operands, op.attrs, names=op.operand_names).result
+
+
+RULES = (reduction_of_reduction, sum_of_one, sum_to_mean)

@@ -1,0 +1,72 @@
+"""Rules of `simplify` about views beside transposes and concatenations."""
+
+from __future__ import annotations
+
+from leptonc.ir.build import Builder
+from leptonc.ir.dims import Dim
+from leptonc.ir.graph import Value
+from leptonc.passes.cleanup.movement_rules import permutation
+from leptonc.passes.cleanup.slice_rules import axis_of
+from leptonc.passes.pattern import Match, Var, pat
+from leptonc.passes.rewrite import rule
+from leptonc.passes.views import require_known_extents, reshape_to
+
+x = Var("x")
+Shape = tuple[Dim, ...]
+
+
+def _without_ones(shape: Shape) -> list[Dim]:
+    return [dim for dim in shape if dim != 1]
+
+
+def _order(source: Shape, moved: tuple[int, ...], target: Shape) -> tuple[int, ...]:
+    """The transpose to `target` that moves long axes as `moved` does, and ones where they fit."""
+    long = iter(axis for axis in moved if source[axis] != 1)
+    ones = iter(axis for axis, dim in enumerate(source) if dim == 1)
+    return tuple(next(ones if dim == 1 else long) for dim in target)
+
+
+turned = pat.transpose(x)
+
+
+@rule(pat.reshape(turned, Var("extents")))
+def view_of_transpose(m: Match, build: Builder) -> Value:
+    """A view of a transposed tensor that only moves extents of 1 is another transpose."""
+    source, target = m[x].type.shape, m.root.result.type.shape
+    m.fits(len(source) == len(target))
+    m.fits(_without_ones(m[turned].result.type.shape) == _without_ones(target))
+    return build.transpose(m[x], perm=_order(source, permutation(m[turned]), target))
+
+
+viewed = pat.reshape(x, Var("extents"))
+
+
+@rule(pat.transpose(viewed))
+def transpose_of_view(m: Match, build: Builder) -> Value:
+    """A transpose of a view that only moves extents of 1 is another transpose."""
+    source, middle = m[x].type.shape, m[viewed].result.type.shape
+    m.fits(len(source) == len(middle))
+    m.fits(_without_ones(source) == _without_ones(middle))
+    back = _order(source, tuple(range(len(source))), middle)
+    return build.transpose(m[x], perm=tuple(back[axis] for axis in permutation(m.root)))
+
+
+@rule(pat.concat(...))
+def stack_to_concat(m: Match, build: Builder) -> Value:
+    """Tensors that get an axis to be joined along are joined along the next axis, then viewed."""
+    axis = axis_of(m.root)
+    ops = [part.producer for part in m.root.operands]
+    m.fits(len(ops) > 1 and all(op is not None and op.name == "reshape" for op in ops))
+    sources = [op.operands[0] for op in ops if op is not None]
+    first = sources[0].type
+    shape = (*first.shape[:axis], 1, *first.shape[axis:])
+    m.fits(axis < first.rank and all(value.type == first for value in sources))
+    m.fits(all(part.type.shape == shape for part in m.root.operands))
+    alone = all(part.users == (m.root,) for part in m.root.operands)
+    m.require(alone, "something else reads the views")
+    require_known_extents(m, sources[0])
+    joined = build.concat(*sources, axis=axis)
+    return reshape_to(build, joined, m.root.result.type.shape)
+
+
+RULES = (view_of_transpose, transpose_of_view, stack_to_concat)
