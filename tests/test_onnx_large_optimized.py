@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 WIDE, NARROW, LAYERS = 8192, 4096, 17
 """Each weight is 128 MiB, all of them 2.1 GiB: more than one file of ONNX's holds."""
@@ -16,7 +16,7 @@ LIMIT = 1_300_000_000
 """Bytes that the process may allocate; what it maps of files does not count."""
 
 PROGRAM = """
-import json, resource, sys, threading
+import resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]), int(sys.argv[3])))
 from leptonc.cli.main import main
 main(["optimize", sys.argv[1], "-o", sys.argv[2], "--json"])
@@ -27,7 +27,8 @@ def _model(folder: Path) -> Path:
     """Layers whose scale can be folded into their weights; those are a file that is a hole."""
     size = 4 * WIDE * NARROW
     weights: list[TensorProto] = []
-    nodes, value = [], "x"
+    nodes: list[NodeProto] = []
+    value = "x"
     with (folder / "weights.bin").open("wb") as file:
         file.truncate(LAYERS * size)
         for layer in range(LAYERS):

@@ -252,7 +252,9 @@ class Exporter:
             form.name, {*attributes, *regions}, dtypes, results, OLDEST_OPSET, values
         )
         # operators that ONNX has for other element types only are written as they are
-        self.need(max(opset or OLDEST_OPSET, needed_by_operands(form.name, operands)), op)
+        self.need(
+            max(opset or OLDEST_OPSET, needed_by_operands(form.name, operands, attributes)), op
+        )
 
     def need(self, opset: int, op: Op) -> None:
         """Note that `op` is written in a form of `opset`; raises E022 where that is too new."""

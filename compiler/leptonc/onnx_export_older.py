@@ -12,7 +12,7 @@ from onnx import AttributeProto, GraphProto, NodeProto
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
-from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.graph import Attribute, Graph, Op, Value
 from leptonc.ir.types import DType
 from leptonc.onnx_opsets import AXES_SINCE, OLDEST_OPSET, is_reduction
 from leptonc.passes.refine import replace_value
@@ -102,7 +102,7 @@ def spell_out(graph: Graph, opset: int) -> int:
         if spell is None or since <= opset or _has_more_results(op) or op.region is None:
             continue
         build = Builder(op.region, before=op, location=op.location)
-        replace_value(op.result, spell(op, build))
+        replace_value(op.results[0], spell(op, build))
         op.region.erase(op)
         count += 1
     return count
@@ -114,9 +114,16 @@ def _has_more_results(op: Op) -> bool:
 
 # -- operators with an older form
 
+FLOAT_MOD_SINCE = 28
+"""Before, only integers had a remainder with the sign of the divisor."""
 
-def needed_by_operands(op_type: str, operands: Sequence[Value | None]) -> int:
-    """The opset that a node needs for operands that only constants could stand in for."""
+
+def needed_by_operands(
+    op_type: str, operands: Sequence[Value | None], attributes: Mapping[str, Attribute]
+) -> int:
+    """The opset that a node needs for operands that older ones had as constants, or not at all."""
+    if op_type == "Mod" and not attributes.get("fmod") and operands[0] is not None:
+        return FLOAT_MOD_SINCE if operands[0].type.dtype.is_float else OLDEST_OPSET
     axes = operands[1] if is_reduction(op_type) and len(operands) > 1 else None
     return OLDEST_OPSET if axes is None or axes.blob is not None else AXES_SINCE
 

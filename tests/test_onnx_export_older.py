@@ -1,0 +1,170 @@
+"""Models are written for the opset asked for, and not for a newer one than they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+import leptonc
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.interpret import interpret
+from leptonc.onnx_import import import_model
+from tests.peer import onnxruntime_gives
+from tests.robustness.models import const, model, node, value
+
+X = np.random.default_rng(2).standard_normal((2, 3, 8)).astype(np.float32)
+
+
+def optimized(source: onnx.ModelProto, opset: int | None = None, **more: Any) -> onnx.ModelProto:
+    written = leptonc.optimize(source, opset=opset, **more)
+    checker: Any = onnx.checker
+    checker.check_model(written, full_check=True)
+    return written
+
+
+def opset_of(source: onnx.ModelProto) -> int:
+    return source.opset_import[0].version
+
+
+def same(source: onnx.ModelProto, written: onnx.ModelProto, **feeds: Array) -> None:
+    expected = interpret(import_model(source), feeds)
+    for ours, theirs in zip(onnxruntime_gives(written, feeds), expected.values(), strict=True):
+        assert ours.dtype == theirs.dtype
+        loose = 2e-3 if theirs.dtype == np.float16 else 1e-5
+        np.testing.assert_allclose(ours, theirs, rtol=loose, atol=loose)
+
+
+def ops_of(written: onnx.ModelProto) -> list[str]:
+    return [item.op_type for item in written.graph.node]
+
+
+@pytest.mark.parametrize(("own", "written"), [(11, 13), (13, 13), (17, 17), (21, 21), (24, 21)])
+def test_the_opset_stays_where_nothing_newer_is_needed(own: int, written: int) -> None:
+    source = model([node("Relu", ("x",))], inputs=[value("x", (2, 3, 8))], opset=own)
+    assert opset_of(optimized(source)) == written
+    same(source, optimized(source), x=X)
+
+
+def test_a_recognised_operator_raises_the_opset_by_what_it_needs() -> None:
+    source = model(
+        [
+            node("Div", ("x", "root"), ("d",)), node("Erf", ("d",), ("e",)),
+            node("Add", ("e", "one"), ("a",)), node("Mul", ("x", "a"), ("m",)),
+            node("Mul", ("m", "half")),
+        ],
+        inputs=[value("x", (2, 3, 8))], opset=17,
+        initializers=[
+            const("root", 2**0.5, np.float32), const("one", 1, np.float32),
+            const("half", 0.5, np.float32),
+        ],
+    )  # fmt: skip
+    assert (ops_of(optimized(source)), opset_of(optimized(source))) == (["Gelu"], 20)
+    older = optimized(source, 17)
+    assert "Gelu" not in ops_of(older)
+    assert opset_of(older) == 17
+    same(source, older, x=X)
+
+
+LATER: dict[str, tuple[onnx.NodeProto, int]] = {
+    "Gelu": (node("Gelu", ("x",)), 20),
+    "tanh": (node("Gelu", ("x",), approximate="tanh"), 20),
+    "Mish": (node("Mish", ("x",)), 18),
+    "HardSwish": (node("HardSwish", ("x",)), 14),
+    "LayerNormalization": (node("LayerNormalization", ("x", "s", "b"), axis=-2), 17),
+    "LayerNormalization without bias": (node("LayerNormalization", ("x", "s"), epsilon=0.1), 17),
+    "RMSNormalization": (node("RMSNormalization", ("x", "s"), axis=-2), 23),
+    "Swish": (node("Swish", ("x",), alpha=1.5), 24),
+}
+"""Nodes by name, and the opset that brought their operator."""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("name", LATER)
+def test_later_operators_are_spelled_out(name: str, dtype: Any) -> None:
+    """In half precision squares of what is large are not lost."""
+    item, since = LATER[name]
+    shape = (3, 8) if "bias" not in name else (8,)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    initializers = [const(key, X[0] if len(shape) == 2 else X[0, 0], dtype) for key in "sb"]
+    source = model(
+        [item], inputs=[value("x", (2, 3, 8), kind)], opset=24, initializers=initializers
+    )
+    for opset in {13, since - 1}:
+        written = optimized(source, opset)
+        assert opset_of(written) == opset
+        assert item.op_type not in ops_of(written)
+        same(source, written, x=(X * (300 if "Norm" in name else 1)).astype(dtype))
+    if item.op_type != "Swish":  # which is two nodes in any opset
+        assert item.op_type in ops_of(optimized(source))
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18])
+def test_axes_of_reductions_are_attributes_where_they_were(opset: int) -> None:
+    """A constant that both forms read stays for the other; inner graphs are written so, too."""
+    then = onnx.helper.make_graph(
+        [node("ReduceMean", ("x", "axes"), ("t",))], "then", [], [value("t", (2, 1, 1))]
+    )
+    other = onnx.helper.make_graph(
+        [node("ReduceMax", ("x", "axes"), ("o",))], "other", [], [value("o", (2, 1, 1))]
+    )
+    source = model(
+        [
+            node("ReduceMean", ("x", "axes"), ("m",), keepdims=0),
+            node("ReduceL2", ("x",), ("n",), keepdims=0),
+            node("ReduceSum", ("x", "axes"), ("s",)),
+            onnx.helper.make_node("If", ["c"], ["i"], then_branch=then, else_branch=other),
+        ],
+        inputs=[value("x", (2, 3, 8)), value("c", (), TensorProto.BOOL)], opset=18,
+        outputs=[value("m", (2,)), value("n", ()), value("s", (2, 1, 1)), value("i", (2, 1, 1))],
+        initializers=[const("axes", [1, 2], np.int64)],
+    )  # fmt: skip
+    written = optimized(source, opset)
+    mean = next(item for item in written.graph.node if item.op_type == "ReduceMean")
+    assert (len(mean.input) == 1) is (opset < 18)
+    assert any(item.name == "axes" for item in written.graph.initializer)
+    for chosen in (True, False):
+        same(source, written, x=X, c=np.array(chosen))
+
+
+def test_axes_of_run_time_need_the_newer_form() -> None:
+    source = model(
+        [node("ReduceMean", ("x", "axes"))], opset=18, outputs=[value("y", (None, None, None))],
+        inputs=[value("x", (2, 3, 8)), value("axes", (1,), TensorProto.INT64)],
+    )  # fmt: skip
+    assert opset_of(optimized(source)) == 18
+    with pytest.raises(LeptonError, match="reduce_mean needs opset 18, not 17") as caught:
+        optimized(source, 17)
+    assert caught.value.code == "E022"
+
+
+def test_values_that_came_later_need_their_opset() -> None:
+    source = model(
+        [node("Pad", ("x", "pads"), mode="wrap")], opset=19, outputs=[value("y", (2, 3, 10))],
+        inputs=[value("x", (2, 3, 8))],
+        initializers=[const("pads", [0, 0, 1, 0, 0, 1], np.int64)],
+    )  # fmt: skip
+    assert opset_of(optimized(source)) == 19
+    with pytest.raises(LeptonError, match="pad needs opset 19, not 18"):
+        optimized(source, 18)
+
+
+def test_remainders_of_floats_need_the_opset_that_defines_them() -> None:
+    source = model(
+        [node("Mod", ("x", "m"))], opset=28, outputs=[value("y", (2, 3, 8))],
+        inputs=[value("x", (2, 3, 8))], initializers=[const("m", 3, np.float32)],
+    )  # fmt: skip
+    assert opset_of(optimized(source)) == 28
+    with pytest.raises(LeptonError, match="mod needs opset 28, not 27"):
+        optimized(source, 27)
+
+
+def test_what_is_older_than_can_be_written_is_refused() -> None:
+    source = model([node("Relu", ("x",))], inputs=[value("x", (2, 3, 8))])
+    with pytest.raises(LeptonError, match="not written for opset 12") as caught:
+        optimized(source, 12)
+    assert caught.value.notes == ["the oldest is 13"]
