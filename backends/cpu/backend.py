@@ -50,9 +50,12 @@ class CpuBackend:
 
     def passes(self, level: int) -> str:
         """The target's own passes, as pipeline text."""
+        if level < 2:
+            return "spell-attention"
+        attention = "spell-attention,widen-attention,simplify"
         floats = "integers-to-float,eliminate-common-subexpressions,eliminate-dead-code"
         blocks = f"{floats},widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
-        return f"{blocks},eliminate-dead-code" if level >= 2 else ""
+        return f"{attention},{blocks},eliminate-dead-code"
 
     @property
     def fusion_limits(self) -> Mapping[str, Any]:

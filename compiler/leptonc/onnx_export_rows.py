@@ -88,6 +88,7 @@ Rule: TypeAlias = "Callable[[Exporter, GraphProto, Op], None]"
 EXPORT: Mapping[str, Rule] = MappingProxyType({
     "dims": _dims, "expand": export_shaped, "reshape": export_shaped,
     "extents": export_check, "linear": _linear, "linear_bytes": _linear_bytes,
-    "attention": export_attention, "swish": export_swish, "group_normalization": export_group_normalization,
+    "swish": export_swish, "group_normalization": export_group_normalization,
+    "attention": export_attention,
 })  # fmt: skip
 """How the operations that are not written as one operator of their own are."""
