@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Op, Value
+from leptonc.passes.cleanup.movement_rules import permutation
 from leptonc.passes.fusion.attention_masks import number_of
 from leptonc.passes.views import reshape_to
 
@@ -54,9 +55,8 @@ def operand_of(value: Value) -> Operand:
         if op is None:
             break
         if op.name == "transpose":
-            inner = op.attrs["perm"]
-            assert isinstance(inner, tuple)
-            perm = tuple(int(inner[axis]) for axis in perm)  # pyright: ignore[reportArgumentType]
+            inner = permutation(op)
+            perm = tuple(inner[axis] for axis in perm)
             best = op.operands[0]
             continue
         found = _scaled(op)

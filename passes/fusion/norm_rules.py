@@ -7,6 +7,7 @@ import numpy as np
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
+from leptonc.passes.cleanup.movement_rules import permutation
 from leptonc.passes.constants import array_of, uniform
 from leptonc.passes.fusion.norm_making import aligned
 from leptonc.passes.pattern import Const, Match, Var, pat
@@ -79,7 +80,7 @@ def _axes_with_scales(op: Op) -> list[int]:
 @rule(pat.any_of("mul", "add")(turned, constant))
 def constant_before_transpose(m: Match, build: Builder) -> Value:
     """A scale or bias behind a normalisation and a transpose is taken before the transpose."""
-    op, order = m[any_norm], m[turned].ints("perm")
+    op, order = m[any_norm], permutation(m[turned])
     rank = op.results[0].type.rank
     m.fits(m.root.result.type == m[turned].result.type and len(order) == rank)
     data = array_of(m[constant])

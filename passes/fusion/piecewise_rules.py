@@ -137,6 +137,7 @@ def threshold_the_other_way(m: Match, build: Builder) -> Value:
     """0 where x is at most a limit, and else x, is a thresholded relu."""
     threshold = uniform(m[limit])
     m.fits(uniform(m[number]) == 0 and threshold not in (None, 0.0))
+    m.require(threshold == threshold, "nothing is above the limit, which is NaN")
     _same(m, m[x])
     require_kernels(m)
     return build.thresholded_relu(m[x], alpha=threshold or 0.0)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.base import RewritePass
-from leptonc.passes.contract import REASSOCIATES, Contract
+from leptonc.passes.contract import REASSOCIATES, Contract, for_finite
 from leptonc.passes.fusion.norm_forms import (
     Factors,
     Spread,
@@ -171,7 +171,7 @@ class RecognizeLayerNorm(RewritePass):
     """
 
     name: ClassVar[str] = "recognize-layer-norm"
-    numbers: ClassVar[Contract] = REASSOCIATES
+    numbers: ClassVar[Contract] = for_finite(REASSOCIATES)
     rules: ClassVar[tuple[Rule, ...]] = (
         mean_apart, mean_apart_without_offset, mean_apart_reversed, norm_spelled_out, *RULES,
     )  # fmt: skip

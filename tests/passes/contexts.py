@@ -19,10 +19,10 @@ from tests.passes.retyping import retyped
 
 READERS = ("abs", "neg", "relu", "identity", "tanh", "exp", "floor", "not", "transpose", "sqrt")
 """Operations of one operand that fit before or behind most values."""
-SPECIAL = (float("nan"), float("inf"), -0.0, 0.0, 1.0, -1.0, 2.0, 0.5, 1e18, 1e-45)
+SPECIAL = (float("nan"), float("inf"), -0.0, 0.0, 1.0, -1.0, 2.0, 0.5, 64.0, 1e-45)
 OTHER_TYPES = {
     DType.F32: (DType.F16, DType.F64, DType.I32, DType.I64, DType.BF16, DType.U8),
-    DType.I64: (DType.I32, DType.I8, DType.F32),
+    DType.I64: (DType.I32,),
 }
 
 

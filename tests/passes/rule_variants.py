@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from leptonc.ir.build import Builder
@@ -93,15 +94,20 @@ def still_fires(specimen: Specimen, graph: Graph) -> bool:
 
 def described(specimen: Specimen) -> str:
     """The specimen as text, and in comments what becomes of its variants."""
-    found: dict[str, list[str]] = {}
+    found: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}
     for variant in variants(specimen.graph):
-        word = "fires" if still_fires(specimen, variant.graph) else "keeps"
-        found.setdefault(f"{word}, {variant.kind}", []).append(variant.value)
-    lines = [f"// {kind}: {' '.join(found[kind])}\n" for kind in sorted(found)]
+        kinds = found[still_fires(specimen, variant.graph)]
+        kinds.setdefault(variant.kind, []).append(variant.value)
+    lines = [
+        f"// {word}: {'; '.join(' '.join((kind, *names)) for kind, names in kinds.items())}\n"
+        for word, kinds in (("fires", found[True]), ("keeps", found[False]))
+        if kinds
+    ]
     title = f"// {specimen.step}: {specimen.rule}\n"
     return "".join((title, *lines, print_graph(specimen.graph)))
 
 
+@cache
 def texts() -> dict[Path, str]:
     """The text of each generated file."""
     parts: dict[str, list[str]] = {}
