@@ -32,6 +32,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "join-slices": "leptonc.passes.fusion.join_slices:JoinSlices",
+    "join-slices": "leptonc.passes.fusion.join_slices:JoinSlices",
     "merge-constants": "leptonc.passes.fusion.merge_constants:MergeConstants",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",
