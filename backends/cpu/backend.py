@@ -54,7 +54,8 @@ class CpuBackend:
             return "spell-attention"
         attention = "spell-attention,widen-attention,simplify"
         floats = "integers-to-float,eliminate-common-subexpressions,eliminate-dead-code"
-        blocks = f"{floats},widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
+        norms = "recognize-for-kernels,spell-out-norms"
+        blocks = f"{norms},{floats},widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
         return f"{attention},{blocks},eliminate-dead-code"
 
     @property

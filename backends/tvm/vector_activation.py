@@ -9,6 +9,7 @@ from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 from leptonc.backends.tvm.vector_math import (
     absolute,
     at_least,
+    at_most,
     clamp,
     exp,
     extern,
@@ -154,3 +155,19 @@ def softplus_wide(x: PrimExpr) -> PrimExpr:
 def softplus(x: PrimExpr) -> PrimExpr:
     """`log(1 + exp(x))`."""
     return let(x, lambda x: at_least(x, 0.0) + log1p(exp(f32(0.0) - absolute(x))))
+
+
+def mish_wide(x: PrimExpr) -> PrimExpr:
+    """X tanh(softplus(x)) of an fp64."""
+    return x * tirx.tanh(softplus_wide(x))
+
+
+@vectorised(mish_wide)
+def mish(x: PrimExpr) -> PrimExpr:
+    """X tanh(softplus(x)), whose tanh is n / (n + 2) where n is e^2 + 2 e and e is exp(x)."""
+
+    def gated(e: PrimExpr) -> PrimExpr:
+        return let(e * (e + f32(2.0)), lambda n: x * (n / (n + f32(2.0))))
+
+    # from 20 on the gate rounds to 1, and the square of the power stays far from overflowing
+    return let(exp(at_most(x, 20.0)), gated)

@@ -11,7 +11,10 @@ _REGIONS = (
 )
 _SHAPES = "fold-constants,propagate-ranges,sink-expands"
 _CLEAN = f"simplify,{_SHAPES},{_REGIONS},eliminate-common-subexpressions,simplify"
-_FOLD = "reduce-strength,recognize-layer-norm,sink-transposes,fold-pad,fold-batch-norm,form-linear"
+_FOLD = (
+    "reduce-strength,recognize-layer-norm,recognize-softmax,"
+    "sink-transposes,fold-pad,fold-batch-norm,form-linear"
+)
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
 _RECOGNIZE = (
     "recognize-activations,recognize-attention,fold-scale,merge-linear-maps,widen-attention"

@@ -198,7 +198,7 @@ class RecognizeActivations(RewritePass):
     name: ClassVar[str] = "recognize-activations"
     numbers: ClassVar[Contract] = for_finite(lossy(rtol=1e-3, atol=1e-3))
     rules: ClassVar[tuple[Rule, ...]] = (
-        gelu_spelled_out, swish_spelled_out, mish_by_exponential, sigmoid_spelled_out,
+        gelu_spelled_out, swish_spelled_out, sigmoid_spelled_out,
         tanh_spelled_out, softsign_spelled_out, hard_sigmoid_spelled_out, hard_swish_by_gate,
         mish_spelled_out, selu_spelled_out, *PIECEWISE, bias_gelu_apart, fast_gelu_apart,
         ms_gelu_to_gelu, quick_gelu_to_swish,

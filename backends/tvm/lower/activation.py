@@ -81,10 +81,6 @@ def _softsign(op: Op, x: PrimExpr) -> PrimExpr:
     return x / (constant(1, x) + vector_math.absolute(x))
 
 
-def _mish(op: Op, x: PrimExpr) -> PrimExpr:
-    return x * vector_activation.tanh(vector_activation.softplus(x))
-
-
 def _gelu(op: Op, x: PrimExpr) -> PrimExpr:
     tanh = op.str("approximate") == "tanh"
     return vector_activation.gelu_tanh(x) if tanh else vector_activation.gelu(x)
@@ -121,7 +117,7 @@ ACTIVATIONS: Mapping[str, Scalar] = {
     "quick_gelu": _unary(_swish),
     "softplus": _plain(vector_activation.softplus),
     "softsign": _unary(_softsign),
-    "mish": _unary(_mish),
+    "mish": _plain(vector_activation.mish),
     "gelu": _unary(_gelu),
     "ms_gelu": _plain(vector_activation.gelu),
     "bias_gelu": _biased(vector_activation.gelu),
