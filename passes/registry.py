@@ -44,6 +44,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "scan-to-loop": "leptonc.passes.control_flow.scan_to_loop:ScanToLoop",
     "select-branches": "leptonc.passes.control_flow.select_branches:SelectBranches",
+    "share-constants": "leptonc.passes.cleanup.share_constants:ShareConstants",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
     "sink-expands": "leptonc.passes.shapes.sink_expands:SinkExpands",
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",

@@ -10,7 +10,7 @@ _REGIONS = (
     "hoist-invariants,merge-branches,select-branches"
 )
 _SHAPES = "fold-constants,propagate-ranges,sink-expands"
-_CLEAN = f"simplify,{_SHAPES},{_REGIONS},eliminate-common-subexpressions,simplify"
+_CLEAN = f"simplify,{_SHAPES},{_REGIONS},share-constants,eliminate-common-subexpressions,simplify"
 _FOLD = (
     "reduce-strength,recognize-layer-norm,recognize-softmax,"
     "sink-transposes,fold-pad,fold-batch-norm,form-linear"
