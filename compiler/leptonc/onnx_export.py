@@ -17,6 +17,8 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.onnx_export_checks import ends_in_check
+from leptonc.onnx_export_fused import FusedPlan, export_fused, plan_fused
+from leptonc.onnx_export_nodes import node_name, operand_slots
 from leptonc.onnx_export_older import needed_by_operands, write_as_of
 from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC
 from leptonc.onnx_export_sizes import Sizes
@@ -51,14 +53,21 @@ def save_model(
 class Exporter:
     """Writes one graph; `weights` are the constants whose messages still lack their data."""
 
-    def __init__(self, opset: int | None, *, oldest: int = BASE_OPSET) -> None:
+    def __init__(
+        self,
+        opset: int | None,
+        *,
+        oldest: int = BASE_OPSET,
+        allow: frozenset[str] = frozenset(),
+    ) -> None:
         if opset is not None and opset < OLDEST_OPSET:
             raise LeptonError(
                 f"models are not written for opset {opset}",
                 notes=[f"the oldest is {OLDEST_OPSET}"],
                 code="E022",
             )
-        self.asked = opset
+        self.asked, self.allow = opset, allow
+        self.plan = FusedPlan()
         self.opset = min(oldest, opset or oldest)
         self.blobs: dict[str, Blob] = {}
         self.weights: list[tuple[TensorProto, Blob]] = []
@@ -66,13 +75,14 @@ class Exporter:
         self.sizes = Sizes()
         self._taken: set[str] = set()
         self._nodes: set[str] = set()
-        self._domains: dict[str, int] = {}
+        self.domains: dict[str, int] = {}
 
     def model(self, graph: Graph) -> onnx.ModelProto:
         """The graph as a model whose constants have no data yet."""
         model = onnx.ModelProto(producer_name="leptonc")
         proto = model.graph
         proto.name = graph.name or "graph"
+        self.plan = plan_fused(graph, self.allow)
         self._taken.update(graph.output_names)
         for value in graph.inputs:
             self.names[value] = self.fresh_name(value.name or "input")
@@ -83,7 +93,7 @@ class Exporter:
         version = self.asked or self.opset
         write_as_of(version, proto, self.blobs)
         model.opset_import.add(domain="", version=version)
-        for domain, version in sorted(self._domains.items()):
+        for domain, version in sorted(self.domains.items()):
             model.opset_import.add(domain=domain, version=version)
         model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import)[:1])
         describe_model(model, graph.metadata)
@@ -160,6 +170,8 @@ class Exporter:
             self.emit(proto, "Identity", [self.names[value]], [name], f"Identity_{name}")
 
     def _op(self, proto: GraphProto, op: Op) -> None:
+        if op in self.plan.absorbed:
+            return
         if op.name == "const":
             blob = op.attrs["value"]
             assert isinstance(blob, Blob)
@@ -171,8 +183,10 @@ class Exporter:
         for value in op.results:
             if value not in self.names:
                 self.names[value] = self.fresh_name(value.name or f"{op.name}_{len(self.names)}")
-        special = EXPORT.get(op.name)
-        if special is not None:
+        special, found = EXPORT.get(op.name), self.plan.fused.get(op)
+        if found is not None:
+            export_fused(self, proto, op, found)
+        elif special is not None:
             special(self, proto, op)
         elif op.definition.onnx is None:
             raise LeptonError(
@@ -220,7 +234,7 @@ class Exporter:
         names = ["" if value is None else self.names[value] for value in operands]
         node = self.emit(proto, form.name, names, outputs, node_name(op), attributes, form.domain)
         if form.domain:
-            self._domains[form.domain] = max(self._domains.get(form.domain, 1), form.since)
+            self.domains[form.domain] = max(self.domains.get(form.domain, 1), form.since)
         for region, attribute in zip(op.regions, REGION_NAMES.get(op.name, ()), strict=True):
             outside = self.names
             self.names = ChainMap({}, outside)
@@ -271,21 +285,3 @@ def _fresh(wanted: str, taken: set[str]) -> str:
         name, count = f"{wanted}_{count}", count + 1
     taken.add(name)
     return name
-
-
-def node_name(op: Op) -> str:
-    """The names of the nodes an operation stands for, as the name of one."""
-    return "+".join(op.location.nodes)[:200]
-
-
-def operand_slots(op: Op) -> list[Value | None]:
-    """The operands in the places ONNX has for them; None for absent ones, none at the end."""
-    slots: list[Value | None] = []
-    for operand in op.definition.operands:
-        if operand.variadic:
-            slots.extend(op.operands_called(operand.name))
-        else:
-            slots.append(op.operand(operand.name))
-    while slots and slots[-1] is None:
-        slots.pop()
-    return slots

@@ -140,7 +140,7 @@ def optimize_model(
     options.progress("export", 0, 1)
     if options.opset is not None:
         spell_out(graph, options.opset)
-    exporter = Exporter(options.opset, oldest=_oldest(original))
+    exporter = Exporter(options.opset, oldest=_oldest(original), allow=options.allow)
     model = exporter.model(graph)
     if original is not None:
         keep_descriptions(model, original)
