@@ -13,13 +13,14 @@ _SHAPES = "fold-constants,propagate-ranges,sink-expands"
 _CLEAN = f"simplify,{_SHAPES},{_REGIONS},share-constants,eliminate-common-subexpressions,simplify"
 _FOLD = (
     "reduce-strength,recognize-layer-norm,recognize-softmax,"
-    "sink-transposes,fold-pad,fold-batch-norm,form-linear"
+    "turn-reductions,fold-pad,fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
-_RECOGNIZE = (
-    "recognize-activations,recognize-attention,fold-scale,merge-linear-maps,widen-attention"
+_RECOGNIZE = "recognize-activations,recognize-attention,form-linear,fold-scale,merge-linear-maps,widen-attention"
+_FINISH = (
+    "reduce-strength,merge-constants,simplify,fold-constants,"
+    "eliminate-common-subexpressions,eliminate-dead-code"
 )
-_FINISH = "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _FINISH))
 
 OPTIMIZE: Mapping[int, str] = MappingProxyType({
@@ -32,9 +33,9 @@ OPTIMIZE: Mapping[int, str] = MappingProxyType({
 
 WRITE: Mapping[int, str] = MappingProxyType({
     0: "",
-    1: "join-nodes,eliminate-common-subexpressions",
-    2: "join-nodes,eliminate-common-subexpressions",
-    3: "join-nodes,eliminate-common-subexpressions",
+    1: "join-slices,join-nodes,eliminate-common-subexpressions",
+    2: "join-slices,join-nodes,eliminate-common-subexpressions",
+    3: "join-slices,join-nodes,eliminate-common-subexpressions",
 })  # fmt: skip
 """What says an optimised model in the fewest nodes of ONNX, before it is written."""
 
