@@ -16,7 +16,10 @@ _FOLD = (
     "turn-reductions,fold-pad,fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
-_RECOGNIZE = "recognize-activations,recognize-attention,form-linear,fold-scale,merge-linear-maps,widen-attention"
+_RECOGNIZE = (
+    "recognize-activations,recognize-attention,form-linear,"
+    "fold-scale,merge-linear-maps,widen-attention"
+)
 _FINISH = (
     "reduce-strength,merge-constants,simplify,fold-constants,"
     "eliminate-common-subexpressions,eliminate-dead-code"

@@ -46,13 +46,13 @@ def neighbours() -> tuple[Graph, ...]:
     return tuple(graph for graph in found if not any(op.regions for op in graph))
 
 
-def outcomes(key: tuple[str, str], count: int) -> Iterator[Outcome]:
+def outcomes(key: tuple[str, str], count: int, whole_each: int = WHOLE) -> Iterator[Outcome]:
     """What becomes of `count` contexts of one rule, the same in every run."""
     group = specimens()[key]
     for index in range(count):
         seed = f"{key[0]}/{key[1]}/{index}"
         random = Random(seed)
-        whole = index % WHOLE == WHOLE - 1
+        whole = index % whole_each == whole_each - 1
         yield outcome(group[index % len(group)], seed, random, whole=whole)
 
 
@@ -75,7 +75,7 @@ def outcome(specimen: Specimen, seed: str, random: Random, *, whole: bool) -> Ou
         fired = any(each.rule == specimen.rule for each in context.applied)
         complaint = _settled([specimen.step], graph)
         if whole and not complaint:
-            passes = parse_pipeline(OPTIMIZE[2], REGISTRY)
+            passes, graph = parse_pipeline(OPTIMIZE[2], REGISTRY), clone_graph(before)
             PassManager(passes, [VerifyEach(), checks]).run(graph)
             complaint = _settled(passes, graph)
     except DiagnosticError as error:
@@ -100,13 +100,16 @@ def main(argv: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     parser.add_argument("--contexts", type=int, default=200, help="contexts for each rule")
     parser.add_argument("--only", default="", help="pass, or pass/rule")
     parser.add_argument("--shown", type=int, default=1, help="breaches shown for each rule")
+    parser.add_argument(
+        "--whole", type=int, default=WHOLE, help="whole pipeline on each of so many"
+    )
     arguments = parser.parse_args(argv)
     warnings.simplefilter("error")
     broken = 0
     for key in specimens():
         if not "/".join(key).startswith(arguments.only):
             continue
-        found = list(outcomes(key, arguments.contexts))
+        found = list(outcomes(key, arguments.contexts, arguments.whole))
         bad = [each for each in found if each.complaint]
         ran, fired = sum(each.ran for each in found), sum(each.fired for each in found)
         out.write(f"{'/'.join(key)}: {ran} ran, {fired} fired, {len(bad)} broken\n")
