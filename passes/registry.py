@@ -48,6 +48,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
     "sink-expands": "leptonc.passes.shapes.sink_expands:SinkExpands",
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
+    "sink-views": "leptonc.passes.cleanup.sink_views:SinkViews",
     "spell-attention": "leptonc.passes.fusion.spell_attention:SpellAttention",
     "spell-out-norms": "leptonc.passes.fusion.spell_out_norms:SpellOutNorms",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
