@@ -61,6 +61,18 @@ def pooled_view_to_mean(m: Match, build: Builder) -> Value:
     return build.reduce_mean(m[x], axes=axes, keepdims=0)
 
 
+@rule(pat.average_pool(x))
+def whole_average_to_global_pool(m: Match, build: Builder) -> Value:
+    """An average over a window that is the whole image is a global pool."""
+    op, space = m.root, m[x].type.shape[2:]
+    m.require(op.ints("kernel_shape") == space, "the window is not the whole image")
+    m.fits(set(op.ints("dilations") or (1,)) == {1})
+    one = m.root.result.type.shape[2:] == (1,) * len(space)
+    m.require(one and not any(op.ints("pads") or ()), "the window takes in padding")
+    m.require(op.str("auto_pad") in ("NOTSET", "VALID"), "the padding depends on the extents")
+    return build.global_average_pool(m[x])
+
+
 @dataclass(frozen=True)
 class JoinNodes(RewritePass):
     """Says in one standard node of ONNX what takes several operations.
@@ -74,4 +86,5 @@ class JoinNodes(RewritePass):
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
         affine_to_batch_norm, shifted_affine_to_batch_norm, pooled_view_to_mean,
+        whole_average_to_global_pool,
     )  # fmt: skip

@@ -23,7 +23,7 @@ WEIGHTED = ("conv", "conv_transpose", "linear")
 LARGE = 1 << 16
 """Constants with more elements than this are not changed for one reader out of several."""
 
-BLOCK = 1 << 22
+BLOCK = 1 << 20
 """So many elements are computed with at once, so that large weights take no wide copy."""
 
 
@@ -85,10 +85,10 @@ def multiplied(m: Match, data: Array, factor: Array) -> Array:
         wide = data[part].astype(np.float64) * whole[part]
         with np.errstate(over="ignore", under="ignore"):
             result[part] = wide.astype(data.dtype)
+        _require_finite(m, result[part])
         size = np.abs(wide, out=wide)
         largest = max(largest, float(size.max(initial=0.0)))
         lost = lost or bool(((size > 0) & (size < normal)).any())
-    _require_finite(m, result)
     enough = not lost or largest >= 16 * normal
     m.require(enough, "the new weight would be too small for its element type")
     return result
