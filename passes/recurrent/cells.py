@@ -58,7 +58,7 @@ def cell_of(op: Op) -> Cell | None:
     makers = {"mul": (_lstm_cells,), "add": (_gru_cells,)}.get(op.name, ())
     for make in makers:
         for cell in make(op):
-            if cell.is_closed and len(cell.sums.weights) == 2:
+            if cell.is_closed and len(cell.sums.weights) in (1, 2):
                 return cell
     return None
 
@@ -117,14 +117,20 @@ def _gru_cells(op: Op) -> Iterator[Cell]:
         if candidate is not None and state.type == op.result.type:
             taken = (*inner, update, candidate)
             yield from _reset_after(op, state, update, candidate, taken)
-            yield from _reset_before(op, state, update, candidate, taken)
+            if state is not op.result:
+                yield from _reset_before(op, state, update, candidate, taken)
 
 
 def _mixed(op: Op) -> Iterator[tuple[Op, Value, Value, Sequence[Op]]]:
-    """The gate, the new and the old state that `op` mixes, and the operations that it takes."""
+    """The gate, the new and the old state that `op` mixes, and the operations that it takes.
+
+    Of an old state of zeros nothing is left; the result itself stands for it.
+    """
     for kept, other in pairs(op):
         for product, (gate, value) in _products(kept, "sigmoid"):
-            difference = made_by(value, "sub")
+            minus, difference = made_by(value, "neg"), made_by(value, "sub")
+            if minus is not None and minus.operands[0] is other:
+                yield gate, other, op.result, (product, minus)
             if difference is not None and difference.operands[1] is other:
                 yield gate, other, difference.operands[0], (product, difference)
             fresh = made_by(other, "mul")
@@ -151,12 +157,14 @@ def _reset_after(
             inside, outside = Sums(sums.units), Sums(sums.units)
             if not (inside.add(2, memory) and outside.add(2, given)):
                 continue
-            if list(inside.weights) != [state] or state in outside.weights:
+            zero = state is op.result or is_exactly(state, 0.0)
+            first = not inside.weights and zero
+            if not (first or list(inside.weights) == [state]) or state in outside.weights:
                 continue
             bias = inside.biases.pop(2, None)
             if sums.take(inside, state, state) and sums.take(outside, state, state):
                 yield Cell(
-                    "gru", op, state, sums, recurrent=state, recurrent_bias=bias,
+                    "gru", op, state, sums, recurrent=None if first else state, recurrent_bias=bias,
                     linear_before_reset=True,
                 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +47,13 @@ class Sums:
 
         Nothing recurses further than a cell has summands.
         """
-        op = value.producer
+        op, row = value.producer, row_of(value)
+        if row is not None and start + self.units <= row.size:
+            self._add_bias(gate, row[start : start + self.units])
+            return True
+        source = None if op is None else _source_of_part(op, value)
         if op is None:
             return False
-        source = _source_of_part(op, value)
         if source is not None:
             self.ops[op] = None
             return self.add(gate, source[0], start + source[1])
@@ -63,18 +66,12 @@ class Sums:
 
     def _add_sum(self, gate: int, op: Op, start: int) -> bool:
         self.ops[op] = None
-        parts = [value for value in op.operands if array_of(value) is None]
-        if any(value.type.shape[-1:] != op.result.type.shape[-1:] for value in op.operands):
-            return False
         for value in op.operands:
-            row = array_of(value)
-            if row is None:
-                continue
-            if row.size != row.shape[-1]:
+            row = row_of(value)
+            fits = value.type == op.result.type if row is None else True
+            if not fits or value.type.shape[-1:] != op.result.type.shape[-1:]:
                 return False
-            self._add_bias(gate, row.reshape(-1)[start : start + self.units])
-        same = all(value.type == op.result.type for value in parts)
-        return same and all(self.add(gate, value, start) for value in parts)
+        return all(self.add(gate, value, start) for value in op.operands)
 
     def _add_product(self, gate: int, op: Op, start: int) -> bool:
         bias, weight = op.operand("bias"), array_of(op.operands[1])
@@ -122,15 +119,24 @@ class Sums:
         """The constants that `source` is multiplied with."""
         return {weight.constant for weight in self.weights[source].values()}
 
-    def packed(self, source: Value, gates: int) -> Array:
-        """The weights of what is multiplied, as ONNX has them: gate by gate, units first."""
-        parts = [self.weights[source][gate].array() for gate in range(gates)]
-        return np.concatenate(parts)[None]
-
     def bias(self, gates: int, dtype: np.dtype[Any]) -> Array:
         """The biases of one gate after another."""
         empty = np.zeros(self.units, dtype)
         return np.concatenate([self.biases.get(gate, empty) for gate in range(gates)])
+
+
+def packed(given: Mapping[int, Weight], gates: int) -> Array:
+    """The weights of what is multiplied, as ONNX has them: gate by gate, units first."""
+    return np.concatenate([given[gate].array() for gate in range(gates)])[None]
+
+
+def row_of(value: Value) -> Array | None:
+    """The row that all rows of a constant are; None for other values."""
+    data = array_of(value)
+    if data is None or not data.ndim or not data.size:
+        return None
+    rows = data.reshape(-1, data.shape[-1])
+    return rows[0] if np.array_equal(rows, np.broadcast_to(rows[0], rows.shape)) else None
 
 
 def _joined(value: Value) -> tuple[Value, ...]:

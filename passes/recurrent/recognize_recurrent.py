@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from leptonc.ir.location import Location
 from leptonc.ir.ops.recurrent_packed import GATES
 from leptonc.ir.types import DType
 from leptonc.passes.base import Pass
+from leptonc.passes.constants import is_exactly
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.recurrent.cells import Cell, cell_of
-from leptonc.passes.recurrent.gates import Sums
+from leptonc.passes.recurrent.gates import Weight, packed
 from leptonc.passes.recurrent.steps import as_step, without_step
 from leptonc.passes.refine import erase_dead_from, replace_value
 
@@ -52,15 +53,21 @@ class _Maker:
     def __init__(self, cells: list[Cell], graph: Graph) -> None:
         self.graph = graph
         self.given = {cell.last.result for cell in cells}
+        self.taken = {source for cell in cells for source in cell.sums.weights}
         self.constants: dict[Hashable, Value] = {}
+        self.replaced: dict[Value, Value] = {}
         self.recurrent: set[Value] = set()
+        self.lent: dict[Hashable, dict[int, Weight]] = {}
         for cell in cells:
             state = self._evident(cell)
             if state is not None:
                 self.recurrent |= cell.sums.read(state)
+        for cell in cells:
+            if len(cell.sums.weights) == 2:
+                h = self._state_of(cell)
+                self.lent.setdefault(_input_weights(cell, h), cell.sums.weights[h])
 
-    @staticmethod
-    def reason(cell: Cell) -> str | None:
+    def reason(self, cell: Cell) -> str | None:
         """Why a cell stays as it is."""
         sources = list(cell.sums.weights)
         if any(source.type.dtype is not DType.F32 for source in sources):
@@ -69,12 +76,24 @@ class _Maker:
             return "it is not one row for each example"
         if any(source.type.shape[0] != cell.state.type.shape[0] for source in sources):
             return "the numbers of examples differ"
-        if not any(source.type == cell.state.type for source in sources):
+        if len(sources) == 1 and _input_weights(cell, None) not in self.lent:
+            return "no product reads a state"
+        if len(sources) == 2 and not any(source.type == cell.state.type for source in sources):
             return "no product reads a state"
         gates = GATES[cell.layer]
         if any(len(given) < gates for given in cell.sums.weights.values()):
             return "a gate lacks a product"  # a weight of 0 would make NaNs of infinities
+        if cell.layer == "gru" and cell.state.type.shape[0] != 1 and not self._goes_on(cell):
+            return "one step of several examples by itself is faster as products"
         return None
+
+    def _goes_on(self, cell: Cell) -> bool:
+        """True where steps come before or behind, so that they make one layer."""
+        region = cell.last.region
+        parent = region.parent if region is not None else None
+        if parent is not None and parent.name in ("loop", "scan"):
+            return True
+        return cell.state in self.given or cell.last.result in self.taken
 
     def _evident(self, cell: Cell) -> Value | None:
         """Which of the two that are multiplied is the state; None where both may be."""
@@ -90,6 +109,7 @@ class _Maker:
         return told[0] if len(told) == 1 else None
 
     def _state_of(self, cell: Cell) -> Value:
+        """Which of the two that are multiplied is taken for the state."""
         evident = self._evident(cell)
         if evident is not None:
             return evident
@@ -97,7 +117,7 @@ class _Maker:
         known = [
             source for source in fitting if not self.recurrent.isdisjoint(cell.sums.read(source))
         ]
-        return (known or fitting)[0]
+        return (known or fitting or list(cell.sums.weights))[0]
 
     def make(self, cell: Cell) -> None:
         """Put the layer in place of the step."""
@@ -106,14 +126,15 @@ class _Maker:
         parts = (*cell.sums.ops, *cell.exits)
         location = Location.fused([op.location for op in parts], by="recognize-recurrent")
         build = Builder(first.region, before=first, location=location, graph=self.graph)
-        h = self._state_of(cell)
+        h = self._state_of(cell) if len(cell.sums.weights) == 2 else None
         (x,) = (source for source in cell.sums.weights if source is not h)
-        names = ["x", "w", "r", "bias", "initial_h"]
-        operands = [as_step(build, x), *self._constants(build, cell, x, h), as_step(build, h)]
+        names = ["x", "w", "r", "bias"]
+        operands = [as_step(build, self._now(x)), *self._constants(build, cell, x, h)]
+        for name, state in (("initial_h", h), ("initial_c", cell.c)):
+            if state is not None and not is_exactly(state, 0.0):
+                names.append(name)
+                operands.append(as_step(build, self._now(state)))
         attrs: dict[str, int] = {"hidden_size": cell.sums.units}
-        if cell.c is not None:
-            names.append("initial_c")
-            operands.append(as_step(build, cell.c))
         if cell.linear_before_reset:
             attrs["linear_before_reset"] = 1
         results = build.op(cell.layer, operands, attrs, names=names).results
@@ -123,10 +144,15 @@ class _Maker:
         made = [(op, without_step(build, value, op.result.type.shape)) for op, value in exits]
         for op, value in made:
             value.name = value.name or op.result.name
+            self.replaced[op.result] = value
             replace_value(op.result, value)
             erase_dead_from([op])
 
-    def _constants(self, build: Builder, cell: Cell, x: Value, h: Value) -> list[Value]:
+    def _now(self, value: Value) -> Value:
+        """What stands for a value that a step gave."""
+        return self.replaced.get(value, value)
+
+    def _constants(self, build: Builder, cell: Cell, x: Value, h: Value | None) -> list[Value]:
         """The weights and the bias, made once of the same constants."""
         gates, sums = GATES[cell.layer], cell.sums
         dtype = x.type.dtype.numpy
@@ -136,19 +162,29 @@ class _Maker:
         bias = np.concatenate([sums.bias(gates, dtype), recurrent])[None]
         key = (build.region, bias.tobytes())
         row = self.constants.get(key) or self._kept(key, build.const(bias))
-        return [self._weight(build, sums, x, gates), self._weight(build, sums, h, gates), row]
+        given = self.lent[_input_weights(cell, None)] if h is None else sums.weights[h]
+        both = (sums.weights[x], given)
+        return [*(self._weight(build, each, gates, dtype) for each in both), row]
 
-    def _weight(self, build: Builder, sums: Sums, source: Value, gates: int) -> Value:
-        key = (build.region, tuple(sums.weights[source].items()))
+    def _weight(
+        self, build: Builder, given: Mapping[int, Weight], gates: int, dtype: np.dtype[Any]
+    ) -> Value:
+        key = (build.region, *(given[gate] for gate in range(gates)))
         known = self.constants.get(key)
         if known is not None:
             return known
-        array = np.ascontiguousarray(sums.packed(source, gates), source.type.dtype.numpy)
-        return self._kept(key, build.const(array))
+        return self._kept(key, build.const(np.ascontiguousarray(packed(given, gates), dtype)))
 
     def _kept(self, key: Hashable, value: Value) -> Value:
         self.constants[key] = value
         return value
+
+
+def _input_weights(cell: Cell, h: Value | None) -> Hashable:
+    """What the input of a cell is multiplied with: equal for the steps of one layer."""
+    (x,) = (source for source in cell.sums.weights if source is not h)
+    gates = range(GATES[cell.layer])
+    return (cell.layer, cell.linear_before_reset, *(cell.sums.weights[x].get(g) for g in gates))
 
 
 def _beside(source: Value, state: Value) -> bool:
