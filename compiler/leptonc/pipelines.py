@@ -20,17 +20,12 @@ _RECOGNIZE = (
     "recognize-activations,recognize-attention,form-linear,"
     "fold-scale,merge-linear-maps,widen-attention"
 )
+_RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
     "reduce-strength,merge-constants,simplify,fold-constants,"
     "eliminate-common-subexpressions,eliminate-dead-code"
 )
-<<<<<<< Updated upstream
-_ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _FINISH))
-=======
-_RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
-_FINISH = "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
->>>>>>> Stashed changes
 
 OPTIMIZE: Mapping[int, str] = MappingProxyType({
     0: "fold-constants,inline-branches,eliminate-dead-code",
