@@ -63,9 +63,11 @@ def pooled_view_to_mean(m: Match, build: Builder) -> Value:
 
 @rule(pat.average_pool(x))
 def whole_average_to_global_pool(m: Match, build: Builder) -> Value:
-    """An average over a window that is the whole image is a global pool."""
+    """An average over a window that holds the whole image is a global pool."""
     op, space = m.root, m[x].type.shape[2:]
-    m.require(op.ints("kernel_shape") == space, "the window is not the whole image")
+    window = zip(op.ints("kernel_shape") or (), space, strict=True)
+    whole = all(isinstance(extent, int) and 0 < extent <= span for span, extent in window)
+    m.require(whole, "the window does not hold the whole image")
     m.fits(set(op.ints("dilations") or (1,)) == {1})
     one = m.root.result.type.shape[2:] == (1,) * len(space)
     m.require(one and not any(op.ints("pads") or ()), "the window takes in padding")
