@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Value
+from leptonc.ir.ops.movement import pad_widths
 from leptonc.passes.cleanup.movement_rules import permutation
-from leptonc.passes.cleanup.slice_rules import axis_of
+from leptonc.passes.cleanup.slice_rules import axis_of, inference_of
 from leptonc.passes.pattern import Match, Var, pat
 from leptonc.passes.rewrite import rule
 from leptonc.passes.views import require_known_extents, reshape_to
@@ -69,4 +72,39 @@ def stack_to_concat(m: Match, build: Builder) -> Value:
     return reshape_to(build, joined, m.root.result.type.shape)
 
 
-RULES = (view_of_transpose, transpose_of_view, stack_to_concat)
+shaped = pat.reshape(x, Var("extents")).shared()
+padded = pat.pad(
+    shaped, Var("pads"), constant_value=Var("value").optional(), axes=Var("axes").optional()
+)
+
+
+@rule(pat.reshape(padded, Var("outer extents")))
+def pad_between_views(m: Match, build: Builder) -> Value:
+    """A border between views that only add and drop extents of 1 is put around what they view."""
+    op, view, source = m[padded], m[shaped].result.type.shape, m[x].type.shape
+    widths = pad_widths(inference_of(op))
+    m.fits(_without_ones(view) == _without_ones(source) and widths is not None)
+    assert widths is not None
+    every = [(axis, *pair) for axis, pair in enumerate(widths) if pair != (0, 0)]
+    m.fits(all(view[axis] != 1 for axis, _, _ in every))
+    place = dict(zip(_long(view), _long(source), strict=True))
+    pads = np.zeros(2 * len(source), np.int64)
+    shape = list(source)
+    for axis, before, after in every:
+        m.require(isinstance(before, int) and isinstance(after, int), "a width is not known")
+        assert isinstance(before, int)
+        assert isinstance(after, int)
+        pads[place[axis]], pads[len(source) + place[axis]] = before, after
+        shape[place[axis]] = shape[place[axis]] + before + after
+    m.fits(tuple(shape) == m.root.result.type.shape)
+    value = op.operand("constant_value")
+    operands = [m[x], build.const(pads), *([value] if value is not None else [])]
+    names = ("x", "pads", *(["constant_value"] if value is not None else []))
+    return build.op("pad", operands, {"mode": op.attrs["mode"]}, names=names).result
+
+
+def _long(shape: Shape) -> list[int]:
+    return [axis for axis, dim in enumerate(shape) if dim != 1]
+
+
+RULES = (view_of_transpose, transpose_of_view, stack_to_concat, pad_between_views)
