@@ -74,13 +74,21 @@ def _lstm_cells(op: Op) -> Iterator[Cell]:
             for before, (keep, c) in _products(kept, "sigmoid"):
                 for after, (enter, fresh) in _products(entered, "sigmoid"):
                     candidate = made_by(fresh, "tanh")
-                    if candidate is None or c.type != cell.result.type:
+                    state = _state(c, cell.result)
+                    if candidate is None or state is None:
                         continue
                     functions = (enter, leave, keep, candidate)
                     inner = (before, after, output, *functions)
-                    sums = _summed(c, functions, inner)
+                    sums = _summed(state, functions, inner)
                     if sums is not None:
-                        yield Cell("lstm", op, c, sums, cell, c)
+                        yield Cell("lstm", op, state, sums, cell, c)
+
+
+def _state(value: Value, result: Value) -> Value | None:
+    """The state that `value` is; `result` stands for one of zeros, whatever its extents."""
+    if value.type == result.type:
+        return value
+    return result if is_exactly(value, 0.0) else None
 
 
 def _products(value: Value, name: str) -> Iterator[tuple[Op, tuple[Op, Value]]]:
@@ -112,9 +120,9 @@ def _gru_cells(op: Op) -> Iterator[Cell]:
     The candidate ``n`` is ``tanh(a + r * b)`` with a product of ``h'`` in ``b``, or ``tanh`` of
     sums with a product of ``r * h'``.
     """
-    for update, fresh, state, inner in _mixed(op):
-        candidate = made_by(fresh, "tanh")
-        if candidate is not None and state.type == op.result.type:
+    for update, fresh, old, inner in _mixed(op):
+        candidate, state = made_by(fresh, "tanh"), _state(old, op.result)
+        if candidate is not None and state is not None:
             taken = (*inner, update, candidate)
             yield from _reset_after(op, state, update, candidate, taken)
             if state is not op.result:

@@ -100,8 +100,8 @@ class Sums:
         return bool(parts)
 
     def _add_bias(self, gate: int, row: Array) -> None:
-        known = self.biases.get(gate)
-        self.biases[gate] = row if known is None else known + row
+        # in double precision, so that the order and what was summed before make no difference
+        self.biases[gate] = self.biases.get(gate, np.zeros(self.units)) + row
 
     def take(self, other: Sums, source: Value, known_as: Value) -> bool:
         """Take in what `other` is the sum of, where `source` is multiplied as `known_as`."""
@@ -121,8 +121,9 @@ class Sums:
 
     def bias(self, gates: int, dtype: np.dtype[Any]) -> Array:
         """The biases of one gate after another."""
-        empty = np.zeros(self.units, dtype)
-        return np.concatenate([self.biases.get(gate, empty) for gate in range(gates)])
+        empty = np.zeros(self.units)
+        rows = [self.biases.get(gate, empty) for gate in range(gates)]
+        return np.concatenate(rows).astype(dtype)
 
 
 def packed(given: Mapping[int, Weight], gates: int) -> Array:
