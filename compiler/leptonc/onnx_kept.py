@@ -31,6 +31,7 @@ def _keep_value(item: ValueInfoProto, original: ValueInfoProto) -> None:
         item.doc_string = original.doc_string
     item.metadata_props.extend(original.metadata_props)
     if original.type.WhichOneof("value") != "tensor_type":
+        item.type.CopyFrom(original.type)  # ZipMap's maps, which are tensors inside
         return
     if original.type.denotation:
         item.type.denotation = original.type.denotation

@@ -23,6 +23,7 @@ from leptonc.onnx_export import Exporter
 from leptonc.onnx_export_older import spell_out
 from leptonc.onnx_file import Source, read_model
 from leptonc.onnx_kept import keep_descriptions, node_counts, recognized
+from leptonc.onnx_ml_kept import kept_operators
 from leptonc.onnx_opsets import BASE_OPSET, OLDEST_OPSET
 from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
 from leptonc.passes.context import PassContext
@@ -164,8 +165,13 @@ def _oldest(original: onnx.ModelProto | None) -> int:
 def _imported(source: Any, options: OptimizeOptions) -> Graph:
     return import_source(
         source, options.dims, trust_inferred=options.trust_inferred,
-        untrusted=options.untrusted, operators=options.operators,
+        untrusted=options.untrusted, operators=_operators(source, options),
     )  # fmt: skip
+
+
+def _operators(source: Any, options: OptimizeOptions) -> Sequence[Operator]:
+    """What stays one operation: operators from outside, and those of classical machine learning."""
+    return (*options.operators, *kept_operators(_message(source)))
 
 
 def _message(source: Any) -> onnx.ModelProto | None:
@@ -191,7 +197,8 @@ def _row_counts(graph: Graph) -> dict[str, int]:
 def _first_stage(source: Any, options: OptimizeOptions) -> Stage:
     if options.from_stage is None:
         return Stage(_imported(source, options))
-    return read_stage(options.from_stage, known_operators(options.operators).by_name)
+    known = known_operators(_operators(source, options))
+    return read_stage(options.from_stage, known.by_name)
 
 
 def _optimized(stage: Stage, options: OptimizeOptions, timer: Timer) -> PassContext:
