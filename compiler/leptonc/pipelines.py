@@ -22,7 +22,7 @@ _RECOGNIZE = (
 )
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
-    "reduce-strength,merge-constants,simplify,fold-constants,"
+    "reduce-strength,merge-constants,sink-views,merge-branches,simplify,fold-constants,"
     "eliminate-common-subexpressions,eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
