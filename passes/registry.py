@@ -41,6 +41,8 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
         "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
     "propagate-ranges": "leptonc.passes.shapes.propagate_ranges:PropagateRanges",
     "recognize-for-kernels": "leptonc.passes.fusion.recognize_for_kernels:RecognizeForKernels",
+    "recognize-resampling":
+        "leptonc.passes.fusion.recognize_resampling:RecognizeResampling",
     "recognize-softmax": "leptonc.passes.fusion.recognize_softmax:RecognizeSoftmax",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "scan-to-loop": "leptonc.passes.control_flow.scan_to_loop:ScanToLoop",

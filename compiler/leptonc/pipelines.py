@@ -12,7 +12,7 @@ _REGIONS = (
 _SHAPES = "fold-constants,propagate-ranges,sink-expands"
 _CLEAN = f"simplify,{_SHAPES},{_REGIONS},share-constants,eliminate-common-subexpressions,simplify"
 _FOLD = (
-    "reduce-strength,recognize-layer-norm,recognize-softmax,"
+    "reduce-strength,recognize-layer-norm,recognize-softmax,recognize-resampling,"
     "turn-reductions,fold-pad,fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
