@@ -44,6 +44,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-resampling":
         "leptonc.passes.fusion.recognize_resampling:RecognizeResampling",
     "recognize-softmax": "leptonc.passes.fusion.recognize_softmax:RecognizeSoftmax",
+    "recognize-rotary": "leptonc.passes.fusion.recognize_rotary:RecognizeRotary",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "scan-to-loop": "leptonc.passes.control_flow.scan_to_loop:ScanToLoop",
     "select-branches": "leptonc.passes.control_flow.select_branches:SelectBranches",

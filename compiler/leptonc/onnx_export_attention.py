@@ -55,8 +55,35 @@ def _whole(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     )
 
 
+def export_rotary(exporter: Exporter, proto: GraphProto, op: Op) -> None:
+    """One node, which onnxruntime computes in a third of the time of what it stands for."""
+    newer = exporter.asked is None or exporter.asked >= OPSET
+    x, cos = op.operands[0].type, op.operands[1].type
+    length = x.shape[1 if x.rank == 3 else 2]
+    plain = all(value.type.shape[:2] == (x.shape[0], length) for value in op.operands[1:])
+    if not newer or x.dtype is not DType.F32 or not plain:
+        _Spelling(exporter, proto, op).write_rotary()
+        return
+    heads, width = op.int("num_heads"), x.shape[-1]
+    if heads and isinstance(width, int):
+        width //= heads
+    attributes: dict[str, Attribute] = {}
+    if heads:
+        attributes["num_heads"] = heads
+    if op.int("interleaved"):
+        attributes["interleaved"] = 1
+    pairs = cos.shape[2]
+    if isinstance(pairs, int) and width != 2 * pairs:
+        attributes["rotary_embedding_dim"] = 2 * pairs
+        attributes.setdefault("num_heads", x.shape[1] if isinstance(x.shape[1], int) else 0)
+    exporter.need(OPSET, op)
+    operands = [exporter.names[value] for value in op.operands]
+    name, node = exporter.names[op.result], "+".join(op.location.nodes)[:200]
+    exporter.emit(proto, "RotaryEmbedding", operands, [name], node, attributes)
+
+
 class _Spelling:
-    """Writes attention as products and a softmax."""
+    """Writes attention as products and a softmax, and rotary embedding as sums of products."""
 
     def __init__(self, exporter: Exporter, proto: GraphProto, op: Op) -> None:
         self.exporter, self.proto, self.op = exporter, proto, op
@@ -117,6 +144,39 @@ class _Spelling:
             return
         turned = self.node("Transpose", self.node("MatMul", weights, values), perm=(0, 2, 1, 3))
         self.node("Reshape", turned, self.integers(0, 0, -1), result=self.name)
+
+    def write_rotary(self) -> None:
+        op = self.op
+        source, in_rows = self.exporter.names[op.operands[0]], op.operands[0].type.rank == 3
+        if in_rows:
+            source = self.node("Reshape", source, self.integers(0, 0, op.int("num_heads"), -1))
+        axis = self.integers(2 if in_rows else 1)
+        cos, sin = (
+            self.node("Unsqueeze", self.exporter.names[value], axis) for value in op.operands[1:]
+        )
+        pairs, width = op.operands[1].type.shape[2], op.operands[0].type.shape[-1]
+        assert isinstance(pairs, int)
+        step = 2 if op.int("interleaved") else 1
+        low = self.columns(source, 0, pairs * step, step)
+        high = self.columns(source, 1 if step == 2 else pairs, 2 * pairs, step)
+        real = self.node("Sub", self.node("Mul", low, cos), self.node("Mul", high, sin))
+        other = self.node("Add", self.node("Mul", high, cos), self.node("Mul", low, sin))
+        turned = [real, other]
+        if step == 2:
+            apart = [self.node("Unsqueeze", part, self.integers(4)) for part in turned]
+            pair = self.node("Concat", *apart, axis=4)
+            turned = [self.node("Reshape", pair, self.integers(0, 0, 0, 2 * pairs))]
+        if in_rows and isinstance(width, int):
+            width //= op.int("num_heads")
+        if width != 2 * pairs:
+            turned.append(self.columns(source, 2 * pairs, np.iinfo(np.int64).max, 1))
+        whole = self.node("Concat", *turned, axis=3) if len(turned) > 1 else turned[0]
+        last = self.integers(0, 0, -1) if in_rows else self.integers(0, 0, 0, -1)
+        self.node("Reshape", whole, last, result=self.name)
+
+    def columns(self, value: str, start: int, stop: int, step: int) -> str:
+        bounds = [self.integers(number) for number in (start, stop, 3, step)]
+        return self.node("Slice", value, *bounds)
 
     def scaled(self, scores: str) -> str:
         cap, scale = self.op.float("softcap"), self.op.float("scale")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from onnx import GraphProto, TensorProto
 
 from leptonc.ir.graph import Op, Use
-from leptonc.onnx_export_attention import export_attention
+from leptonc.onnx_export_attention import export_attention, export_rotary
 from leptonc.onnx_export_checks import export_check, squeezes
 from leptonc.onnx_export_functions import export_group_normalization, export_swish
 from leptonc.onnx_export_shapes import export_shaped, needs_no_row
@@ -89,6 +89,6 @@ EXPORT: Mapping[str, Rule] = MappingProxyType({
     "dims": _dims, "expand": export_shaped, "reshape": export_shaped,
     "extents": export_check, "linear": _linear, "linear_bytes": _linear_bytes,
     "swish": export_swish, "group_normalization": export_group_normalization,
-    "attention": export_attention,
+    "attention": export_attention, "rotary_embedding": export_rotary,
 })  # fmt: skip
 """How the operations that are not written as one operator of their own are."""

@@ -111,8 +111,10 @@ def without_copies(operand: Operand, shape: Sequence[Dim]) -> tuple[Value, tuple
 def narrowed(build: Builder, narrow: Value, perm: tuple[int, ...]) -> Value:
     """The heads before they were repeated: the axis of copies is dropped."""
     heads = perm[1]
-    shape = narrow.type.shape
-    plain = reshape_to(build, narrow, (*shape[: heads + 1], *shape[heads + 2 :]))
+    shape = (*narrow.type.shape[: heads + 1], *narrow.type.shape[heads + 2 :])
+    maker = narrow.producer
+    before = maker.operands[0] if maker is not None and maker.name == "reshape" else narrow
+    plain = before if before.type.shape == shape else reshape_to(build, narrow, shape)
     return Operand(plain, perm).made(build)
 
 

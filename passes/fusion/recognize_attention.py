@@ -14,6 +14,7 @@ from leptonc.ir.graph import Value
 from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass
 from leptonc.passes.contract import REASSOCIATES, Contract, for_finite
+from leptonc.passes.fusion.attention_einsum import sum_beside_softmax
 from leptonc.passes.fusion.attention_heads import (
     Operand,
     lead_of,
@@ -237,5 +238,5 @@ class RecognizeAttention(RewritePass):
     name: ClassVar[str] = "recognize-attention"
     numbers: ClassVar[Contract] = for_finite(REASSOCIATES)
     rules: ClassVar[tuple[Rule, ...]] = (
-        swap_before_regrouping, attention_spelled_out, heads_in_rows,
+        sum_beside_softmax, swap_before_regrouping, attention_spelled_out, heads_in_rows,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from leptonc.passes.rewrite import Rule, rule
 from leptonc.passes.views import expand_to, reshape_to
 
 q, k, v, mask = Var("q"), Var("k"), Var("v"), Var("mask")
+x, cos, sin = Var("x"), Var("cos"), Var("sin")
 
 
 def _number(build: Builder, value: float, dtype: DType) -> Value:
@@ -110,10 +111,62 @@ def attention_apart(m: Match, build: Builder) -> Value:
     return reshape_to(build, rows, op.result.type.shape)
 
 
+@rule(pat.rotary_embedding(x, cos, sin))
+def rotary_apart(m: Match, build: Builder) -> Value:
+    """A rotary embedding is the columns times cosines, and their turned pairs times sines."""
+    op, source = m.root, m[x]
+    in_rows = source.type.rank == 3
+    if in_rows:
+        batch, length, width = source.type.shape
+        heads = op.int("num_heads")
+        source = reshape_to(build, source, (batch, length, heads, floordiv(width, heads)))
+    angles: list[Value] = []
+    for each in (cos, sin):
+        batch, length, pairs = _narrow(m[each]).type.shape
+        shape = (batch, length, 1, pairs) if in_rows else (batch, 1, length, pairs)
+        angles.append(reshape_to(build, _narrow(m[each]), shape))
+    pairs = angles[0].type.shape[3]
+    assert isinstance(pairs, int)
+    interleaved = bool(op.int("interleaved"))
+    first, second = (
+        _columns(build, source, bounds)
+        for bounds in (
+            ((0, 2 * pairs, 2), (1, 2 * pairs, 2))
+            if interleaved
+            else ((0, pairs, 1), (pairs, 2 * pairs, 1))
+        )
+    )
+    turned = [
+        build.sub(build.mul(first, angles[0]), build.mul(second, angles[1])),
+        build.add(build.mul(second, angles[0]), build.mul(first, angles[1])),
+    ]
+    if interleaved:
+        shape = turned[0].type.shape
+        turned = [reshape_to(build, part, (*shape, 1)) for part in turned]
+        pair = build.concat(*turned, axis=4)
+        turned = [reshape_to(build, pair, (*shape[:3], 2 * pairs))]
+    if source.type.shape[3] != 2 * pairs:
+        turned.append(_columns(build, source, (2 * pairs, np.iinfo(np.int64).max, 1)))
+    result = build.concat(*turned, axis=3) if len(turned) > 1 else turned[0]
+    return reshape_to(build, result, op.result.type.shape) if in_rows else result
+
+
+def _narrow(angles: Value) -> Value:
+    """Angles before they were repeated for each sequence."""
+    maker = angles.producer
+    return maker.operands[0] if maker is not None and maker.name == "expand" else angles
+
+
+def _columns(build: Builder, value: Value, bounds: tuple[int, int, int]) -> Value:
+    start, stop, step = (build.const(Blob.of(np.array([n], np.int64))) for n in bounds)
+    axis = build.const(Blob.of(np.array([3], np.int64)))
+    return build.slice(value, start, stop, axes=axis, steps=step)
+
+
 @dataclass(frozen=True)
 class SpellAttention(RewritePass):
-    """Takes attention apart, for targets whose kernels are products and a softmax."""
+    """Takes attention and rotary embedding apart, for targets with kernels for their parts."""
 
     name: ClassVar[str] = "spell-attention"
     numbers: ClassVar[Contract] = for_finite(REASSOCIATES)
-    rules: ClassVar[tuple[Rule, ...]] = (attention_apart,)
+    rules: ClassVar[tuple[Rule, ...]] = (attention_apart, rotary_apart)
