@@ -154,7 +154,11 @@ def rotary_apart(m: Match, build: Builder) -> Value:
 def _narrow(angles: Value) -> Value:
     """Angles before they were repeated for each sequence."""
     maker = angles.producer
-    return maker.operands[0] if maker is not None and maker.name == "expand" else angles
+    if maker is None or maker.name != "expand":
+        return angles
+    before = maker.operands[0]
+    alike = before.type.rank == 3 and before.type.shape[2] == angles.type.shape[2]
+    return before if alike else angles
 
 
 def _columns(build: Builder, value: Value, bounds: tuple[int, int, int]) -> Value:
