@@ -9,6 +9,7 @@ from types import MappingProxyType
 from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.shapes.interval import (
+    Facts,
     Known,
     affine,
     anything,
@@ -16,7 +17,7 @@ from leptonc.passes.shapes.interval import (
     never_zero,
     span,
 )
-from leptonc.passes.shapes.interval_rules import Facts, decided, spread_forms
+from leptonc.passes.shapes.interval_rules import decided, spread_forms
 
 
 def _less(low: int, high: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from leptonc.ir.dims import (
     symbol,
     symbols,
 )
+from leptonc.ir.graph import Value
 from leptonc.ir.types import DType, TensorType
 
 UNKNOWN_RANGE = (-(1 << 64), 1 << 64)
@@ -41,6 +42,10 @@ class Known:
         if isinstance(self.base, int) and not any(self.steps):
             return self.base
         return self.low if self.low == self.high else None
+
+
+Facts = Callable[[Value], Known]
+"""Tells what is known of a value."""
 
 
 def limits_of(dtype: DType) -> tuple[int, int]:

@@ -9,30 +9,27 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.dims import Dim
-from leptonc.ir.graph import Content, Op, Value
-from leptonc.ir.ops.contents import content_of
+from leptonc.ir.graph import Content, Op
 from leptonc.ir.types import DType, TensorType
 from leptonc.passes.constants import integers
 from leptonc.passes.shapes.interval import (
+    Facts,
     Known,
     affine,
     anything,
     limits_of,
-    never_zero,
-    same,
     span,
     spread,
     union,
     within,
 )
+from leptonc.passes.shapes.interval_moves import MOVED
 
 _SAFE = 1 << 40
 """Numbers up to this can be multiplied by places of constants without wrapping around."""
 
 LARGEST_CONSTANT = 1 << 20
 """Constants with more elements than this are not looked at."""
-
-Facts = Callable[[Value], Known]
 
 
 def of_constant(array: Array, type: TensorType) -> Known:
@@ -96,38 +93,6 @@ def _cast(op: Op, facts: Facts) -> Known:
         return known if known.low >= 0 and known.high <= 1 else anything(type)
     low, high = limits_of(type.dtype)
     return known if low <= known.low and known.high <= high else anything(type)
-
-
-def _viewed(op: Op, facts: Facts) -> Known:
-    """Axes of extent 1 come and go; the elements stay as they are."""
-    known, old, new = facts(op.operands[0]), op.operands[0].type.shape, op.result.type.shape
-    if known.base is None or not any(known.steps):
-        steps = (0,) * len(new)
-        return Known(known.low, known.high, known.base, steps if known.base is not None else ())
-    left = [(dim, step) for dim, step in zip(old, known.steps, strict=True) if dim != 1]
-    kept = [dim for dim in new if dim != 1]
-    if [dim for dim, _ in left] != kept:
-        return Known(known.low, known.high)
-    following = iter(left)
-    steps = tuple(0 if dim == 1 else next(following)[1] for dim in new)
-    return Known(known.low, known.high, known.base, steps)
-
-
-def _transpose(op: Op, facts: Facts) -> Known:
-    known = facts(op.operands[0])
-    if known.base is None:
-        return known
-    perm = op.ints("perm") or tuple(reversed(range(len(known.steps))))
-    steps = tuple(known.steps[axis] for axis in perm)
-    return Known(known.low, known.high, known.base, steps)
-
-
-def _expand(op: Op, facts: Facts) -> Known:
-    known, type = facts(op.operands[0]), op.result.type
-    steps = spread(known, op.operands[0].type.shape, type.shape)
-    if steps is None:
-        return Known(known.low, known.high)
-    return Known(known.low, known.high, known.base, steps)
 
 
 def spread_forms(op: Op, facts: Facts) -> list[tuple[Dim, tuple[int, ...]]] | None:
@@ -262,58 +227,6 @@ def _where(op: Op, facts: Facts) -> Known:
     return union(*parts)
 
 
-def _slice(op: Op, facts: Facts) -> Known:
-    known, data = facts(op.operands[0]), op.operands[0].type.shape
-    if known.base is None:
-        return known
-    starts = op.operand("starts")
-    row = content_of(starts) if starts is not None else None
-    steps = integers(op.operand("steps")) if op.operand("steps") is not None else ()
-    axes = integers(op.operand("axes")) if op.operand("axes") is not None else None
-    if row is None or steps is None or (axes is None and op.operand("axes") is not None):
-        return Known(known.low, known.high)
-    base, scaled = known.base, list(known.steps)
-    for place, start in enumerate(row.reshape(-1)):
-        axis = place if axes is None else axes[place] % len(data)
-        step = steps[place] if steps else 1
-        if not scaled[axis]:
-            continue
-        if not isinstance(start, int) or start < 0 or step < 1:
-            return Known(known.low, known.high)
-        base, scaled[axis] = base + start * scaled[axis], scaled[axis] * step
-    return _narrowed(affine(base, scaled, op.result.type), known)
-
-
-def _narrowed(found: Known, known: Known) -> Known:
-    """A form, or the limits that hold for every part of a tensor."""
-    return found if found.base is not None else Known(known.low, known.high)
-
-
-def _concat(op: Op, facts: Facts) -> Known:
-    parts = [facts(value) for value in op.operands]
-    axis = op.int("axis") % op.result.type.rank
-    whole = union(*parts)
-    if any(part.base is None for part in parts):
-        return Known(whole.low, whole.high)
-    long = [k for k, value in enumerate(op.operands) if value.type.shape[axis] != 1]
-    if not long:
-        return Known(whole.low, whole.high)
-    first, step = parts[0], parts[long[0]].steps[axis]
-    assert first.base is not None
-    steps = [*first.steps]
-    steps[axis] = step
-    place: Dim = 0
-    for value, part in zip(op.operands, parts, strict=True):
-        own, shape = [*part.steps], value.type.shape
-        own[axis] = step if shape[axis] == 1 else own[axis]
-        assert part.base is not None
-        at = first.base + place * step
-        if own != steps or not same(part.base, at, never_zero(shape)):
-            return Known(whole.low, whole.high)
-        place = place + shape[axis]
-    return _narrowed(affine(first.base, steps, op.result.type), whole)
-
-
 def _cum_sum(op: Op, facts: Facts) -> Known:
     known, axis = facts(op.operands[0]), integers(op.operands[1])
     number, type = known.uniform, op.result.type
@@ -343,11 +256,6 @@ def decided(truth: int | None, type: TensorType) -> Known:
     return Known(0, 1) if truth is None else Known(truth, truth, truth, (0,) * type.rank)
 
 
-def _same_limits(op: Op, facts: Facts) -> Known:
-    known = facts(op.operands[0])
-    return Known(known.low, known.high)
-
-
 def _place(op: Op, facts: Facts) -> Known:
     """The place of the largest or the smallest along an axis."""
     shape = op.operands[0].type.shape
@@ -356,11 +264,9 @@ def _place(op: Op, facts: Facts) -> Known:
 
 
 TRANSFER: Mapping[str, Callable[[Op, Facts], Known]] = MappingProxyType({
-    "abs": _abs, "add": _add, "and": _truth, "arg_max": _place, "arg_min": _place, "cast": _cast,
-    "clip": _clip, "concat": _concat, "cum_sum": _cum_sum, "div": _div, "expand": _expand,
-    "flatten": _viewed, "gather_elements": _same_limits, "max": _extreme, "min": _extreme,
-    "mod": _mod, "mul": _mul, "neg": _neg, "not": _truth, "or": _truth, "range": _range,
-    "reshape": _viewed, "slice": _slice, "squeeze": _viewed, "sub": _sub, "tile": _same_limits,
-    "transpose": _transpose, "unsqueeze": _viewed, "where": _where, "xor": _truth,
+    **MOVED, "abs": _abs, "add": _add, "and": _truth, "arg_max": _place, "arg_min": _place,
+    "cast": _cast, "clip": _clip, "cum_sum": _cum_sum, "div": _div, "max": _extreme,
+    "min": _extreme, "mod": _mod, "mul": _mul, "neg": _neg, "not": _truth, "or": _truth,
+    "range": _range, "sub": _sub, "where": _where, "xor": _truth,
 })  # fmt: skip
 """By operation; of other operations only the element type is known."""

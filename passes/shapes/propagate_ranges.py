@@ -23,14 +23,14 @@ from leptonc.passes.contract import EXACT, Contract
 from leptonc.passes.refine import erase_dead_from, replace_value
 from leptonc.passes.shapes.decisions import Index, indices_of, of_result
 from leptonc.passes.shapes.expands import expand_to
-from leptonc.passes.shapes.interval import UNKNOWN_RANGE, Known, anything
+from leptonc.passes.shapes.interval import UNKNOWN_RANGE, Known, anything, limits_of
 from leptonc.passes.shapes.interval_rules import TRANSFER, of_constant, of_content
 from leptonc.passes.views import reshape_to
 
 SMALL = 4096
 """Results up to this many bytes become constants."""
 
-_CHOICES = frozenset({"abs", "clip", "max", "min", "mod", "relu", "where", "and", "or"})
+_CHOICES = frozenset({"abs", "cast", "clip", "max", "min", "mod", "relu", "where", "and", "or"})
 """Operations whose result may be one of their operands everywhere."""
 
 
@@ -54,10 +54,10 @@ class PropagateRanges(Pass):
         before = -1
         while before != len(context.applied):
             before = len(context.applied)
-            _Propagation(graph, context).run()
+            Propagation(graph, context).run()
 
 
-class _Propagation:
+class Propagation:
     """One walk through a graph."""
 
     def __init__(self, graph: Graph, context: PassContext) -> None:
@@ -67,6 +67,7 @@ class _Propagation:
         """Rows that count up, by their first element, step and extent."""
 
     def run(self) -> None:
+        """Rewrite each operation by what is known of its operands, then learn of its result."""
         for op in self.graph.walk():
             if op.region is None or not op.results or op.definition in (RETURN, GROUP):
                 continue
@@ -118,7 +119,7 @@ class _Propagation:
                     self._replace(op, new, build)
                     return
 
-    def _rules(self, op: Op) -> Iterator[Callable[[_Propagation, Op, Builder], Value | None]]:
+    def _rules(self, op: Op) -> Iterator[Callable[[Propagation, Op, Builder], Value | None]]:
         if op.result in self.known and self.known[op.result].uniform is not None:
             yield _as_constant
         if op.name in _CHOICES:
@@ -193,7 +194,7 @@ def is_spare(op: Op, slot: int) -> bool:
     )
 
 
-def _as_constant(walk: _Propagation, op: Op, build: Builder) -> Value | None:
+def _as_constant(walk: Propagation, op: Op, build: Builder) -> Value | None:
     """The number that all elements are."""
     value = op.result
     number = walk.known[value].uniform
@@ -205,7 +206,7 @@ def _as_constant(walk: _Propagation, op: Op, build: Builder) -> Value | None:
     return _number(build, number, value, value.type.extents)
 
 
-def _as_operand(walk: _Propagation, op: Op, build: Builder) -> Value | None:
+def _as_operand(walk: Propagation, op: Op, build: Builder) -> Value | None:
     """The operand that the result is, expanded where the others give it extents."""
     value = _chosen(walk, op)
     if value is None:
@@ -213,13 +214,15 @@ def _as_operand(walk: _Propagation, op: Op, build: Builder) -> Value | None:
     return value if value.type == op.result.type else expand_to(build, value, op.result.type.shape)
 
 
-def _chosen(walk: _Propagation, op: Op) -> Value | None:
+def _chosen(walk: Propagation, op: Op) -> Value | None:
     known = [walk.facts(value) for value in op.operands]
     if op.name == "where":
         truth = known[0].uniform
         return None if truth is None else op.operands[1 if truth else 2]
     if not _is_tracked(op.result):
         return None
+    if op.name == "cast":
+        return _cast_twice(walk, op)
     first = known[0]
     if op.name in ("abs", "relu"):
         return op.operands[0] if first.low >= 0 else None
@@ -234,6 +237,18 @@ def _chosen(walk: _Propagation, op: Op) -> Value | None:
     return None
 
 
+def _cast_twice(walk: Propagation, op: Op) -> Value | None:
+    """What a cast is of, where another cast brings it back and nothing is lost between them."""
+    inner = op.operands[0].producer
+    if inner is None or inner.name != "cast" or not _is_tracked(op.operands[0]):
+        return None
+    (source,) = inner.operands
+    low, high = limits_of(op.operands[0].type.dtype)
+    known = walk.facts(source)
+    fits = source.type == op.result.type and low <= known.low and known.high <= high
+    return source if fits else None
+
+
 def _wins(name: str, one: Known, other: Known) -> bool:
     """True where the operation gives `one`, whatever the elements are."""
     if name in ("min", "and"):
@@ -241,14 +256,14 @@ def _wins(name: str, one: Known, other: Known) -> bool:
     return one.low >= other.high
 
 
-def _is_within(walk: _Propagation, op: Op, known: Known) -> bool:
+def _is_within(walk: Propagation, op: Op, known: Known) -> bool:
     least, most = op.operand("min"), op.operand("max")
     return (least is None or walk.facts(least).high <= known.low) and (
         most is None or walk.facts(most).low >= known.high
     )
 
 
-def _as_view(walk: _Propagation, op: Op, build: Builder) -> Value | None:
+def _as_view(walk: Propagation, op: Op, build: Builder) -> Value | None:
     """The operand of a gather that reads the places 0, 1, 2... of its leading axes."""
     found = indices_of(op, walk.facts)
     first = op.int("axis") % op.operands[0].type.rank if op.name == "gather" else 0
@@ -276,7 +291,7 @@ def _axis_of(index: Index) -> int | None:
     return steps[0] if index.base == 0 and len(steps) == 1 and index.steps[steps[0]] == 1 else None
 
 
-def _as_counted(walk: _Propagation, op: Op, build: Builder) -> Value | None:
+def _as_counted(walk: Propagation, op: Op, build: Builder) -> Value | None:
     """A row that counts up the same, where a gather gives one."""
     known, shape = walk.facts(op.result), op.result.type.shape
     axes = [axis for axis, step in enumerate(known.steps) if step]
