@@ -133,7 +133,22 @@ def slice_of_gather(m: Match, build: Builder) -> Value:
     return cut_by(build, build.gather(m[x], build.const(chosen), axis=axis), rest)
 
 
+chosen_one = pat.gather(x, places)
+
+
+@rule(pat.reshape(chosen_one, Var("extents")))
+def gathered_axis_kept(m: Match, build: Builder) -> Value:
+    """One place of an axis, viewed with that axis again, is a slice."""
+    axis, shape = axis_of(m[chosen_one]), m[x].type.shape
+    data = array_of(m[places])
+    m.fits(data is not None and data.ndim == 0)
+    m.fits(m.root.result.type.shape == (*shape[:axis], 1, *shape[axis + 1 :]))
+    at = int(_indices(m, shape[axis]))
+    m.require(is_positive(shape[axis] - at), "whether the place is there is known at run time only")
+    return cut_by(build, m[x], {axis: Cut(at, 1, 1)})
+
+
 RULES = (
-    gather_the_only_one, gather_in_steps, gather_of_gather, gather_of_slice, gather_of_concat,
-    slice_of_gather,
+    gathered_axis_kept, gather_the_only_one, gather_in_steps, gather_of_gather, gather_of_slice,
+    gather_of_concat, slice_of_gather,
 )  # fmt: skip

@@ -72,6 +72,42 @@ def stack_to_concat(m: Match, build: Builder) -> Value:
     return reshape_to(build, joined, m.root.result.type.shape)
 
 
+def _joint(source: Shape, view: Shape, axis: int) -> int | None:
+    """The axis of what is viewed along which it is joined as its view is along `axis`."""
+    if _without_ones(source) != _without_ones(view):
+        return None
+    before = len(_without_ones(view[:axis]))
+    long = _long(source)
+    if view[axis] != 1:
+        return long[before]
+    start = long[before - 1] + 1 if before else 0
+    end = long[before] if before < len(long) else len(source)
+    return start if start < end else None
+
+
+@rule(pat.concat(...))
+def concat_of_views(m: Match, build: Builder) -> Value:
+    """Views that only add or drop extents of 1 are joined before they are viewed."""
+    axis = axis_of(m.root)
+    ops = [part.producer for part in m.root.operands]
+    m.fits(len(ops) > 1 and all(op is not None and op.name == "reshape" for op in ops))
+    sources = [op.operands[0] for op in ops if op is not None]
+    views = [part.type.shape for part in m.root.operands]
+    rank = sources[0].type.rank
+    places = {
+        _joint(value.type.shape, view, axis) if value.type.rank == rank else None
+        for value, view in zip(sources, views, strict=True)
+    }
+    m.fits(len(places) == 1 and None not in places)
+    place = places.pop() or 0
+    rests = {(*v.type.shape[:place], *v.type.shape[place + 1 :]) for v in sources}
+    m.require(len(rests) == 1, "the views are of tensors of different shapes")
+    alone = all(part.users == (m.root,) for part in m.root.operands)
+    m.require(alone, "something else reads the views")
+    require_known_extents(m, sources[0])
+    return reshape_to(build, build.concat(*sources, axis=place), m.root.result.type.shape)
+
+
 shaped = pat.reshape(x, Var("extents")).shared()
 padded = pat.pad(
     shaped, Var("pads"), constant_value=Var("value").optional(), axes=Var("axes").optional()
@@ -107,4 +143,4 @@ def _long(shape: Shape) -> list[int]:
     return [axis for axis, dim in enumerate(shape) if dim != 1]
 
 
-RULES = (view_of_transpose, transpose_of_view, stack_to_concat, pad_between_views)
+RULES = (view_of_transpose, transpose_of_view, concat_of_views, stack_to_concat, pad_between_views)

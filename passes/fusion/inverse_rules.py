@@ -5,6 +5,7 @@ from __future__ import annotations
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Value
 from leptonc.passes.constants import uniform
+from leptonc.passes.fusion.zero_signs import require_sign_unseen
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import rule
 
@@ -76,6 +77,7 @@ def sign_of_never_negative(m: Match, build: Builder) -> Value:
     """What is never negative is its own absolute value, but for the sign of a zero."""
     _float(m)
     m.fits(_is_never_negative(m[x]))
+    require_sign_unseen(m)
     return m[x]
 
 
@@ -85,6 +87,7 @@ def zero_minus(m: Match, build: Builder) -> Value:
     m.fits(uniform(m[c]) == 0)
     _float(m)
     m.require(m.root.result.type == m[x].type, "the constant broadcasts the other operand")
+    require_sign_unseen(m)
     return build.neg(m[x])
 
 
@@ -92,6 +95,7 @@ def zero_minus(m: Match, build: Builder) -> Value:
 def negated_difference(m: Match, build: Builder) -> Value:
     """The negation of a difference is the difference the other way round."""
     _float(m)
+    require_sign_unseen(m)
     return build.sub(m[y], m[x])
 
 
@@ -109,6 +113,7 @@ def choice_to_relu(m: Match, build: Builder) -> Value:
     m.fits(uniform(m[c]) == 0 and uniform(zero) == 0)
     _float(m)
     m.require(m.root.result.type == m[x].type, "the constant broadcasts the other operand")
+    require_sign_unseen(m)
     return build.relu(m[x])
 
 

@@ -14,6 +14,7 @@ from leptonc.passes.base import RewritePass
 from leptonc.passes.constants import array_of, integers, uniform
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.fusion import interval_rules, inverse_rules, reduction_chain_rules
+from leptonc.passes.fusion.zero_signs import require_sign_unseen
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 from leptonc.passes.views import reshape_to
@@ -67,6 +68,7 @@ def add_positive_zero(m: Match, build: Builder) -> Value:
     """What 0.0 is added to stays what it is, but for the sign of a zero."""
     m.fits(uniform(m[c]) == 0)
     _float(m)
+    require_sign_unseen(m)
     return m[x]
 
 

@@ -7,8 +7,10 @@ import numpy as np
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import product
 from leptonc.ir.graph import Value
+from leptonc.ir.types import DType
 from leptonc.passes.cleanup.reduction_rules import combined_axes
 from leptonc.passes.constants import uniform
+from leptonc.passes.fusion.zero_signs import require_sign_unseen
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import rule
 from leptonc.passes.views import require_known_extents, reshape_to
@@ -20,8 +22,8 @@ CHAINS = (
     "reduce_l2", "reduce_log_sum_exp",
 )  # fmt: skip
 
-EXACTLY_ENOUGH = 1e-6
-"""How far one over a number may be from that in a constant of f32."""
+EXACTLY_ENOUGH = {DType.F32: 1e-6, DType.F64: 1e-15}
+"""How far one over a number may be from that in a constant of each type."""
 
 inner = pat.any_of(*CHAINS)(x, Var("axes").optional())
 
@@ -47,6 +49,7 @@ def sum_of_one(m: Match, build: Builder) -> Value:
     """The sum or mean of one element is that element, but for the sign of a zero."""
     axes = combined_axes(m.root)
     m.fits(axes is not None and all(m[x].type.shape[axis] == 1 for axis in axes))
+    require_sign_unseen(m)
     require_known_extents(m, m[x])
     return reshape_to(build, m[x], m.root.result.type.shape)
 
@@ -59,11 +62,12 @@ def sum_to_mean(m: Match, build: Builder) -> Value:
     """A sum divided by the number of its summands is a mean."""
     op, axes, number = m[total], combined_axes(m[total]), uniform(m[c])
     m.fits(axes is not None and bool(axes) and number is not None and number != 0)
-    m.fits(m[x].type.dtype.is_float and m.root.result.type == op.result.type)
+    dtype = m[x].type.dtype
+    m.fits(dtype in EXACTLY_ENOUGH and m.root.result.type == op.result.type)
     count = product(m[x].type.shape[axis] for axis in axes or ())
     m.fits(isinstance(count, int) and count > 0)
     assert isinstance(count, int)
-    close = abs((number or 0.0) * count - 1) < EXACTLY_ENOUGH
+    close = abs((number or 0.0) * count - 1) < EXACTLY_ENOUGH[dtype]
     m.require(close, "the factor is another than one over the number of summands")
     return build.op("reduce_mean", op.operands, op.attrs, names=op.operand_names).result
 
