@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
-from leptonc.ir.graph import Value
+from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass
 from leptonc.passes.contract import REASSOCIATES, Contract
@@ -17,22 +17,27 @@ from leptonc.passes.fusion.weights import narrowed, per_channel, x
 from leptonc.passes.pattern import Const, Match, OpPattern, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 
-factor, summand = Const("factor"), Const("summand")
-scaled, shifted = pat.mul(x, factor), pat.add(x, summand)
+factor, summand, shift = Const("factor"), Const("summand"), Const("shift")
+scaled, shifted, lowered = pat.mul(x, factor), pat.add(x, shift), pat.sub(x, shift)
 pool = pat.global_average_pool(x)
+FLOATS = (DType.F16, DType.F32, DType.F64)
+"""What a batch normalisation of standard ONNX takes in runtimes."""
 
 
-def _constants(m: Match, inner: OpPattern) -> tuple[Array, Array]:
-    """Factor and summand of the match, one number each for a channel."""
+def _row(m: Match, constant: Const) -> Array:
+    """A constant of the match, one number for each channel."""
     type = m[x].type
-    m.fits(type.dtype in (DType.F32, DType.F64) and type.rank >= 2)
-    m.require(m.root.result.type == m[inner].result.type == type, "a constant broadcasts")
-    return per_channel(m, m[factor], m[x], 1), per_channel(m, m[summand], m[x], 1)
+    m.fits(type.dtype in FLOATS and type.rank >= 2)
+    inner = [op.result.type == type for op in m.ops.values()]
+    m.require(all(inner), "a constant broadcasts")
+    return per_channel(m, m[constant], m[x], 1)
 
 
-def _normalization(m: Match, build: Builder, scale: Array, offset: Array) -> Value:
+def _normalization(m: Match, build: Builder, scale: Array, offset: Array, mean: Array) -> Value:
     dtype = m[x].type.dtype.numpy
-    rows = [narrowed(m, row, dtype) for row in (scale, offset, 0 * scale, 0 * scale + 1)]
+    far = np.abs(mean * scale).max(initial=0.0) > 1000 * max(1.0, np.abs(offset).max(initial=0.0))
+    m.require(not bool(far), "the shift is so large that little would be left of the rest")
+    rows = [narrowed(m, row, dtype) for row in (scale, offset, mean, 0 * scale + 1)]
     constants = [build.const(Blob.of(row)) for row in rows]
     return build.op("batch_normalization", [m[x], *constants], {"epsilon": 0.0}).result
 
@@ -40,16 +45,35 @@ def _normalization(m: Match, build: Builder, scale: Array, offset: Array) -> Val
 @rule(pat.add(scaled, summand))
 def affine_to_batch_norm(m: Match, build: Builder) -> Value:
     """A factor and a summand per channel are a batch normalisation of standard numbers."""
-    return _normalization(m, build, *_constants(m, scaled))
+    scale, offset = _row(m, factor), _row(m, summand)
+    return _normalization(m, build, scale, offset, 0 * scale)
 
 
-@rule(pat.mul(shifted, factor))
-def shifted_affine_to_batch_norm(m: Match, build: Builder) -> Value:
-    """A summand and a factor per channel are a batch normalisation of standard numbers."""
-    scale, offset = _constants(m, shifted)
-    with np.errstate(all="ignore"):
-        product = scale * offset
-    return _normalization(m, build, scale, product)
+def _shifted(inner: OpPattern, sign: int, name: str) -> Rule:
+    @rule(pat.mul(inner, factor))
+    def body(m: Match, build: Builder) -> Value:
+        """A shift and a factor per channel are a batch normalisation without an offset."""
+        reader = m.root.result.users[0] if len(m.root.result.uses) == 1 else None
+        last = reader is None or reader.name != "add" or not _adds_constant(reader)
+        m.fits(last)
+        scale, mean = _row(m, factor), -sign * _row(m, shift)
+        return _normalization(m, build, scale, 0 * scale, mean)
+
+    return Rule(name, body.pattern, body.body, body.doc)
+
+
+def _adds_constant(op: Op) -> bool:
+    return any(value.blob is not None for value in op.operands)
+
+
+def _whole(inner: OpPattern, sign: int, name: str) -> Rule:
+    @rule(pat.add(pat.mul(inner, factor), summand))
+    def body(m: Match, build: Builder) -> Value:
+        """A shift, a factor and a summand per channel are a batch normalisation."""
+        scale, mean = _row(m, factor), -sign * _row(m, shift)
+        return _normalization(m, build, scale, _row(m, summand), mean)
+
+    return Rule(name, body.pattern, body.body, body.doc)
 
 
 @rule(pat.reshape(pool, Var("extents")))
@@ -87,6 +111,10 @@ class JoinNodes(RewritePass):
     name: ClassVar[str] = "join-nodes"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
-        affine_to_batch_norm, shifted_affine_to_batch_norm, pooled_view_to_mean,
-        whole_average_to_global_pool,
+        _whole(shifted, 1, "shifted-affine-to-batch-norm"),
+        _whole(lowered, -1, "lowered-affine-to-batch-norm"),
+        affine_to_batch_norm,
+        _shifted(shifted, 1, "shifted-factor-to-batch-norm"),
+        _shifted(lowered, -1, "lowered-factor-to-batch-norm"),
+        pooled_view_to_mean, whole_average_to_global_pool,
     )  # fmt: skip

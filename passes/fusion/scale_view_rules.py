@@ -13,7 +13,7 @@ from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.cleanup.movement_rules import permutation
 from leptonc.passes.constants import array_of
-from leptonc.passes.fusion.weights import WEIGHTED, channel_axis, input_axis, x
+from leptonc.passes.fusion.weights import WEIGHTED, channel_axis, input_axis, pads_nothing, x
 from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import rule
 
@@ -131,30 +131,44 @@ def _reshaped(data: Array, old: tuple[Dim, ...], new: tuple[Dim, ...], limit: in
 mixed = pat.any_of(*AFFINE)(x, c)
 
 
-@rule(pat.reshape(mixed, Var("extents")))
-def constant_behind_reshape(m: Match, build: Builder) -> Value:
-    """A constant before a reshape is applied behind it, where a product that reads it takes it."""
+moved = pat.any_of(*MOVES)(mixed, Var("extents").optional())
+
+
+@rule(moved)
+def constant_behind_movement(m: Match, build: Builder) -> Value:
+    """A constant before a move is applied behind it, where a product that reads it takes it."""
     inner, root, data = m[mixed], m.root, array_of(m[c])
     m.fits(inner.result.type.dtype.is_float and inner.result.type == m[x].type)
     reader = root.result.users[0] if len(root.result.uses) == 1 else None
     m.fits(reader is not None and reader.name in WEIGHTED and reader.operands[0] is root.result)
     assert reader is not None
     assert data is not None
-    axis, new = input_axis(reader), root.result.type.shape
-    extent = new[axis]
+    axis, rank = input_axis(reader), root.result.type.rank
+    extent = root.result.type.shape[axis]
     known = all(operand.blob is not None for operand in reader.operands[1:])
     m.fits(known and isinstance(extent, int) and not _joins_product_before(m[x]))
+    takes = inner.name in ("mul", "div") or pads_nothing(reader)
+    m.require(takes, "nothing is added to what is padded")
     assert isinstance(extent, int)
     m.require(data.size <= extent, "the constant differs along other axes than the inputs")
-    whole = data.reshape(_full(data, m[x].type.rank))
-    one = data.size == 1
-    moved = data.reshape(()) if one else _reshaped(whole, m[x].type.shape, new, extent)
-    fits = moved is not None and _per_axis(moved, len(new), axis, extent)
+    behind = _behind(root, data, extent)
+    fits = behind is not None and _per_axis(behind, rank, axis, extent)
     m.require(fits, "the constant differs along other axes than the inputs")
-    assert moved is not None
+    assert behind is not None
     view = build.op(root.definition, [m[x], *root.operands[1:]], root.attrs).result
-    other = build.const(Blob.of(np.ascontiguousarray(moved)))
+    other = build.const(Blob.of(np.ascontiguousarray(behind)))
     return build.op(inner.definition, [view, other], inner.attrs).result
+
+
+def _behind(op: Op, data: Array, limit: int) -> Array | None:
+    """The constant that does to the result of a move what `data` does to its operand."""
+    if data.size == 1:
+        return data.reshape(())
+    old, new = op.operands[0].type.shape, op.result.type.shape
+    whole = data.reshape(_full(data, len(old)))
+    if op.name == "transpose":
+        return np.transpose(whole, permutation(op))
+    return _reshaped(whole, old, new, limit)
 
 
 def _joins_product_before(value: Value) -> bool:
