@@ -41,6 +41,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
         "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
     "propagate-ranges": "leptonc.passes.shapes.propagate_ranges:PropagateRanges",
     "recognize-for-kernels": "leptonc.passes.fusion.recognize_for_kernels:RecognizeForKernels",
+    "recognize-quantized": "leptonc.passes.precision.recognize_quantized:RecognizeQuantized",
     "recognize-resampling":
         "leptonc.passes.fusion.recognize_resampling:RecognizeResampling",
     "recognize-softmax": "leptonc.passes.fusion.recognize_softmax:RecognizeSoftmax",

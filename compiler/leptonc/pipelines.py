@@ -12,14 +12,12 @@ _REGIONS = (
 _SHAPES = "fold-constants,propagate-ranges,sink-expands"
 _CLEAN = f"simplify,{_SHAPES},{_REGIONS},share-constants,eliminate-common-subexpressions,simplify"
 _FOLD = (
-    "reduce-strength,recognize-layer-norm,recognize-softmax,recognize-resampling,"
+    "recognize-quantized,reduce-strength,"
+    "recognize-layer-norm,recognize-softmax,recognize-resampling,"
     "recognize-rotary,recognize-attention,turn-reductions,fold-pad,fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
-_RECOGNIZE = (
-    "recognize-activations,form-linear,"
-    "fold-scale,merge-linear-maps,widen-attention"
-)
+_RECOGNIZE = "recognize-activations,form-linear,fold-scale,merge-linear-maps,widen-attention"
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
     "reduce-strength,merge-constants,sink-views,merge-branches,simplify,fold-constants,"
