@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -86,6 +86,20 @@ class PrintAfterChange(Observer):
         if self.around is not None:
             self._names = value_names(graph, self._names)
         return print_graph(graph, names=self._names).splitlines()
+
+
+@dataclass
+class Progress(Observer):
+    """Tells how many of the passes are done."""
+
+    report: Callable[[str, int, int], object]
+    total: int
+    _done: int = field(default=0, init=False)
+
+    def after(self, step: Pass, graph: Graph, *, changed: bool) -> None:
+        """Count one more."""
+        self._done += 1
+        self.report("passes", self._done, self.total)
 
 
 @dataclass(frozen=True, slots=True)

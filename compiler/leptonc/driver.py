@@ -194,6 +194,7 @@ def _run_stage(
 ) -> None:
     """Run the passes that are left to run on a stage, and note what they did."""
     from leptonc.explain import unused_inputs
+    from leptonc.passes.observers import Progress as PassProgress
     from leptonc.passes.observers import Timer
 
     timer = Timer()
@@ -201,6 +202,7 @@ def _run_stage(
     if stage.remaining is not None and options.pipeline is None:
         chosen = replace(choose(stage.remaining), disabled=chosen.disabled)
     observers = [timer, *options.observers, stages.after_each(stage, chosen.passes)]
+    observers.append(PassProgress(options.progress, len(chosen.passes)))
     if options.verify_numbers:
         from leptonc.passes.check_numbers import CheckNumbers
 

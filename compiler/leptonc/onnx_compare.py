@@ -3,7 +3,8 @@
 Floats are held against the root mean square of what the original gives. How far a right answer may
 be off is measured on the original itself: its outputs are taken once more with every input moved to
 the next number of its type, and, where onnxruntime runs it, with its graph optimisation on. What
-these change is rounding, and ten times that is allowed; see `Deviation.limit`.
+these change is rounding, and ten times that is allowed; see `Deviation.limit`. An output that is
+further off is held against what the original computes in double precision: it may be as wrong.
 """
 
 from __future__ import annotations
@@ -19,19 +20,14 @@ from typing import Any
 import numpy as np
 
 from leptonc.ir.blob import Array
-from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.dims import substitute, symbols
-from leptonc.ir.graph import Graph, Value
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.graph import Graph
 from leptonc.ir.interpret import interpret
 from leptonc.ir.types import DType
+from leptonc.onnx_trials import WANTED, Feeds, trials
 
-Feeds = Mapping[str, Array]
 Run = Callable[[Feeds], "Mapping[str, Array]"]
 
-WANTED = 3
-"""On how many random inputs models are compared."""
-SIZES = (8, 5, 1, 16, 2, 32, 3, 64, 224, 320, 640)
-"""What open extents are set to, until the original has run often enough."""
 ROUNDING = 10
 """How many times what rounding changes in the original a result may be off."""
 
@@ -100,6 +96,8 @@ class Runners:
     original: Run
     result: Run
     others: Sequence[Run] = ()
+    exact: Run | None = None
+    """The original in double precision, whatever its own types are."""
 
 
 def compare(runners: Runners, like: Graph, comparison: Comparison) -> Verdict:
@@ -107,11 +105,10 @@ def compare(runners: Runners, like: Graph, comparison: Comparison) -> Verdict:
 
     Raises E806 where the original runs on none of it.
     """
-    worst: dict[str, float] = {}
-    limit: dict[str, float] = {}
+    found: dict[str, tuple[float, float]] = {}
     done: list[Mapping[str, int]] = []
     reason = "it was not run"
-    for feeds, sizes in _trials(like, comparison.inputs):
+    for feeds, sizes in trials(like, comparison.inputs):
         try:
             expected = runners.original(feeds)
         except Exception as problem:  # sizes that this model does not take
@@ -123,9 +120,8 @@ def compare(runners: Runners, like: Graph, comparison: Comparison) -> Verdict:
             got = dict[str, Array]()
         noise = list(_noise(runners, feeds))
         for name, want in expected.items():
-            worst[name] = max(worst.get(name, 0.0), difference(got.get(name), want))
-            allowed = _limit(want, [item.get(name) for item in noise], comparison.tolerance)
-            limit[name] = max(limit.get(name, 0.0), allowed)
+            row = _judged(runners, feeds, name, got.get(name), want, noise, comparison.tolerance)
+            found[name] = max(found.get(name, row), row, key=_badness)
         done.append(sizes)
         if len(done) == WANTED:
             break
@@ -135,7 +131,7 @@ def compare(runners: Runners, like: Graph, comparison: Comparison) -> Verdict:
             notes=["give it data that it takes: --input NAME=FILE.npy"],
             code="E806",
         )
-    rows = (Deviation(name, worst[name], limit[name], len(done)) for name in worst)
+    rows = (Deviation(name, *found[name], len(done)) for name in found)
     return Verdict(tuple(rows), runners.runtime, tuple(done))
 
 
@@ -174,6 +170,30 @@ def _limit(want: Array, noise: Sequence[Array | None], tolerance: float | None) 
     return max(floor, ROUNDING * max(finite, default=0.0))
 
 
+def _badness(row: tuple[float, float]) -> float:
+    """How far off an output is, in units of what it may be off."""
+    worst, limit = row
+    return worst / limit if limit else worst * 1e30
+
+
+def _judged(
+    runners: Runners, feeds: Feeds, name: str, got: Array | None, want: Array,
+    noise: Sequence[Mapping[str, Array]], tolerance: float | None,
+) -> tuple[float, float]:  # fmt: skip
+    """How far an output is off, and how far it may be."""
+    worst = difference(got, want)
+    limit = _limit(want, [item.get(name) for item in noise], tolerance)
+    is_close = worst <= limit or not np.isfinite(worst) or tolerance is not None
+    if got is None or is_close or runners.exact is None or not DType.of(want.dtype).is_float:
+        return worst, limit
+    try:
+        truth = runners.exact(feeds)[name]
+    except Exception:  # what has no reference meaning is judged without
+        return worst, limit
+    error = difference(want.astype(truth.dtype), truth)
+    return difference(got.astype(truth.dtype), truth), max(limit, 2 * error)
+
+
 def _noise(runners: Runners, feeds: Feeds) -> Iterator[Mapping[str, Array]]:
     """What the original gives when nothing changes but roundings."""
     moved = {name: _next_number(data) for name, data in feeds.items()}
@@ -191,72 +211,14 @@ def _next_number(data: Array) -> Array:
         return np.nextafter(data, np.asarray(np.inf, data.dtype))
 
 
-def _trials(like: Graph, given: Mapping[str, Array]) -> Iterator[tuple[Feeds, Mapping[str, int]]]:
-    """Data for every input, with other sizes each time; the user's data fixes its own extents."""
-    unknown = [name for name in given if all(value.name != name for value in like.inputs)]
-    if unknown:
-        raise LeptonError(
-            f"there is no input {', '.join(map(shown, unknown))}",
-            notes=[f"inputs: {', '.join(shown(value.name) for value in like.inputs)}"],
-            code="E806",
-        )
-    names = sorted({name for value in like.inputs for name in _symbols(value)})
-    fixed = _sizes_of(like, given)
-    if not set(names) - set(fixed):
-        for seed in range(WANTED):
-            yield _feeds(like, given, fixed, seed), fixed
-        return
-    for seed, size in enumerate(SIZES):
-        # each extent another size at first; models whose extents depend on each other take one
-        for step in (1, 0) if 0 < seed < 3 else (0,):
-            sizes = {name: size + step * index for index, name in enumerate(names)} | fixed
-            yield _feeds(like, given, sizes, seed), sizes
-
-
-def _symbols(value: Value) -> set[str]:
-    return {name for dim in value.type.shape for name in symbols(dim)}
-
-
-def _sizes_of(like: Graph, given: Mapping[str, Array]) -> dict[str, int]:
-    """The extents that given data fixes, where they stand alone."""
-    sizes: dict[str, int] = {}
-    for value in like.inputs:
-        if value.name in given:
-            for dim, size in zip(value.type.shape, given[value.name].shape, strict=False):
-                if symbols(dim) == frozenset([str(dim)]):
-                    sizes[str(dim)] = size
-    return sizes
-
-
-def _feeds(
-    like: Graph, given: Mapping[str, Array], sizes: Mapping[str, int], seed: int
-) -> dict[str, Array]:
-    generator = np.random.default_rng(seed)
-    feeds: dict[str, Array] = {}
-    for value in like.inputs:
-        if value.name in given:
-            feeds[value.name] = given[value.name]
-            continue
-        dims = [substitute(dim, sizes) for dim in value.type.shape]
-        shape = [dim if isinstance(dim, int) and dim > 0 else 0 for dim in dims]
-        feeds[value.name] = _random(value.type.dtype, shape, generator)
-    return feeds
-
-
-def _random(dtype: DType, shape: Sequence[int], generator: np.random.Generator) -> Array:
-    if dtype is DType.STR:
-        return generator.choice(np.array(["", "a", "bc"], object), shape)
-    if dtype.is_float or dtype.numpy.kind == "c":
-        return np.asarray(generator.standard_normal(shape)).astype(dtype.numpy)
-    return np.asarray(generator.integers(0, 2, shape)).astype(dtype.numpy)
-
-
 def runners_of(
     original: Path | bytes | None,
     result: Path | bytes,
     graphs: Callable[[], tuple[Graph, Graph]],
 ) -> Runners:
     """Both models in onnxruntime, or, where it is missing or runs one of them not, interpreted."""
+    first, second = graphs()
+    exact = _interpreted(first, widen=True)
     if original is not None and importlib.util.find_spec("onnxruntime") is not None:
         version: str = importlib.import_module("onnxruntime").__version__
         try:
@@ -265,15 +227,15 @@ def runners_of(
                 _session(original),
                 _session(result),
                 [_session(original, optimise=True)],
+                exact,
             )
         except Exception:  # operators that it does not have: they are compared all the same
             pass
-    first, second = graphs()
-    return Runners("interpreter", _interpreted(first), _interpreted(second))
+    return Runners("interpreter", _interpreted(first), _interpreted(second), exact=exact)
 
 
-def _interpreted(graph: Graph) -> Run:
-    return lambda feeds: interpret(graph, feeds)
+def _interpreted(graph: Graph, *, widen: bool = False) -> Run:
+    return lambda feeds: interpret(graph, feeds, widen=widen)
 
 
 def _session(model: Path | bytes, *, optimise: bool = False) -> Run:

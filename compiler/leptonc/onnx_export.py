@@ -19,7 +19,7 @@ from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.onnx_export_checks import ends_in_check
 from leptonc.onnx_export_fused import FusedPlan, export_fused, plan_fused
 from leptonc.onnx_export_nodes import node_name, operand_slots
-from leptonc.onnx_export_older import needed_by_operands, write_as_of
+from leptonc.onnx_export_older import idle_attributes, needed_by_operands, write_as_of
 from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC
 from leptonc.onnx_export_sizes import Sizes
 from leptonc.onnx_messages import describe_model, describe_value, set_attribute
@@ -217,13 +217,15 @@ class Exporter:
         """Add an operation as the operator that the table has for it."""
         form = op.definition.onnx
         assert form is not None
+        operands = operand_slots(op)
+        idle = idle_attributes(form.name, operands)
         attributes = {
             name: value
             for name, value in op.attrs.items()
             if value is not None
+            and name not in idle
             and (value != op.definition.attrs[name].default or op.name in EXPLICIT)
         }
-        operands = operand_slots(op)
         if form.domain == "":
             self._need(op, attributes, operands)
         every = op.name in VARIADIC

@@ -93,6 +93,9 @@ SINCE: Mapping[str, tuple[int, Spell]] = MappingProxyType({
 })  # fmt: skip
 """Operations that came with an opset, and how they are computed without."""
 
+ATTENTION_SINCE = 23
+"""The opset of attention, which a pass spells out."""
+
 
 def spell_out(graph: Graph, opset: int) -> int:
     """Replace what `opset` has no operator for, where it can be computed; return how much."""
@@ -116,6 +119,13 @@ def _has_more_results(op: Op) -> bool:
 
 FLOAT_MOD_SINCE = 28
 """Before, only integers had a remainder with the sign of the divisor."""
+
+
+def idle_attributes(op_type: str, operands: Sequence[Value | None]) -> frozenset[str]:
+    """Attributes that mean nothing with these operands, and that older forms do not have."""
+    axes = operands[1] if is_reduction(op_type) and len(operands) > 1 else None
+    known = axes is not None and axes.blob is not None and 0 not in axes.type.shape
+    return frozenset({"noop_with_empty_axes"} if known else ())
 
 
 def needed_by_operands(

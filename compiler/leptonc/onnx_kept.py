@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
-from onnx import GraphProto, NodeProto, TypeProto, ValueInfoProto
+from onnx import NodeProto, TypeProto, ValueInfoProto
 
 
 def keep_descriptions(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
@@ -30,8 +30,10 @@ def _keep_value(item: ValueInfoProto, original: ValueInfoProto) -> None:
     if original.doc_string:
         item.doc_string = original.doc_string
     item.metadata_props.extend(original.metadata_props)
-    if original.type.WhichOneof("value") != "tensor_type":
+    kind = original.type.WhichOneof("value")
+    if kind == "map_type" or original.type.sequence_type.elem_type.HasField("map_type"):
         item.type.CopyFrom(original.type)  # ZipMap's maps, which are tensors inside
+    if kind != "tensor_type":
         return
     if original.type.denotation:
         item.type.denotation = original.type.denotation
@@ -54,22 +56,47 @@ def _keep_extents(ours: TypeProto.Tensor, theirs: TypeProto.Tensor) -> None:
 
 
 def node_counts(model: onnx.ModelProto) -> dict[str, int]:
-    """How many nodes of each operator there are, subgraphs included and constants left out."""
-    counts = Counter(
-        f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        for node in _nodes([model.graph])
-    )
+    """How many nodes of each operator there are, constants left out.
+
+    Those of subgraphs count, and those of functions as often as they are called.
+    """
+    bodies = {(item.domain, item.name): item.node for item in model.functions}
+    counts = _body_counts(("", ""), {**bodies, ("", ""): model.graph.node}, {})
     del counts["Constant"]
     return dict(sorted(counts.items()))
 
 
-def _nodes(graphs: Iterable[GraphProto]) -> Iterator[NodeProto]:
-    waiting = list(graphs)
+Bodies = Mapping[tuple[str, str], Iterable[NodeProto]]
+
+
+def _body_counts(
+    key: tuple[str, str], bodies: Bodies, known: dict[tuple[str, str], Counter[str]]
+) -> Counter[str]:
+    """The nodes of a function, those of functions that it calls in place of the calls."""
+    if key not in known:
+        counts = known[key] = Counter[str]()
+        for node in _nodes(bodies[key]):
+            callee = (node.domain, node.op_type)
+            counts.update(
+                _body_counts(callee, bodies, known) if callee in bodies else [_spelled(node)]
+            )
+    return known[key]
+
+
+def _spelled(node: NodeProto) -> str:
+    outside = node.domain not in ("", "ai.onnx")
+    return f"{node.domain}.{node.op_type}" if outside else node.op_type
+
+
+def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Nodes and those of their subgraphs."""
+    waiting = [nodes]
     while waiting:
-        for node in waiting.pop().node:
+        for node in waiting.pop():
             yield node
             for attribute in node.attribute:
-                waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+                graphs = [attribute.g] if attribute.HasField("g") else attribute.graphs
+                waiting.extend(graph.node for graph in graphs)
 
 
 def recognized(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:

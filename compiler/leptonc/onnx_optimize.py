@@ -14,20 +14,22 @@ from typing import Any
 import onnx
 
 from leptonc.driver import Progress, compute_ops, import_source, run_passes, silent
-from leptonc.explain import Explanation, explain, timings_json, unused_inputs
+from leptonc.explain import explain, unused_inputs
 from leptonc.extensions import Operator, known_operators
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph
 from leptonc.onnx_compare import Comparison, Verdict, compare, runners_of
 from leptonc.onnx_export import Exporter
-from leptonc.onnx_export_older import spell_out
+from leptonc.onnx_export_older import ATTENTION_SINCE, spell_out
 from leptonc.onnx_file import Source, read_model
-from leptonc.onnx_kept import keep_descriptions, node_counts, recognized
+from leptonc.onnx_kept import keep_descriptions, node_counts
 from leptonc.onnx_ml_kept import kept_operators
 from leptonc.onnx_opsets import BASE_OPSET, OLDEST_OPSET
+from leptonc.onnx_optimize_report import OptimizeReport
 from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
 from leptonc.passes.context import PassContext
-from leptonc.passes.observers import Observer, Timer, Timing
+from leptonc.passes.observers import Observer, Timer
+from leptonc.passes.observers import Progress as PassProgress
 from leptonc.pipelines import DEFAULT_LEVEL, OPTIMIZE, WRITE
 from leptonc.selection import NOTHING, Selection, choose
 from leptonc.stages import Stage, Stages, read_stage
@@ -64,62 +66,6 @@ class OptimizeOptions:
     operators: Sequence[Operator] = ()
 
 
-@dataclass(frozen=True)
-class OptimizeReport:
-    """What was done."""
-
-    model: onnx.ModelProto
-    """The result; without its data where it was written to a file."""
-    explanation: Explanation
-    timings: Sequence[Timing]
-    before: Mapping[str, int]
-    """How many nodes of each operator there were; those after it are in `after`."""
-    after: Mapping[str, int]
-    unused: tuple[str, ...]
-    seconds: float
-    verdict: Verdict | None = None
-
-    @property
-    def nodes(self) -> tuple[int, int]:
-        """How many nodes there were and are."""
-        return sum(self.before.values()), sum(self.after.values())
-
-    @property
-    def opsets(self) -> dict[str, int]:
-        """What the result is written for, by domain."""
-        return {item.domain: item.version for item in self.model.opset_import}
-
-    @property
-    def rules(self) -> dict[str, int]:
-        """How often each rule was applied."""
-        counts: dict[str, int] = {}
-        for row in self.explanation.fired:
-            counts[row.rule] = counts.get(row.rule, 0) + row.count
-        return counts
-
-    @property
-    def recognized(self) -> dict[str, int]:
-        """The operators that several nodes became one of."""
-        return recognized(dict(self.before), dict(self.after))
-
-    def as_json(self) -> dict[str, Any]:
-        """For machines, nothing left out."""
-        before, after = self.nodes
-        return {
-            "seconds": self.seconds,
-            "nodes": {"before": before, "after": after},
-            "operators": {"before": dict(self.before), "after": dict(self.after)},
-            "opset": self.opsets[""],
-            "opsets": self.opsets,
-            "rules": self.rules,
-            "explain": self.explanation.as_json(),
-            "passes": timings_json(self.timings),
-            "recognized": self.recognized,
-            "unused_inputs": list(self.unused),
-            "check": None if self.verdict is None else self.verdict.as_json(),
-        }
-
-
 def optimize_model(
     source: Any, output: Path | None, options: OptimizeOptions | None = None
 ) -> OptimizeReport:
@@ -133,13 +79,15 @@ def optimize_model(
     options.progress("import", 0, 1)
     stage = _first_stage(source, options)
     graph = stage.graph
-    original = _message(source)
+    original = _message(source, untrusted=options.untrusted)
     counts = node_counts(original) if original is not None else _row_counts(graph)
     options.progress("passes", 0, 1)
     timer = Timer()
     context = _optimized(stage, options, timer)
     options.progress("export", 0, 1)
     if options.opset is not None:
+        if options.opset < ATTENTION_SINCE:
+            run_passes(graph, "spell-attention,fold-constants,eliminate-dead-code")
         spell_out(graph, options.opset)
     exporter = Exporter(options.opset, oldest=_oldest(original), allow=options.allow)
     model = exporter.model(graph)
@@ -171,10 +119,10 @@ def _imported(source: Any, options: OptimizeOptions) -> Graph:
 
 def _operators(source: Any, options: OptimizeOptions) -> Sequence[Operator]:
     """What stays one operation: operators from outside, and those of classical machine learning."""
-    return (*options.operators, *kept_operators(_message(source)))
+    return (*options.operators, *kept_operators(_message(source, untrusted=options.untrusted)))
 
 
-def _message(source: Any) -> onnx.ModelProto | None:
+def _message(source: Any, *, untrusted: bool) -> onnx.ModelProto | None:
     """The model as it was, large data left out; None where it is no ONNX model."""
     from leptonc.onnx_surgeon import is_surgeon_graph, message_of
 
@@ -182,7 +130,7 @@ def _message(source: Any) -> onnx.ModelProto | None:
         return None
     if is_surgeon_graph(source):
         source = message_of(source)
-    return read_model(source).model
+    return read_model(source, untrusted=untrusted).model
 
 
 def _row_counts(graph: Graph) -> dict[str, int]:
@@ -210,6 +158,7 @@ def _optimized(stage: Stage, options: OptimizeOptions, timer: Timer) -> PassCont
     stages = Stages(options.dump_stages)
     stages.write("imported", stage)
     observers = [timer, *options.observers, stages.after_each(stage, chosen.passes)]
+    observers.append(PassProgress(options.progress, len(chosen.passes)))
     if options.verify_numbers:
         from leptonc.passes.check_numbers import CheckNumbers
 

@@ -21,7 +21,7 @@ from leptonc.cli.options import (
 
 if TYPE_CHECKING:
     from leptonc.onnx_compare import Comparison
-    from leptonc.onnx_optimize import OptimizeReport
+    from leptonc.onnx_optimize_report import OptimizeReport
     from leptonc.onnx_write import Layout
 
 
