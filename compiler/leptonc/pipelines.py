@@ -20,8 +20,8 @@ _FOLD = (
 _RECOGNIZE = "recognize-activations,form-linear,fold-scale,merge-linear-maps,widen-attention"
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
-    "reduce-strength,merge-constants,sink-views,merge-branches,simplify,fold-constants,"
-    "eliminate-common-subexpressions,eliminate-dead-code"
+    "reduce-strength,merge-constants,sink-views,sink-expands,simplify,merge-branches,simplify,"
+    "fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
 
