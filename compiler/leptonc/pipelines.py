@@ -10,7 +10,10 @@ _REGIONS = (
     "hoist-invariants,merge-branches,select-branches"
 )
 _SHAPES = "fold-constants,propagate-ranges,sink-expands"
-_CLEAN = f"simplify,{_SHAPES},{_REGIONS},share-constants,eliminate-common-subexpressions,simplify"
+_CLEAN = (
+    f"simplify,{_SHAPES},{_REGIONS},"
+    "share-constants,eliminate-common-subexpressions,simplify,sink-expands"
+)
 _FOLD = (
     "recognize-quantized,reduce-strength,"
     "recognize-layer-norm,recognize-softmax,recognize-resampling,"
@@ -20,8 +23,8 @@ _FOLD = (
 _RECOGNIZE = "recognize-activations,form-linear,fold-scale,merge-linear-maps,widen-attention"
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
-    "reduce-strength,merge-constants,sink-views,sink-expands,simplify,merge-branches,simplify,"
-    "fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
+    "select-branches,reduce-strength,merge-constants,sink-views,merge-branches,"
+    "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
 
