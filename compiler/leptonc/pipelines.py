@@ -23,8 +23,8 @@ _FOLD = (
 _RECOGNIZE = "recognize-activations,form-linear,fold-scale,merge-linear-maps,widen-attention"
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
-    "select-branches,reduce-strength,merge-constants,sink-views,merge-branches,"
-    "simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
+    "select-branches,reduce-strength,merge-constants,sink-views,sink-expands,simplify,"
+    "merge-branches,simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
 
