@@ -13,6 +13,7 @@ from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass
 from leptonc.passes.contract import REASSOCIATES, Contract
+from leptonc.passes.fusion.gemm_rules import GEMM_RULES
 from leptonc.passes.fusion.weights import narrowed, per_channel, x
 from leptonc.passes.pattern import Const, Match, OpPattern, Var, pat
 from leptonc.passes.rewrite import Rule, rule
@@ -104,7 +105,8 @@ class JoinNodes(RewritePass):
     """Says in one standard node of ONNX what takes several operations.
 
     A factor and a summand per channel become a batch normalisation, a global pool and the view that
-    flattens it a mean: each reads its tensor once in a runtime that does not fuse. Kernels made
+    flattens it a mean, a product of matrices with transposes, factors and summands beside it a
+    general one: each reads its tensor once in a runtime that does not fuse. Kernels made
     from a graph fuse what this pass joins, so it runs before a model is written only.
     """
 
@@ -116,5 +118,5 @@ class JoinNodes(RewritePass):
         affine_to_batch_norm,
         _shifted(shifted, 1, "shifted-factor-to-batch-norm"),
         _shifted(lowered, -1, "lowered-factor-to-batch-norm"),
-        pooled_view_to_mean, whole_average_to_global_pool,
+        pooled_view_to_mean, whole_average_to_global_pool, *GEMM_RULES,
     )  # fmt: skip
