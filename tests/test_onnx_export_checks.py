@@ -233,3 +233,20 @@ graph @g(%x: f32[n,1], %y: f32[m]) -> (p: f32[3,n,1], q: f32[n,m]) {
     assert ops_of(exported(text).graph) == ["Expand", "Shape", "Concat", "Expand"]
     for n, m in ((2, 3), (1, 1), (0, 3), (2, 0), (0, 0)):
         agree(text, x=np.arange(n, dtype=np.float32)[:, None], y=np.ones(m, np.float32))
+
+
+def test_quotients_and_remainders_of_extents() -> None:
+    text = """
+graph @g(%x: f32[n]) -> (p: i64[1], q: i64[1], r: i64[1], s: i64[1]) {
+  %p = dims() {value = [floordiv(n,4)], shape = [1]} : i64[1]
+  %q = dims() {value = [n-4*floordiv(n,4)], shape = [1]} : i64[1]
+  %r = dims() {value = [2*n-8*floordiv(n,4)+1], shape = [1]} : i64[1]
+  %s = dims() {value = [floordiv(-n,3)], shape = [1]} : i64[1]
+  return %p, %q, %r, %s
+}
+"""
+    made = ops_of(exported(text).graph)
+    assert made.count("Mod") == 2
+    assert made.count("Div") == 2
+    for n in (0, 1, 4, 6, 7, 8, 11):
+        agree(text, x=np.zeros(n, np.float32))

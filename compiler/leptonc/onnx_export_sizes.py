@@ -13,7 +13,7 @@ from onnx import GraphProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import infer_content
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Call, Dim, Expr, Symbol
+from leptonc.ir.dims import Call, Dim, Expr, Symbol, bounds
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import DType
 from leptonc.onnx_tensor import ONNX_OF_DTYPE
@@ -95,10 +95,20 @@ class SizeWriter:
         if (place := self.sizes.places.get(dim)) is not None:
             return self._read(place, 1)
         total = ""
-        for monomial, factor in dim.terms:
-            term = self._product(monomial, factor)
+        rest: Dim = dim
+        for atom, factor in _remainders(dim):
+            a, b = atom.args
+            term = self._scaled(self.node("Mod", self.of(a), self.of(b)), factor)
             total = self.node("Add", total, term) if total else term
+            rest = rest - (a - Expr({(atom,): 1}) * b) * factor
+        for monomial, factor in rest.terms if isinstance(rest, Expr) else (((), rest),):
+            if factor:
+                term = self._product(monomial, factor)
+                total = self.node("Add", total, term) if total else term
         return total
+
+    def _scaled(self, name: str, factor: int) -> str:
+        return name if factor == 1 else self.node("Mul", name, self.constant(factor))
 
     def row(self, dims: Sequence[Dim]) -> str:
         """The name of a row that holds `dims`; extents beside each other are read at once."""
@@ -168,8 +178,25 @@ class SizeWriter:
         left, right = (self.of(arg) for arg in atom.args)
         if atom.function != "floordiv":
             return self.node(atom.function.title(), left, right)
+        if all(bounds(arg)[0] >= 0 for arg in atom.args):
+            return self.node("Div", left, right)
         rest = self.node("Mod", left, right)  # Div rounds to zero, floordiv down
         return self.node("Div", self.node("Sub", left, rest), right)
+
+
+def _remainders(dim: Expr) -> list[tuple[Call, int]]:
+    """The divisions in a sum that with other terms of it are remainders, and how often they are."""
+    found: list[tuple[Call, int]] = []
+    for monomial, factor in dim.terms:
+        match monomial:
+            case (Call("floordiv", (a, int(by))) as atom,) if by > 0 and factor % by == 0:
+                times = -factor // by
+                rest = dim - (a - Expr({monomial: 1}) * by) * times
+                if not isinstance(rest, Expr) or len(rest.terms) < len(dim.terms):
+                    found.append((atom, times))
+            case _:
+                pass
+    return found[:1]
 
 
 def export_dims(exporter: Exporter, proto: GraphProto, op: Op) -> None:

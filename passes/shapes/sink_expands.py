@@ -11,9 +11,10 @@ from leptonc.ir.graph import Op, Value
 from leptonc.ir.table import Inference, Trait, all_ops
 from leptonc.passes.base import RewritePass
 from leptonc.passes.contract import EXACT, Contract
-from leptonc.passes.pattern import Match, pat
+from leptonc.passes.pattern import Match, Var, pat
 from leptonc.passes.rewrite import Rule, rule
 from leptonc.passes.shapes.expands import expand_to
+from leptonc.passes.views import reshape_to
 
 SEVERAL = tuple(
     row.name for row in all_ops().values()
@@ -55,15 +56,33 @@ def compute_before_repeating(m: Match, build: Builder) -> Value:
     return made if small == shape else expand_to(build, made, shape)
 
 
+x, places = Var("x"), Var("places")
+repeated = pat.expand(places, Var("extents"))
+
+
+@rule(pat.gather(x, repeated))
+def gather_before_repeating(m: Match, build: Builder) -> Value:
+    """What is read at the same places again and again is read once and repeated."""
+    axis = m.root.int("axis") % m[x].type.rank
+    old, new = m[places].type.shape, m[repeated].result.type.shape
+    small = (*[1] * (len(new) - len(old)), *old)
+    m.require(axis == 0, "the places are not of the first axis")
+    m.require(0 not in small, "nothing is read")
+    spread = m[places]
+    if len(small) > len(old):
+        spread = reshape_to(build, spread, small)
+    return expand_to(build, build.gather(m[x], spread), m.root.result.type.shape)
+
+
 @dataclass(frozen=True)
 class SinkExpands(RewritePass):
     """Computes of tensors that are expanded before they are, and lets operations broadcast.
 
-    An elementwise operation reads what an `expand` reads; the extents that only the expands gave it
-    come from an `expand` of its result. There is then one in place of several, later ones vanish
-    into operations that broadcast by themselves, and less is computed.
+    An elementwise operation, or a gather, reads what an `expand` reads; the extents that only the
+    expands gave it come from an `expand` of its result. There is then one in place of several,
+    later ones vanish into operations that broadcast by themselves, and less is computed.
     """
 
     name: ClassVar[str] = "sink-expands"
     numbers: ClassVar[Contract] = EXACT
-    rules: ClassVar[tuple[Rule, ...]] = (compute_before_repeating,)
+    rules: ClassVar[tuple[Rule, ...]] = (compute_before_repeating, gather_before_repeating)
