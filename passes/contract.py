@@ -16,7 +16,8 @@ class Contract:
 
     `exact` allows none, the sign of zero included. Otherwise a result may differ by
     `rtol * |expected| + atol * (largest finite expected)`, both at least what reassociating sums
-    costs in the element type. Where a NaN or an infinity comes from data, it stands in the
+    costs in the element type. The sign of a zero counts as rounding, and so the sign of infinities,
+    which are quotients by zero. Where a NaN or an infinity comes from data, it stands in the
     same places after, unless the contract `assumes_finite` data.
     """
 
@@ -47,9 +48,8 @@ class Contract:
                 rounded = _widened(truth.astype(want.dtype))
             return self._worst_of_noisy(wide, expected, rounded, _epsilon(want))
         finite = np.isfinite(expected)
-        if not np.array_equal(finite, np.isfinite(wide)) or not _same_bits(
-            wide[~finite], expected[~finite]
-        ):
+        alike = np.array_equal(np.isnan(wide), np.isnan(expected))
+        if not (alike and np.array_equal(finite, np.isfinite(wide))):
             return float("inf")
         allowed = self._allowed(expected, _epsilon(want))
         deviation = np.abs(wide[finite] - expected[finite]) / allowed[finite]
@@ -69,6 +69,7 @@ class Contract:
             allowed = self._allowed(truth, epsilon) + 4 * noise
             deviation = np.abs(got - truth) / allowed
         same = (got == want) | (got == truth) | (np.isnan(got) & np.isnan(want))
+        same |= np.isinf(got) & np.isinf(want)
         return float(np.max(np.where(same, 0.0, np.nan_to_num(deviation, nan=np.inf))))
 
 
