@@ -12,6 +12,9 @@ from leptonc.ir.blob import Array
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.constants import array_of, integers
 
+MOST_OPERATIONS = 64
+"""A cell has fewer; this bounds how deep sums are followed."""
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -43,17 +46,14 @@ class Sums:
     ops: dict[Op, None] = field(default_factory=dict[Op, None])
 
     def add(self, gate: int, value: Value, start: int = 0) -> bool:
-        """Take in what `value`, from column `start` on, is the sum of; False where it is another.
-
-        Nothing recurses further than a cell has summands.
-        """
-        op, row = value.producer, row_of(value)
-        if row is not None and start + self.units <= row.size:
-            self._add_bias(gate, row[start : start + self.units])
+        """Take in what `value`, from column `start` on, is the sum of; False if it is none."""
+        op, row = value.producer, row_of(value, start + self.units)
+        if row is not None:
+            self._add_bias(gate, row[start:])
             return True
-        source = None if op is None else _source_of_part(op, value)
-        if op is None:
+        if op is None or len(self.ops) > MOST_OPERATIONS:
             return False
+        source = _source_of_part(op, value)
         if source is not None:
             self.ops[op] = None
             return self.add(gate, source[0], start + source[1])
@@ -67,9 +67,8 @@ class Sums:
     def _add_sum(self, gate: int, op: Op, start: int) -> bool:
         self.ops[op] = None
         for value in op.operands:
-            row = row_of(value)
-            fits = value.type == op.result.type if row is None else True
-            if not fits or value.type.shape[-1:] != op.result.type.shape[-1:]:
+            row = row_of(value, start + self.units)
+            if row is None and value.type != op.result.type:
                 return False
         return all(self.add(gate, value, start) for value in op.operands)
 
@@ -131,13 +130,16 @@ def packed(given: Mapping[int, Weight], gates: int) -> Array:
     return np.concatenate([given[gate].array() for gate in range(gates)])[None]
 
 
-def row_of(value: Value) -> Array | None:
-    """The row that all rows of a constant are; None for other values."""
+def row_of(value: Value, width: int) -> Array | None:
+    """The first `width` elements of the row that all rows of a constant are; None for others."""
     data = array_of(value)
-    if data is None or not data.ndim or not data.size:
+    if data is None or not data.size:
         return None
+    if data.size == 1:
+        return np.full(width, data.reshape(-1)[0])
     rows = data.reshape(-1, data.shape[-1])
-    return rows[0] if np.array_equal(rows, np.broadcast_to(rows[0], rows.shape)) else None
+    same = width <= rows.shape[1] and np.array_equal(rows, np.broadcast_to(rows[0], rows.shape))
+    return rows[0, :width] if same else None
 
 
 def _joined(value: Value) -> tuple[Value, ...]:
