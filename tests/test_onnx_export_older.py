@@ -103,6 +103,22 @@ def test_later_operators_are_spelled_out(name: str, dtype: Any) -> None:
         assert item.op_type in ops_of(optimized(source))
 
 
+@pytest.mark.parametrize("opset", [17, 22])
+def test_attention_is_spelled_out(opset: int) -> None:
+    """With a mask, and as few heads of keys as queries share."""
+    source = model(
+        [node("Attention", ("q", "k", "k", "m"), scale=0.3)], opset=24,
+        inputs=[value("q", (2, 4, 3, 8)), value("k", (2, 2, 5, 8)), value("m", (3, 5))],
+        outputs=[value("y", (2, 4, 3, 8))],
+    )  # fmt: skip
+    draw = np.random.default_rng(3).standard_normal
+    feeds = {"q": draw((2, 4, 3, 8)), "k": draw((2, 2, 5, 8)), "m": draw((3, 5))}
+    written = optimized(source, opset)
+    assert "Attention" not in ops_of(written)
+    assert opset_of(written) == opset
+    same(source, written, **{name: data.astype(np.float32) for name, data in feeds.items()})
+
+
 @pytest.mark.parametrize("opset", [13, 17, 18])
 def test_axes_of_reductions_are_attributes_where_they_were(opset: int) -> None:
     """A constant that both forms read stays for the other; inner graphs are written so, too."""

@@ -138,8 +138,8 @@ def compare(runners: Runners, like: Graph, comparison: Comparison) -> Verdict:
 def difference(got: Array | None, want: Array) -> float:
     """How far `got` is off; infinite where it is missing, of another type or shape or not finite.
 
-    Of floats the largest difference in units of the root mean square of `want`; of anything else
-    the share of elements that differ.
+    Of floats the largest difference in units of the root mean square of `want` (as it is where all
+    of that is zero); of anything else the share of elements that differ.
     """
     if got is None or got.dtype != want.dtype or got.shape != want.shape:
         return float("inf")
@@ -155,7 +155,7 @@ def difference(got: Array | None, want: Array) -> float:
     if not finite.any():
         return 0.0
     spread = float(np.sqrt(np.mean(np.square(right[finite]))))
-    return float(np.max(np.abs(left - right)[finite])) / max(spread, 1e-30)
+    return float(np.max(np.abs(left - right)[finite])) / (spread or 1.0)
 
 
 def _limit(want: Array, noise: Sequence[Array | None], tolerance: float | None) -> float:

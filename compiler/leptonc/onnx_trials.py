@@ -16,7 +16,7 @@ Feeds = Mapping[str, Array]
 
 WANTED = 3
 """On how many random inputs models are compared."""
-SIZES = (8, 5, 1, 16, 2, 32, 3, 64, 224, 320, 640)
+SIZES = (2, 5, 1, 8, 16, 32, 3, 64, 224, 320, 640)
 """What open extents are set to, until the original has run often enough."""
 
 
