@@ -15,7 +15,7 @@ from leptonc.passes.clone import clone_graph
 from leptonc.passes.manager import PassManager
 from leptonc.passes.observers import VerifyEach
 from leptonc.passes.registry import BUILTIN, Registry
-from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE
+from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE, WRITE
 from tests.passes.random_graphs import graphs
 
 REGISTRY = Registry([])
@@ -57,6 +57,12 @@ def test_any_order_of_passes_keeps_the_numbers(graph: Graph, names: list[str]) -
 @given(graph=graphs(smooth=True))
 def test_levels_keep_the_numbers(level: int, graph: Graph) -> None:
     check(graph, f"{OPTIMIZE[level]},{RESOLVE},{GROUP[level]}")
+
+
+@settings(often, max_examples=25)
+@given(graphs(smooth=True))
+def test_what_is_written_keeps_the_numbers(graph: Graph) -> None:
+    check(graph, f"{OPTIMIZE[2]},{WRITE[2]}")
 
 
 @settings(often, max_examples=30)
