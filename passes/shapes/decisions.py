@@ -13,6 +13,7 @@ from leptonc.passes.shapes.interval import (
     Known,
     affine,
     anything,
+    carried,
     extremes,
     never_zero,
     span,
@@ -106,23 +107,31 @@ def _tuples(op: Op, row: Value, facts: Facts) -> list[Index] | None:
     """Index tuples are made by joining their elements along the last axis."""
     if op.attrs["batch_dims"]:
         return None
-    depth = row.type.shape[-1]
-    parts = _joined(row) if depth != 1 else [row]
+    depth, lead = row.type.shape[-1], row.type.shape[:-1]
+    parts, source = _joined(row) if depth != 1 else ([row], lead)
     behind = (0,) * (op.result.type.rank - row.type.rank + 1)
     found: list[Index] = []
     for part in parts:
         known = facts(part)
         if known.base is None or part.type.shape[-1] != 1:
             return None
-        found.append(Index(known.base, (*known.steps[:-1], *behind)))
+        steps = carried(known.steps[:-1], source, lead)
+        if steps is None:
+            return None
+        found.append(Index(known.base, (*steps, *behind)))
     return found if len(found) == depth else None
 
 
-def _joined(row: Value) -> Sequence[Value]:
+def _joined(row: Value) -> tuple[Sequence[Value], tuple[Dim, ...]]:
+    """What index tuples are joined of, and the shape that these have before their last axis."""
     op = row.producer
+    if op is not None and op.name in ("reshape", "squeeze", "unsqueeze"):
+        (source, *_), last = op.operands, row.type.shape[-1]
+        if source.type.rank and source.type.shape[-1] == last:
+            row, op = source, source.producer
     if op is None or op.name != "concat" or op.int("axis") % row.type.rank != row.type.rank - 1:
-        return ()
-    return op.operands
+        return (), ()
+    return op.operands, row.type.shape[:-1]
 
 
 def gathered(op: Op, facts: Facts) -> Known:

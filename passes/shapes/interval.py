@@ -157,6 +157,17 @@ def spread(known: Known, shape: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[i
     return tuple(steps)
 
 
+def carried(
+    steps: Sequence[int], shape: Sequence[Dim], wanted: Sequence[Dim]
+) -> tuple[int, ...] | None:
+    """The steps after axes of extent 1 came or went; None where other axes did."""
+    left = [(dim, step) for dim, step in zip(shape, steps, strict=True) if dim != 1]
+    if [dim for dim, _ in left] != [dim for dim in wanted if dim != 1]:
+        return None
+    following = iter(left)
+    return tuple(0 if dim == 1 else next(following)[1] for dim in wanted)
+
+
 def union(*parts: Known) -> Known:
     """What holds of elements each of which is one of those of `parts`."""
     first = parts[0]

@@ -13,6 +13,7 @@ from leptonc.passes.shapes.interval import (
     Facts,
     Known,
     affine,
+    carried,
     never_zero,
     same,
     spread,
@@ -26,12 +27,9 @@ def _viewed(op: Op, facts: Facts) -> Known:
     if known.base is None or not any(known.steps):
         steps = (0,) * len(new)
         return Known(known.low, known.high, known.base, steps if known.base is not None else ())
-    left = [(dim, step) for dim, step in zip(old, known.steps, strict=True) if dim != 1]
-    kept = [dim for dim in new if dim != 1]
-    if [dim for dim, _ in left] != kept:
+    steps = carried(known.steps, old, new)
+    if steps is None:
         return Known(known.low, known.high)
-    following = iter(left)
-    steps = tuple(0 if dim == 1 else next(following)[1] for dim in new)
     return Known(known.low, known.high, known.base, steps)
 
 
