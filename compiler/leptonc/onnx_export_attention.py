@@ -14,6 +14,7 @@ from onnx import GraphProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.graph import Attribute, Op, Value
 from leptonc.ir.types import DType
+from leptonc.passes.fusion.attention_masks import may_hide_all
 
 if TYPE_CHECKING:
     from leptonc.onnx_export import Exporter
@@ -102,12 +103,20 @@ class _Spelling:
         data = np.array(value).astype(self.dtype.numpy)
         return self.exporter.constant(self.proto, Blob.of(data), "number")
 
-    def heads(self, value: Value, heads: int) -> str:
+    def heads(self, value: Value, heads: int, perm: tuple[int, ...] = (0, 2, 1, 3)) -> str:
         name = self.exporter.names[value]
         if value.type.rank == 4:
             return name
         split = self.node("Reshape", name, self.integers(0, 0, heads, -1))
-        return self.node("Transpose", split, perm=(0, 2, 1, 3))
+        return self.node("Transpose", split, perm=perm)
+
+    def turned_keys(self, heads: int, kv_heads: int) -> str:
+        """Keys with a column for each place."""
+        keys = self.op.operands[1]
+        if keys.type.rank == 3 and heads == kv_heads:
+            return self.heads(keys, heads, (0, 2, 3, 1))
+        every = self.repeated(self.heads(keys, kv_heads), heads // kv_heads, kv_heads)
+        return self.node("Transpose", every, perm=(0, 1, 3, 2))
 
     def repeated(self, heads: str, copies: int, count: int) -> str:
         """Each head of keys as often as queries' heads read it."""
@@ -130,13 +139,13 @@ class _Spelling:
     def write(self) -> None:
         op, (heads, kv_heads) = self.op, self.counts()
         query = self.heads(op.operands[0], heads)
-        keys, values = (
-            self.repeated(self.heads(value, kv_heads), heads // kv_heads, kv_heads)
-            for value in op.operands[1:3]
-        )
-        scores = self.node("MatMul", query, self.node("Transpose", keys, perm=(0, 1, 3, 2)))
+        values = self.heads(op.operands[2], kv_heads)
+        values = self.repeated(values, heads // kv_heads, kv_heads)
+        scores = self.node("MatMul", query, self.turned_keys(heads, kv_heads))
         weights = self.node("Softmax", self.hidden(self.scaled(scores)), axis=-1)
-        if op.int("guarded") and op.operand("mask") is not None:
+        mask = op.operand("mask")
+        unseen = mask is not None and (mask.type.dtype is DType.BOOL or may_hide_all(mask))
+        if op.int("guarded") and unseen:
             lost = self.node("IsNaN", weights)
             weights = self.node("Where", lost, self.number(0.0), weights)
         if op.operands[0].type.rank == 4:

@@ -157,7 +157,10 @@ def _mask(build: Builder, found: _Found, dtype: DType) -> Value | None:
     for mask in reversed(found.scores.masks):
         value = regrouped(build, _added(build, mask, dtype), mask.shape, shape)
         total = value if total is None else build.add(total, value)
-    return total if total is None else in_full_rows(build, total, *found.lengths)
+    if total is None or dtype is not DType.F32 or found.scores.softcap:
+        return total
+    # runtimes have one operator for this, which does not broadcast
+    return in_full_rows(build, total, *found.lengths)
 
 
 def _added(build: Builder, mask: Mask, dtype: DType) -> Value:
