@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
+from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
-from leptonc.ir.dims import Dim
+from leptonc.ir.dims import Dim, is_positive
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.location import Location
 from leptonc.ir.ops.control import LOOP
 from leptonc.ir.table import RETURN
 from leptonc.passes.base import Pass
+from leptonc.passes.constants import is_exactly
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.control_flow.regions import Turning, inner_first, origin
@@ -29,7 +33,8 @@ class TurnsToLayer(Pass):
     """Replaces a `loop` or `scan` whose region is one step of a recurrent layer by the layer.
 
     The region takes one slice of a sequence in each turn, carries the states of the step and
-    nothing else, and collects its output or nothing. A scan from the end is a reversed layer.
+    nothing else, and collects its output or nothing. A scan from the end is a reversed layer. Of a
+    sequence that may be empty the first states have to be zeros: that is what runtimes give then.
     """
 
     name: ClassVar[str] = "turns-to-layer"
@@ -119,6 +124,10 @@ class _Rewrite:
         if any(start.type != taken.type for start, taken in zip(loop.starts, loop.taken,
                                                                 strict=True)):  # fmt: skip
             return "the states change their extents"
+        known = is_positive(self.source.steps)
+        zeros = all(_is_zero(start) for start in loop.starts)
+        if not known and not (self.layer.name == "lstm" and zeros):
+            return "it may not turn at all, after which runtimes do not give the first states back"
         directions = loop.per_item("scan_output_directions", len(loop.collected))
         if any(bool(back) != self.source.backward for back in directions):
             return "outputs are collected from the other end"
@@ -210,3 +219,13 @@ class _Rewrite:
                 rows = build.transpose(rows, perm=tuple(rest))
             given.append(rows)
         return given
+
+
+def _is_zero(value: Value) -> bool:
+    """True for a tensor of zeros, whatever its extents."""
+    source = behind_views(value)
+    op = source.producer
+    if op is not None and op.name == "constant_of_shape":
+        blob = op.attrs["value"]
+        return not isinstance(blob, Blob) or not np.any(blob.array)
+    return is_exactly(op.operands[0] if op is not None and op.name == "expand" else source, 0.0)
