@@ -158,6 +158,23 @@ def test_axes_of_run_time_need_the_newer_form() -> None:
     assert caught.value.code == "E022"
 
 
+def test_equal_parts_are_not_counted_where_they_were_not() -> None:
+    def source(extent: int) -> onnx.ModelProto:
+        return model(
+            [node("Split", ("x",), ("a", "y"), axis=1, num_outputs=2)], opset=18,
+            inputs=[value("x", (2, extent))],
+            outputs=[value("a", (2, 2)), value("y", (2, extent - 2))],
+        )  # fmt: skip
+
+    even, odd = source(4), source(3)
+    written = optimized(even, 13)
+    assert not {"num_outputs"} & {item.name for item in written.graph.node[0].attribute}
+    same(even, written, x=np.arange(8, dtype=np.float32).reshape(2, 4))
+    same(odd, optimized(odd), x=np.arange(6, dtype=np.float32).reshape(2, 3))
+    with pytest.raises(LeptonError, match="split needs opset 18, not 17"):
+        optimized(odd, 17)
+
+
 def test_values_that_came_later_need_their_opset() -> None:
     source = model(
         [node("Pad", ("x", "pads"), mode="wrap")], opset=19, outputs=[value("y", (2, 3, 10))],

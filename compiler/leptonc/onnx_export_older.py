@@ -14,7 +14,7 @@ from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Attribute, Graph, Op, Value
 from leptonc.ir.types import DType
-from leptonc.onnx_opsets import AXES_SINCE, OLDEST_OPSET, is_reduction
+from leptonc.onnx_opsets import AXES_SINCE, OLDEST_OPSET, PARTS, is_reduction
 from leptonc.passes.refine import replace_value
 
 # -- operators that an opset lacks
@@ -134,8 +134,18 @@ def needed_by_operands(
     """The opset that a node needs for operands that older ones had as constants, or not at all."""
     if op_type == "Mod" and not attributes.get("fmod") and operands[0] is not None:
         return FLOAT_MOD_SINCE if operands[0].type.dtype.is_float else OLDEST_OPSET
+    if op_type == "Split" and len(operands) == 1 and operands[0] is not None:
+        return OLDEST_OPSET if _is_even(operands[0], attributes) else AXES_SINCE
     axes = operands[1] if is_reduction(op_type) and len(operands) > 1 else None
     return OLDEST_OPSET if axes is None or axes.blob is not None else AXES_SINCE
+
+
+def _is_even(x: Value, attributes: Mapping[str, Attribute]) -> bool:
+    """True where a split into parts has parts of one size."""
+    axis, parts = attributes.get("axis", 0), attributes.get("num_outputs")
+    assert isinstance(axis, int)
+    extent = x.type.shape[axis]
+    return isinstance(extent, int) and isinstance(parts, int) and extent % parts == 0
 
 
 def write_as_of(opset: int, graph: GraphProto, blobs: Mapping[str, Blob]) -> None:
@@ -146,6 +156,10 @@ def write_as_of(opset: int, graph: GraphProto, blobs: Mapping[str, Blob]) -> Non
     freed = set[str]()
     for part in graphs:
         for node in part.node:
+            if node.op_type == "Split" and not node.domain:
+                kept = [item for item in node.attribute if item.name not in PARTS]
+                del node.attribute[:]
+                node.attribute.extend(kept)
             if is_reduction(node.op_type) and not node.domain and len(node.input) > 1:
                 freed.add(node.input[1])
                 _axes_to_attribute(node, blobs)

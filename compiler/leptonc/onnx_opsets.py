@@ -29,7 +29,9 @@ CHANGED = MappingProxyType({
 """Attributes (and values of them, or all of an operator) that ONNX changed, and since when."""
 
 AXES_SINCE = 18
-"""The opset since which all reductions have their axes as an operand."""
+"""Since then all reductions have their axes as an operand, and splits say how many parts."""
+
+PARTS = frozenset({"num_outputs"})
 
 _NAMES = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
@@ -45,7 +47,7 @@ def needed_opset(
     """The oldest opset, from `oldest` on, with this use of an operator; None if there is none.
 
     `values` are texts that attributes hold. Axes of reductions are taken as constants, which
-    `onnx_export_older` makes attributes of.
+    `onnx_export_older` makes attributes of, and equal parts as such, which it leaves out.
     """
     words = ("", *attributes, *values)
     first = max(oldest, *(CHANGED.get((op_type, word), oldest) for word in words))
@@ -64,9 +66,11 @@ def _needed(
         schema = schema_of(op_type, "", opset)
         if schema is None or schema.deprecated:
             continue
-        given = operands[:1] if is_reduction(op_type) and opset < AXES_SINCE else operands
+        old = opset < AXES_SINCE
+        given = operands[:1] if old and is_reduction(op_type) else operands
+        needless = PARTS if old and op_type == "Split" else frozenset[str]()
         fits = (
-            attributes <= set(schema.attributes)
+            attributes - needless <= set(schema.attributes)
             and _takes(schema, schema.inputs, given)
             and _takes(schema, schema.outputs, results)
         )
