@@ -45,6 +45,13 @@ def _negative(array: Array) -> Array:
         return np.asarray(np.negative(array), array.dtype)
 
 
+def shortest(array: Array) -> Array:
+    """One number in place of many that are the same bit by bit."""
+    first = array.reshape(-1)[:1]
+    same = array.size > 1 and array.tobytes() == first.tobytes() * array.size
+    return first.reshape(()) if same else array
+
+
 def _require_alike(m: Match, source: Value, first: Array, second: Array) -> None:
     alike = first.size == 1 or second.size == 1 or first.shape == second.shape
     m.require(alike, "the constants broadcast each other")
@@ -73,7 +80,7 @@ def sums(check: Check) -> Rule:
         check(m, signed, last, total)
         m.require(len(middle.uses) == 1, "something else reads the first sum")
         m.also.append(op)
-        number = build.const(total)
+        number = build.const(shortest(total))
         return build.add(source, number) if sign * inner_sign > 0 else build.sub(number, source)
 
     return constants_added
@@ -93,7 +100,7 @@ def products(check: Check) -> Rule:
         with np.errstate(all="ignore"):
             merged = np.asarray(first * second, first.dtype)
         check(m, first, second, merged)
-        return build.mul(m[x], build.const(merged))
+        return build.mul(m[x], build.const(shortest(merged)))
 
     return constants_multiplied
 

@@ -11,7 +11,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Value
 from leptonc.passes.base import RewritePass
-from leptonc.passes.cleanup.constant_rules import products, sums
+from leptonc.passes.cleanup.constant_rules import products, shortest, sums
 from leptonc.passes.constants import array_of
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.pattern import Const, Match, Var, pat
@@ -55,7 +55,7 @@ def constants_of_summands(m: Match, build: Builder) -> Value:
     with np.errstate(all="ignore"):
         total = np.asarray(first + second, first.dtype)
     _no_cancelling(m, first, second, total)
-    return build.add(build.add(m[x], m[y]), build.const(total))
+    return build.add(build.add(m[x], m[y]), build.const(shortest(total)))
 
 
 @dataclass(frozen=True)
