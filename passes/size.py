@@ -9,6 +9,7 @@ from functools import lru_cache
 from leptonc.ir.dims import Dim, Expr, substitute, symbols
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.table import Trait
+from leptonc.ir.types import TensorType
 
 NO_WORK = frozenset({"const", "dims", "return", "group", "if", "loop", "scan"})
 """Operations that compute nothing themselves; what is inside them counts."""
@@ -27,30 +28,50 @@ class Size:
     """Multiplications and additions; extents that are open count as 1."""
 
 
+_Work = dict[Op, tuple[TensorType, int]]
+
+
 @dataclass
 class GraphSizes:
-    """Measures graphs; one that has not changed since it was last asked for is not walked again."""
+    """Measures graphs; what has not changed since it was last asked for is not looked at again."""
 
     _version: int = field(default=-1, init=False)
     _last: Size = field(default_factory=Size, init=False)
+    _work: _Work = field(default_factory=dict[Op, tuple[TensorType, int]], init=False)
 
     def of(self, graph: Graph) -> Size:
         """The size of the graph as it is."""
         if graph.version != self._version:
-            self._version, self._last = graph.version, size_of(graph)
+            self._version = graph.version
+            self._last, self._work = _measured(graph, self._work)
         return self._last
 
 
 def size_of(graph: Graph) -> Size:
     """The size of a graph."""
-    nodes, work, data = 0, 0, dict[int, int]()
+    return _measured(graph, {})[0]
+
+
+def _measured(graph: Graph, before: _Work) -> tuple[Size, _Work]:
+    """The size, and the arithmetic of each operation with the type that its result had."""
+    nodes, flops = 0, 0
+    data, work = dict[int, int](), _Work()
     for op in graph.walk():
-        nodes += op.name not in SILENT
-        work += flops_of(op)
-        blob = op.result.blob if op.name == "const" else None
-        if blob is not None:
-            data[id(blob)] = (blob.size * blob.type.dtype.width + 7) // 8
-    return Size(nodes, sum(data.values()), work)
+        if op.name == "const":
+            blob = op.result.blob
+            if blob is not None:
+                data[id(blob)] = (blob.size * blob.type.dtype.width + 7) // 8
+            continue
+        if op.name in SILENT or not op.results:
+            continue
+        nodes += 1
+        type = op.results[0].type
+        known = before.get(op)
+        if known is None or known[0] is not type:
+            known = type, flops_of(op)
+        work[op] = known
+        flops += known[1]
+    return Size(nodes, sum(data.values()), flops), work
 
 
 def flops_of(op: Op) -> int:
