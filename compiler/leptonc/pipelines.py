@@ -22,6 +22,7 @@ _FOLD = (
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
 _RECOGNIZE = "recognize-activations,form-linear,fold-scale,merge-linear-maps,widen-attention"
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
+# views that sink would hide the heads of attention before it is recognised
 _FINISH = (
     "select-branches,reduce-strength,merge-constants,sink-views,sink-expands,simplify,"
     "merge-branches,simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
