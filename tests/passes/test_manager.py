@@ -232,7 +232,7 @@ def test_unknown_pass_lists_the_known_ones() -> None:
     with pytest.raises(LeptonError) as caught:
         parse_pipeline("simplyfy", KNOWN)
     assert caught.value.notes[0] == "did you mean simplify?"
-    assert caught.value.notes[1].startswith("known passes: block-channels, ")
+    assert all(name in caught.value.notes[1] for name in BUILTIN)
 
 
 def test_every_builtin_pass_has_its_name_a_contract_and_a_manual() -> None:
