@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from leptonc.passes.base import Pass
 from leptonc.passes.clone import clone_graph
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import Contract
-from leptonc.passes.culprit import Culprit, first_bad_change
+from leptonc.passes.culprit import Culprit, again, first_bad_change
 from leptonc.passes.observers import Observer
 
 Feeds = Mapping[str, Array]
@@ -119,8 +118,7 @@ class CheckNumbers(Observer):
     exact_feeds: Sequence[Feeds] = ()
     open_feeds: Sequence[Feeds] = ()
     singly: int = 0
-    facts: Mapping[type, Any] = field(default_factory=dict[type, Any])
-    """What the target tells passes (`PassContext.facts`), for those that are run again."""
+    _context: PassContext = field(default_factory=PassContext, init=False)
     _before: Graph | None = field(default=None, init=False)
     _version: int = field(default=-1, init=False)
     _answers: list[Outputs | None] = field(default_factory=list["Outputs | None"], init=False)
@@ -141,6 +139,10 @@ class CheckNumbers(Observer):
             extreme |= kept
         unbounded = random_feeds(graph, 3, sizes=sizes, special=NOT_FINITE)
         return CheckNumbers([plain], [special | kept, extreme], [unbounded | kept], singly)
+
+    def started(self, context: PassContext) -> None:
+        """Look at what passes are told, for those that are run again."""
+        self._context = context
 
     def before(self, step: Pass, graph: Graph) -> None:
         """Take the answers to keep, unless they are those after the pass before."""
@@ -205,7 +207,7 @@ class CheckNumbers(Observer):
         assert self._before is not None
         if not self.singly:
             return
-        whole = PassContext(facts=dict(self.facts), step=step.name)
+        whole = again(self._context, step)
         step.run(clone_graph(self._before), whole)
         if not 1 < len(whole.applied) <= self.singly:
             return
@@ -223,7 +225,7 @@ class CheckNumbers(Observer):
     def _stopped(self, step: Pass, changes: int) -> Graph:
         assert self._before is not None
         graph = clone_graph(self._before)
-        step.run(graph, PassContext(changes, dict(self.facts), step=step.name))
+        step.run(graph, again(self._context, step, stop_after=changes))
         return graph
 
     def _bug(self, step: Pass, complaint: str) -> LeptonBug:
@@ -232,7 +234,7 @@ class CheckNumbers(Observer):
         def judge(graph: Graph) -> str:
             return self._complaint(step.numbers, self._run(graph))
 
-        culprit = first_bad_change(step, self._before, judge, self.facts)
+        culprit = first_bad_change(step, self._before, judge, self._context)
         return _bug(step, complaint, culprit)
 
 

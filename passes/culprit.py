@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from leptonc.ir.diagnostics import DiagnosticError
 from leptonc.ir.graph import Graph
@@ -34,20 +33,22 @@ class Culprit:
 
 
 def first_bad_change(
-    step: Pass, graph: Graph, judge: Judge, facts: Mapping[type, Any] | None = None
+    step: Pass, graph: Graph, judge: Judge, told: PassContext | None = None
 ) -> Culprit | None:
     """The change of `step` after which `judge` complains; None where it never does.
 
-    A change that ends in an error counts as well. `graph` stays as it is.
+    A change that ends in an error counts as well. `graph` stays as it is. The pass is told what
+    the context `told` says.
     """
-    context = PassContext(facts=dict(facts or {}), step=step.name)
+    told = told or PassContext()
+    context = again(told, step)
     complaint = _complaint(step, clone_graph(graph), context, judge)
     if not complaint:
         return None
     low, high, applied = 0, len(context.applied), None
     while low < high:
         middle = (low + high) // 2
-        context = PassContext(middle + 1, dict(facts or {}), step=step.name)
+        context = again(told, step, stop_after=middle + 1)
         found = _complaint(step, clone_graph(graph), context, judge)
         if found:
             high, complaint = middle, found
@@ -55,6 +56,11 @@ def first_bad_change(
         else:
             low = middle + 1
     return Culprit(str(step), low + 1 if applied else 0, applied, complaint)
+
+
+def again(told: PassContext, step: Pass, stop_after: int | None = None) -> PassContext:
+    """A new context for `step` that says what `told` says."""
+    return PassContext(stop_after, dict(told.facts), disabled=told.disabled, step=step.name)
 
 
 def _complaint(step: Pass, graph: Graph, context: PassContext, judge: Judge) -> str:
