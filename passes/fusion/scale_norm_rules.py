@@ -52,7 +52,9 @@ def factor_into_layer_norm(m: Match, build: Builder) -> Value:
         return _layer(build, op, m[x], new, None)
     summand = m.blob(offset).array
     m.fits(summand.ndim <= wide.ndim)
-    changed = narrowed(m, summand.astype(np.float64) * wide, data.dtype)
+    with np.errstate(invalid="ignore"):
+        shifted = summand.astype(np.float64) * wide
+    changed = narrowed(m, shifted, data.dtype)
     return _layer(build, op, m[x], new, changed)
 
 
@@ -102,7 +104,9 @@ def factor_into_channel_norm(m: Match, build: Builder) -> Value:
     """A factor per channel behind an instance or group normalisation becomes part of its scale."""
     factor, op = _channel_rule_operands(m), m[channels]
     gamma = multiplied(m, m.blob(scale).array, factor)
-    beta = narrowed(m, m.blob(offset).array.astype(np.float64) * factor, gamma.dtype)
+    with np.errstate(invalid="ignore"):
+        shifted = m.blob(offset).array.astype(np.float64) * factor
+    beta = narrowed(m, shifted, gamma.dtype)
     constants = [build.const(Blob.of(data)) for data in (gamma, beta)]
     return build.op(op.definition, [m[x], *constants], op.attrs).result
 

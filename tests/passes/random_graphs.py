@@ -21,6 +21,8 @@ from tests.passes.random_control import ControlSteps
 
 QUANTIZED = (DType.U8, DType.I4, DType.U2, DType.F8E4M3FN, DType.F8E5M2FNUZ, DType.F4E2M1)
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 3.0, 1.5)
+SPECIAL = (float("inf"), float("nan"), 1e-40, 3e38)
+INTEGERS = (DType.I64, DType.I32, DType.I8, DType.U8)
 SMOOTH = (
     "add", "sub", "mul", "neg", "tanh", "sigmoid", "relu", "sin", "cos", "erf", "gelu", "softplus",
     "identity", "swish", "sum", "mean", "abs", "max", "min",
@@ -49,7 +51,8 @@ class Sketch(ControlSteps):
 
     def __init__(self, draw: st.DrawFn, *, smooth: bool) -> None:
         self.draw = draw
-        rows: Dim = symbol("n") if draw(st.booleans()) else 2
+        rows: Dim = draw(st.sampled_from((symbol("n"), 2, 2, 0)))
+        self.smooth = smooth
         shapes: Sequence[tuple[Dim, ...]] = [(rows, 3), (3,), (1, 4, 5, 5)]
         inputs = [Value(TensorType(DType.F32, shape), f"x{i}") for i, shape in enumerate(shapes)]
         self.graph = Graph("random", inputs)
@@ -60,7 +63,7 @@ class Sketch(ControlSteps):
         self.steps += [self.join, self.reduce, self.product, self.convolution, self.normalize]
         self.steps += [self.scale, self.arithmetic, self.twice, self.at_run_time]
         self.steps += [] if smooth else [self.quantize]
-        self.steps += [self.choose, self.repeat, self.scan]
+        self.steps += [self.choose, self.repeat, self.scan, self.whole_numbers, self.other_floats]
 
     def value(self, rank: int | None = None) -> Value:
         """One of the values so far, the last ones first."""
@@ -70,7 +73,7 @@ class Sketch(ControlSteps):
 
     def number(self) -> float:
         """A number on which algebra has something to do."""
-        return self.draw(st.sampled_from(NUMBERS))
+        return self.draw(st.sampled_from(NUMBERS if self.smooth else NUMBERS + SPECIAL))
 
     def random(self, *shape: int) -> Value:
         """A constant tensor."""
@@ -221,6 +224,31 @@ class Sketch(ControlSteps):
             short = self.draw(st.sampled_from(QUANTIZED))
             made = self.build.cast(self.build.cast(made, to=DType.F32), to=short)
         return self.build.op("dequantize_linear", [made, scale]).result
+
+    def whole_numbers(self) -> Value:
+        """Arithmetic on integers of some type, some of them known, as numbers again."""
+        build, dtype = self.build, self.draw(st.sampled_from(INTEGERS))
+        limits = [build.const(np.full((), number, np.float32)) for number in (0, 3)]
+        source = self.value()
+        source = build.where(build.is_nan(source), limits[0], source)
+        made = build.cast(build.clip(source, min=limits[0], max=limits[1]), to=dtype)
+        for _ in range(self.draw(st.integers(1, 3))):
+            number = self.draw(st.sampled_from((0, 1, 2, 3, np.iinfo(dtype.numpy).max)))
+            other = build.const(np.array(number, dtype.numpy))
+            pair = [made, other] if self.draw(st.booleans()) else [other, made]
+            name = self.draw(st.sampled_from(("add", "sub", "mul", "min", "max")))
+            made = build.op(name, pair).result
+        return build.cast(build.op("mod", [made, build.const(np.array(7, dtype.numpy))]).result,
+                          to=DType.F32)  # fmt: skip
+
+    def other_floats(self) -> Value:
+        """A step of algebra in another type of floats."""
+        build = self.build
+        dtype = self.draw(st.sampled_from((DType.F64, DType.F16, DType.BF16)))
+        made = build.cast(self.value(), to=dtype if not self.smooth else DType.F64)
+        number = build.const(np.array(self.draw(st.sampled_from(NUMBERS)), made.type.dtype.numpy))
+        name = self.draw(st.sampled_from(("add", "sub", "mul")))
+        return build.cast(build.op(name, [number, made]).result, to=DType.F32)
 
     def reduce(self) -> Value:
         """A mean, a sum, a maximum or a softmax."""
