@@ -20,7 +20,7 @@ QUANTISED = (
     ("magika", "qdq-signed"), ("magika", "operators"), ("silero_vad_openvino_16k", "qdq"),
     ("ppocr_cls", "dynamic"), ("timm_resnet18", "qdq"),
 )  # fmt: skip
-CLASSICAL = (
+CLASSICAL: tuple[tuple[str, str, dict[str, int]], ...] = (
     ("forest", "ensemble.RandomForestClassifier", {"n_estimators": 50, "max_depth": 8}),
     ("boosting", "ensemble.GradientBoostingRegressor", {"n_estimators": 50}),
     ("machine", "svm.SVC", {}),

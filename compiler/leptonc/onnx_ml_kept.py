@@ -129,7 +129,7 @@ class _Meaning:
         }  # fmt: skip
         names = [f"output{place}" for place in range(self.outputs)]
         call = Call(name, domain, self.version, given, decoded, names, build)
-        results = [value for value in COMPOSED[self.key](call) if value is not None]
+        results = [value for value in COMPOSED[self.key](call) or () if value is not None]
         graph.output_names = tuple(names[: len(results)])
         build.return_(*results)
         return graph
