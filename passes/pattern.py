@@ -83,6 +83,11 @@ class OpPattern:
         needs = [frozenset(part.definitions) for part in parts if isinstance(part, OpPattern)]
         return (*needs, *(frozenset([CONST]) for part in parts if isinstance(part, Const)))
 
+    @cached_property
+    def fits_any(self) -> bool:
+        """Whether any operands and attributes do."""
+        return self.operands is None and not self.named and not self.attrs
+
     def __str__(self) -> str:
         names = "|".join(row.name for row in self.definitions)
         if self.operands is None:
@@ -184,6 +189,10 @@ def may_fit(pattern: OpPattern, feeders: frozenset[OpDef]) -> bool:
 def match(pattern: OpPattern, root: Op) -> Iterator[Match]:
     """Every way `pattern` fits with `root` at its top; each is good until the next is asked for."""
     found = Match(root)
+    if pattern.fits_any and root.definition in pattern.definitions:  # most rules that look by code
+        found.ops[pattern] = root
+        yield found
+        return
     for _ in _match_op(pattern, root, found):
         found.also.clear()
         if not _leaks(found):
@@ -234,7 +243,7 @@ def _pairs(pattern: OpPattern, op: Op, *, swap: bool) -> list[_Pair] | None:
     """Which operand each part of the pattern stands for; None where their numbers differ."""
     named = _named_pairs(pattern, op)
     parts = pattern.operands or ()
-    rest = [
+    rest = list(op.operands) if not pattern.named else [
         value for name, value in zip(op.operand_names, op.operands, strict=True)
         if name not in pattern.named
     ]  # fmt: skip
@@ -249,6 +258,8 @@ def _pairs(pattern: OpPattern, op: Op, *, swap: bool) -> list[_Pair] | None:
 
 
 def _named_pairs(pattern: OpPattern, op: Op) -> list[_Pair] | None:
+    if not pattern.named:
+        return []
     pairs = [(part, op.operand(name)) for name, part in pattern.named.items()]
     missing = any(value is None and not isinstance(part, Optional) for part, value in pairs)
     return None if missing else pairs
