@@ -191,7 +191,7 @@ class CheckNumbers(Observer):
         truth: Outputs | None = None
         for name, expected in want.items():
             worst = contract.worst(got[name], expected)
-            if worst > 1 and not contract.exact and expected.dtype.kind == "f":
+            if worst > 1 and not contract.exact and expected.dtype.kind in "fV":
                 assert self._before is not None
                 truth = truth or interpret(self._before, feed, widen=True)
                 worst = contract.worst(got[name], expected, truth[name])

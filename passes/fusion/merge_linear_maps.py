@@ -81,8 +81,10 @@ def linear_after_linear(m: Match, build: Builder) -> Value:
     apart, merged = one.size + two.size, len(one) * two.shape[1]
     _require_gain(m, merged, apart, one.size * two.shape[1])
     wide = two.astype(np.float64)
-    data, given = one.astype(np.float64) @ wide, _offset(m, first_bias)
-    offset = _sum(None if given is None else given @ wide, _offset(m, second_bias))
+    given = _offset(m, first_bias)
+    with np.errstate(invalid="ignore"):
+        data = one.astype(np.float64) @ wide
+        offset = _sum(None if given is None else given @ wide, _offset(m, second_bias))
     new = _constants(m, build, data, offset, one.dtype)
     names = ("x", "w", "bias")[: 1 + len(new)]
     return build.op("linear", [m[x], *new], names=names).result
@@ -113,9 +115,10 @@ def small_conv_after_conv(m: Match, build: Builder) -> Value:
     known = all(isinstance(dim, int) or 1 in (a, b) for a, b, dim in steps)
     m.require(known, "extents that are divided twice are known at run time only")
     wide = two.astype(np.float64)
-    data = np.tensordot(wide, one.astype(np.float64), 1)
     given = _offset(m, first_bias)
-    offset = _sum(None if given is None else wide @ given, _offset(m, second_bias))
+    with np.errstate(invalid="ignore"):
+        data = np.tensordot(wide, one.astype(np.float64), 1)
+        offset = _sum(None if given is None else wide @ given, _offset(m, second_bias))
     return _convolution(m, build, {**op.attrs, "strides": strides}, (data, offset))
 
 
@@ -132,7 +135,8 @@ def conv_after_small_conv(m: Match, build: Builder) -> Value:
     given = _offset(m, first_bias)
     shifts = given is not None and bool(given.any())
     m.require(not shifts or pads_nothing(m.root), "nothing is added to what is padded")
-    wide = np.tensordot(two.astype(np.float64), one.astype(np.float64), ([1], [0]))
+    with np.errstate(invalid="ignore"):
+        wide = np.tensordot(two.astype(np.float64), one.astype(np.float64), ([1], [0]))
     response = response_to(m.root, two, given) if shifts and given is not None else None
     offset = _sum(response, _offset(m, second_bias))
     return _convolution(m, build, m.root.attrs, (np.moveaxis(wide, -1, 1), offset))
@@ -157,7 +161,9 @@ def linear_after_table(m: Match, build: Builder) -> Value:
     m.fits(rows.ndim == 2)
     _require_gain(m, len(rows) * two.shape[1], rows.size + two.size, rows.size * two.shape[1])
     require_own(m, m[table])
-    data, given = rows.astype(np.float64) @ two.astype(np.float64), _offset(m, second_bias)
+    given = _offset(m, second_bias)
+    with np.errstate(invalid="ignore"):
+        data = rows.astype(np.float64) @ two.astype(np.float64)
     whole = data if given is None else data + given
     new = build.const(Blob.of(narrowed(m, whole, rows.dtype)))
     return build.gather(new, m[indices], axis=0)

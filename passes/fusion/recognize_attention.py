@@ -95,6 +95,7 @@ def _found_in(m: Match) -> _Found:
     m.require(len(ranks) == 1 and left.type.rank >= 2, "a product broadcasts its operands")
     leads = {left.type.shape[:-2], right.type.shape[:-2]}
     m.require(len(leads) == 1, "queries and keys are not of the same heads")
+    m.require(0 not in left.type.shape[:-2], "there are no heads")
     m.require(
         values.type.shape[:-2] == m.root.result.type.shape[:-2], "values are not of the same heads"
     )
