@@ -112,6 +112,8 @@ def _neighbours(op: Op) -> Value | None:
 
 def _is_step(op: Op) -> bool:
     """True for what treats all columns alike."""
+    if not op.operands:
+        return False
     if op.name in ("cos", "sin", "cast"):
         return True
     if op.name in ("mul", "div"):
