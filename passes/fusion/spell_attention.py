@@ -114,6 +114,8 @@ def attention_apart(m: Match, build: Builder) -> Value:
 @rule(pat.rotary_embedding(x, cos, sin))
 def rotary_apart(m: Match, build: Builder) -> Value:
     """A rotary embedding is the columns times cosines, and their turned pairs times sines."""
+    known = isinstance(m[cos].type.shape[2], int)
+    m.require(known, "how many columns turn is known at run time only")
     op, source = m.root, m[x]
     in_rows = source.type.rank == 3
     if in_rows:
