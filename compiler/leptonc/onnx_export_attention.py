@@ -14,6 +14,7 @@ from onnx import GraphProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.graph import Attribute, Op, Value
 from leptonc.ir.types import DType
+from leptonc.onnx_export_nodes import node_name
 from leptonc.passes.fusion.attention_masks import may_hide_all
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def _whole(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     exporter.need(OPSET, op)
     operands = [exporter.names[value] for value in op.operands]
     name = exporter.names[op.result]
-    exporter.emit(
-        proto, "Attention", operands, [name], "+".join(op.location.nodes)[:200], attributes
-    )
+    exporter.emit(proto, "Attention", operands, [name], node_name(op), attributes)
 
 
 def export_rotary(exporter: Exporter, proto: GraphProto, op: Op) -> None:
@@ -79,7 +78,7 @@ def export_rotary(exporter: Exporter, proto: GraphProto, op: Op) -> None:
         attributes.setdefault("num_heads", x.shape[1] if isinstance(x.shape[1], int) else 0)
     exporter.need(OPSET, op)
     operands = [exporter.names[value] for value in op.operands]
-    name, node = exporter.names[op.result], "+".join(op.location.nodes)[:200]
+    name, node = exporter.names[op.result], node_name(op)
     exporter.emit(proto, "RotaryEmbedding", operands, [name], node, attributes)
 
 

@@ -18,6 +18,7 @@ from onnx import GraphProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.graph import Op
 from leptonc.ir.types import DType, TensorType
+from leptonc.onnx_export_nodes import node_name
 from leptonc.passes.constants import uniform
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def export_swish(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     """X times the sigmoid of a multiple of it."""
     x, name = exporter.names[op.operands[0]], exporter.names[op.result]
-    node, inner, alpha = "+".join(op.location.nodes)[:200], x, op.float("alpha")
+    node, inner, alpha = node_name(op), x, op.float("alpha")
     if alpha != 1:
         factor = np.array(alpha, op.result.type.dtype.numpy)
         inner = exporter.fresh_name(f"{name}_scaled")
@@ -45,7 +46,7 @@ def export_group_normalization(exporter: Exporter, proto: GraphProto, op: Op) ->
         exporter.row(proto, op)
         return
     groups, dtype = op.int("num_groups"), op.result.type.dtype
-    name, node = exporter.names[op.result], "+".join(op.location.nodes)[:200]
+    name, node = exporter.names[op.result], node_name(op)
 
     def row(number: float, count: int) -> str:
         blob = Blob.splat(number, TensorType(dtype, (count,)))

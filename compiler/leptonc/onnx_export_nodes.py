@@ -6,8 +6,14 @@ from leptonc.ir.graph import Op, Value
 
 
 def node_name(op: Op) -> str:
-    """The names of the nodes an operation stands for, as the name of one."""
-    return "+".join(op.location.nodes)[:200]
+    """The names of the nodes an operation stands for, as the name of one.
+
+    Names that were joined before are taken apart, and parts of what has a name here are left out,
+    so that names do not grow where a written model is optimised again.
+    """
+    parts = dict.fromkeys(part for node in op.location.nodes for part in node.split("+"))
+    kept = [part for part in parts if part.rpartition("_")[0] not in parts]
+    return "+".join(kept)[:200]
 
 
 def operand_slots(op: Op) -> list[Value | None]:

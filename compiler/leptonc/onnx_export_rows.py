@@ -12,6 +12,7 @@ from leptonc.ir.graph import Op, Use
 from leptonc.onnx_export_attention import export_attention, export_rotary
 from leptonc.onnx_export_checks import export_check, squeezes
 from leptonc.onnx_export_functions import export_group_normalization, export_swish
+from leptonc.onnx_export_nodes import node_name
 from leptonc.onnx_export_shapes import export_shaped, needs_no_row
 from leptonc.onnx_export_sizes import export_dims
 
@@ -46,7 +47,7 @@ def _linear(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     x, w, bias = op.operand("x"), op.operand("w"), op.operand("bias")
     assert x is not None
     assert w is not None
-    name, node = exporter.names[op.result], "+".join(op.location.nodes)[:200]
+    name, node = exporter.names[op.result], node_name(op)
     operands = [exporter.names[x], exporter.names[w]]
     transposed = bool(op.attrs.get("transposed"))
     # of integers onnxruntime has products only
@@ -70,7 +71,7 @@ def _linear(exporter: Exporter, proto: GraphProto, op: Op) -> None:
 def _linear_bytes(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     """A product with what the bytes stand for."""
     names = [exporter.names[value] for value in op.operands]
-    name, node = exporter.names[op.result], "+".join(op.location.nodes)[:200]
+    name, node = exporter.names[op.result], node_name(op)
     weight = exporter.fresh_name(f"{name}_weight")
     if len(names) > 2:
         attributes = {"axis": 0, "block_size": op.int("block_size")}

@@ -14,6 +14,7 @@ from onnx import GraphProto
 from leptonc.ir.dims import Dim, is_positive
 from leptonc.ir.graph import Op
 from leptonc.ir.types import DType
+from leptonc.onnx_export_nodes import node_name
 from leptonc.onnx_export_sizes import SizeWriter
 from leptonc.onnx_opsets import OLDEST_OPSET, needed_opset
 
@@ -130,6 +131,6 @@ def export_shaped(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     dtypes = [x.type.dtype, DType.I64]
     opset = needed_opset(operator, set(attributes), dtypes, [x.type.dtype], OLDEST_OPSET)
     exporter.need(opset or OLDEST_OPSET, op)
-    node = "+".join(op.location.nodes)[:200]
+    node = node_name(op)
     names = [exporter.names[x], row]
     exporter.emit(proto, operator, names, [exporter.names[result]], node, attributes)
