@@ -39,7 +39,7 @@ def packaged_files() -> set[str]:
     listed = run(["git", "ls-files", "--", "compiler/leptonc", *LINKS]).split("\n")
     wanted: set[str] = set()
     for path in listed:
-        if not path.endswith((".py", ".pyi", "py.typed", ".h")):
+        if not path.endswith((".py", ".pyi", "py.typed", ".h", "passes/examples.json")):
             continue
         inside = path.removeprefix("compiler/")
         wanted.add(inside if inside != path else f"leptonc/{path}")
