@@ -113,6 +113,16 @@ def summary(result: dict[str, Any]) -> str:
     return f"{result['model']}: {result['original']['nodes']} nodes; {', '.join(parts)}"
 
 
+def write(report: dict[str, Any]) -> Path:
+    """Keep the results so far, and rewrite the table; gives the file with the results."""
+    folder = RESULTS / "optimizers"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{report['date']}-{report['commit']}.json"
+    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    TABLE.write_text(render(folder), encoding="utf-8")
+    return file
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 @click.option("--seconds", default=5.0, show_default=True, help="How long all forms take turns.")
@@ -121,16 +131,12 @@ def main(names: tuple[str, ...], seconds: float, tools: str) -> None:
     """Measure the named models, or all, and rewrite benchmarks/OPTIMIZERS.md."""
     report = {**circumstances(), "versions": versions()}
     results: list[dict[str, Any]] = []
+    file = RESULTS
     for case in cases():
         if not names or case.name in names:
             results.append(measured(case, tools.split(","), seconds))
             click.echo(summary(results[-1]), err=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    folder = RESULTS / "optimizers"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{report['date']}-{report['commit']}.json"
-    file.write_text(json.dumps({**report, "results": results}, indent=1) + "\n", encoding="utf-8")
-    TABLE.write_text(render(folder), encoding="utf-8")
+            file = write({**report, "results": results})
     click.echo(f"wrote {file.relative_to(ROOT)} and {TABLE.relative_to(ROOT)}")
 
 
