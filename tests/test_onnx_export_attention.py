@@ -120,3 +120,29 @@ def test_what_gives_nan_is_spelled_out(tmp_path: Path) -> None:
         want = interpret(graph, feeds)["y"]
     assert np.isnan(got[:, :, 1]).all()
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+HIDDEN = """graph @g(%q: f32[2,3,32], %k: f32[2,3,32], %v: f32[2,3,32], %c: bool[2,1,1,3]) -> (y: f32[2,3,32]) {
+  %zero = const() {value = splat(0.0)} : f32[]
+  %low = const() {value = splat(-3.4028235e+38)} : f32[]
+  %w = where(%c, %zero, %low) : f32[2,1,1,3]
+  %s = const() {value = dense([2, 1, 3, 3])} : i64[4]
+  %m = expand(%w, %s) : f32[2,1,3,3]
+  %y = attention(%q, %k, %v, mask=%m) {scale = 0.3, q_num_heads = 4, kv_num_heads = 4} : f32[2,3,32]
+  return %y
+}
+"""  # noqa: E501
+
+
+def test_the_lowest_number_hides_all_keys_alike(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    feeds: dict[str, Array] = {
+        name: random.normal(size=(2, 3, 32)).astype(np.float32) for name in "qkv"
+    }
+    feeds["c"] = np.array([[False] * 3, [True, False, True]]).reshape(2, 1, 1, 3)
+    save_model(parse_graph(HIDDEN), tmp_path / "m.onnx")
+    expected = interpret(parse_graph(HIDDEN), feeds)["y"]
+    mean = np.broadcast_to(feeds["v"][0].mean(0), (3, 32))
+    np.testing.assert_allclose(expected[0], mean, rtol=1e-5, atol=1e-6)
+    got = run_onnxruntime(tmp_path / "m.onnx", feeds)["y"]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)

@@ -18,6 +18,7 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.onnx_export_checks import ends_in_check
 from leptonc.onnx_export_fused import FusedPlan, export_fused, plan_fused
+from leptonc.onnx_export_masks import softened_constants
 from leptonc.onnx_export_nodes import node_name, operand_slots
 from leptonc.onnx_export_older import idle_attributes, needed_by_operands, write_as_of
 from leptonc.onnx_export_rows import EXPLICIT, EXPORT, REGION_NAMES, VARIADIC
@@ -68,6 +69,7 @@ class Exporter:
             )
         self.asked, self.allow = opset, allow
         self.plan = FusedPlan()
+        self.softened: dict[Value, Blob] = {}
         self.opset = min(oldest, opset or oldest)
         self.blobs: dict[str, Blob] = {}
         self.weights: list[tuple[TensorProto, Blob]] = []
@@ -83,6 +85,7 @@ class Exporter:
         proto = model.graph
         proto.name = graph.name or "graph"
         self.plan = plan_fused(graph, self.allow)
+        self.softened = softened_constants(graph)
         self._taken.update(graph.output_names)
         for value in graph.inputs:
             self.names[value] = self.fresh_name(value.name or "input")
@@ -175,6 +178,7 @@ class Exporter:
         if op.name == "const":
             blob = op.attrs["value"]
             assert isinstance(blob, Blob)
+            blob = self.softened.get(op.result, blob)
             self.names[op.result] = self.constant(proto, blob, op.result.name or "constant")
             return
         if op.name == "group":
