@@ -18,7 +18,7 @@ import onnx
 from benchmarks.optimizers.contenders import CONTENDERS, versions
 from benchmarks.optimizers.latency import LEVELS
 from benchmarks.optimizers.models import Case, cases
-from benchmarks.optimizers.table import render
+from benchmarks.optimizers.table import newest, render
 from benchmarks.run import RESULTS, ROOT, circumstances
 
 TABLE = ROOT / "benchmarks" / "OPTIMIZERS.md"
@@ -113,6 +113,13 @@ def summary(result: dict[str, Any]) -> str:
     return f"{result['model']}: {result['original']['nodes']} nodes; {', '.join(parts)}"
 
 
+def before() -> dict[str, dict[str, Any]]:
+    """The newest results by model."""
+    files = (RESULTS / "optimizers").glob("*.json")
+    report = newest([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    return {result["model"]: result for result in report["results"]} if report else {}
+
+
 def write(report: dict[str, Any]) -> Path:
     """Keep the results so far, and rewrite the table; gives the file with the results."""
     folder = RESULTS / "optimizers"
@@ -128,15 +135,15 @@ def write(report: dict[str, Any]) -> Path:
 @click.option("--seconds", default=5.0, show_default=True, help="How long all forms take turns.")
 @click.option("--tools", default=",".join(CONTENDERS), help="Comma-separated tools.")
 def main(names: tuple[str, ...], seconds: float, tools: str) -> None:
-    """Measure the named models, or all, and rewrite benchmarks/OPTIMIZERS.md."""
+    """Measure all models, or the named ones again, and rewrite benchmarks/OPTIMIZERS.md."""
     report = {**circumstances(), "versions": versions()}
-    results: list[dict[str, Any]] = []
+    results = before() if names else {}
     file = RESULTS
     for case in cases():
         if not names or case.name in names:
-            results.append(measured(case, tools.split(","), seconds))
-            click.echo(summary(results[-1]), err=True)
-            file = write({**report, "results": results})
+            results[case.name] = measured(case, tools.split(","), seconds)
+            click.echo(summary(results[case.name]), err=True)
+            file = write({**report, "results": list(results.values())})
     click.echo(f"wrote {file.relative_to(ROOT)} and {TABLE.relative_to(ROOT)}")
 
 

@@ -28,8 +28,13 @@ OURS = "leptonc"
 def render(folder: Path) -> str:
     """The text of OPTIMIZERS.md."""
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    newest = max(reports, key=lambda report: (report["date"], len(report["results"])))
-    return "\n".join([INTRODUCTION, *_text(newest)]) + "\n"
+    report = newest(reports)
+    return "\n".join([INTRODUCTION, *(_text(report) if report else ())]) + "\n"
+
+
+def newest(reports: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The last report, of one day the one that tells most."""
+    return max(reports, key=lambda each: (each["date"], len(each["results"])), default=None)
 
 
 def _text(report: dict[str, Any]) -> Iterator[str]:
