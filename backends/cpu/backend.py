@@ -53,7 +53,11 @@ class CpuBackend:
         if level < 2:
             return "spell-attention"
         attention = "spell-attention,widen-attention,simplify"
-        floats = "integers-to-float,eliminate-common-subexpressions,eliminate-dead-code"
+        # not before ONNX is written: onnxruntime fuses only with every conversion in its place
+        floats = (
+            "recognize-quantized,integers-to-float,"
+            "eliminate-common-subexpressions,eliminate-dead-code"
+        )
         norms = "recognize-for-kernels,spell-out-norms"
         blocks = f"{norms},{floats},widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
         return f"{attention},{blocks},eliminate-dead-code"

@@ -15,8 +15,7 @@ _CLEAN = (
     "share-constants,eliminate-common-subexpressions,simplify,sink-expands"
 )
 _FOLD = (
-    "recognize-quantized,reduce-strength,"
-    "recognize-layer-norm,recognize-softmax,recognize-resampling,"
+    "reduce-strength,recognize-layer-norm,recognize-softmax,recognize-resampling,"
     "recognize-rotary,recognize-attention,turn-reductions,fold-pad,fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
