@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -64,7 +64,6 @@ def command(
     """
     from leptonc.api import make_options
     from leptonc.cli.reports import print_explanation, print_timings, print_unused
-    from leptonc.explain import timings_json
     from leptonc.passes.observers import PrintAfterChange
     from leptonc.selection import Selection
 
@@ -84,27 +83,38 @@ def command(
         done = _compiled(model, path, options, as_json=as_json)
     total = time.perf_counter() - start
     if as_json:
-        emit_json({
-            "artifact": str(path), "seconds": {**done.seconds, "total": total},
-            "nodes": {"before": done.nodes_before, "after": done.nodes_after},
-            "kernels": {"total": done.kernels, "compiled": done.compiled_kernels},
-            "bytes": {
-                "weights": done.weight_bytes,
-                "planned": done.planned_bytes,
-                "artifact": done.artifact_bytes,
-            },
-            "rules": done.context.counts if done.context is not None else {},
-            "explain": _explained(done).as_json(), "passes": timings_json(done.timings),
-            "unused_inputs": list(done.unused),
-        })  # fmt: skip
+        emit_json(_as_json(done, path, total))
         return
     if timing:
         print_timings(done.timings)
     if explain:
         print_explanation(_explained(done))
+    table(str(path), ("stage", ""), _rows(done, total))
+    print_unused(done.unused)
+
+
+def _as_json(done: CompileReport, path: Path, total: float) -> dict[str, Any]:
+    from leptonc.explain import timings_json
+
+    return {
+        "artifact": str(path), "seconds": {**done.seconds, "total": total},
+        "nodes": {"before": done.nodes_before, "after": done.nodes_after},
+        "kernels": {"total": done.kernels, "compiled": done.compiled_kernels},
+        "bytes": {
+            "weights": done.weight_bytes,
+            "planned": done.planned_bytes,
+            "artifact": done.artifact_bytes,
+        },
+        "rules": done.context.counts if done.context is not None else {},
+        "explain": _explained(done).as_json(), "passes": timings_json(done.timings),
+        "unused_inputs": list(done.unused),
+    }  # fmt: skip
+
+
+def _rows(done: CompileReport, total: float) -> list[tuple[str, str]]:
     more = ", and what open extents take" if done.has_open_extents else ""
-    rows = [(name, seconds_text(seconds)) for name, seconds in done.seconds.items()]
-    rows += [
+    return [
+        *((name, seconds_text(seconds)) for name, seconds in done.seconds.items()),
         ("total", seconds_text(total)),
         ("nodes", f"{done.nodes_before} -> {done.nodes_after}"),
         ("kernels", f"{done.kernels}, {done.compiled_kernels} compiled now"),
@@ -112,8 +122,6 @@ def command(
         ("planned memory", bytes_text(done.planned_bytes) + more),
         ("artefact", bytes_text(done.artifact_bytes)),
     ]
-    table(str(path), ("stage", ""), rows)
-    print_unused(done.unused)
 
 
 def _explained(done: CompileReport) -> Explanation:
