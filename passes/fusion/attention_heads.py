@@ -14,8 +14,6 @@ from leptonc.passes.views import reshape_to
 
 _STEPS = 6
 
-SWAPPED = (0, 1, 3, 2)
-
 
 @dataclass(frozen=True)
 class Operand:
