@@ -30,7 +30,7 @@ from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
 from leptonc.passes.context import PassContext
 from leptonc.passes.observers import Observer, Timer
 from leptonc.passes.observers import Progress as PassProgress
-from leptonc.pipelines import DEFAULT_LEVEL, OPTIMIZE, WRITE
+from leptonc.pipelines import DEFAULT_LEVEL, PORTABLE, WRITE
 from leptonc.selection import NOTHING, Selection, choose
 from leptonc.stages import Stage, Stages, read_stage
 
@@ -150,7 +150,7 @@ def _first_stage(source: Any, options: OptimizeOptions) -> Stage:
 
 
 def _optimized(stage: Stage, options: OptimizeOptions, timer: Timer) -> PassContext:
-    stages_of_level = filter(None, (OPTIMIZE[options.level], WRITE[options.level]))
+    stages_of_level = filter(None, (PORTABLE[options.level], WRITE[options.level]))
     pipeline = ",".join(stages_of_level) if options.pipeline is None else options.pipeline
     if stage.remaining is not None and options.pipeline is None:
         pipeline = stage.remaining

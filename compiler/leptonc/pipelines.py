@@ -36,6 +36,12 @@ OPTIMIZE: Mapping[int, str] = MappingProxyType({
 })  # fmt: skip
 """What makes a model smaller and faster on any target; a target's own passes come after."""
 
+PORTABLE: Mapping[int, str] = MappingProxyType({
+    level: text.replace("fold-constants", "fold-constants{dequantize=false}")
+    for level, text in OPTIMIZE.items()
+})  # fmt: skip
+"""The same where ONNX comes out: quantised weights stay in bytes, as runtimes look for them."""
+
 WRITE: Mapping[int, str] = MappingProxyType({
     0: "",
     1: "join-slices,join-nodes,eliminate-common-subexpressions",

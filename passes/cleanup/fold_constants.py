@@ -26,6 +26,13 @@ from leptonc.passes.refine import erase_dead_from, replace_value, substitute_dim
 SMALL = 4096
 """Results up to this many bytes are folded however small what they are computed from is."""
 
+PRODUCTS = frozenset({"conv", "conv_transpose", "matmul", "linear", "gemm", "gather"})
+ELEMENTWISE = frozenset({"add", "mul"})
+QUANTISED = PRODUCTS | {"dequantize_linear"}
+"""What else such a sum or product reads."""
+MOVED = frozenset({"transpose", "reshape"})
+"""What a weight may pass on its way."""
+
 
 @dataclass(frozen=True)
 class FoldConstants(Pass):
@@ -35,13 +42,15 @@ class FoldConstants(Pass):
     integer tensor whose elements are known as extents becomes a constant, or a `dims` operation
     where symbols are among them; so chains of `shape`, `gather` and `concat` dissolve. A result
     without elements is known whatever it is computed from. Results that are large, or much larger
-    than what they come from (a broadcast), are left to run time.
+    than what they come from (a broadcast), are left to run time; so are quantised weights where
+    `dequantize` is off: they take less room, and runtimes look for them to compute with integers.
     """
 
     name: ClassVar[str] = "fold-constants"
     numbers: ClassVar[Contract] = EXACT
     megabytes: int = option(64, "the largest result to fold")
     growth: int = option(16, "how many times larger than its operands a result may be")
+    dequantize: bool = option(True, "whether quantised weights become real numbers")
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Fold in program order, so that whole chains fold in one go."""
@@ -60,6 +69,9 @@ class FoldConstants(Pass):
         if op.definition.evaluate is None or op.regions or op.definition.has(Trait.EFFECT):
             return
         if any(value.type.is_static for value in op.results) and self._too_large(op, context):
+            return
+        if not self.dequantize and _is_weight_in_bytes(op):
+            context.miss(self.name, op.location, "weights that are quantised stay integers")
             return
         arrays = [value.blob.array for value in op.operands if value.blob is not None]
         call = Evaluation(op.definition, arrays, op.operand_names, op.attrs)
@@ -89,6 +101,25 @@ class FoldConstants(Pass):
 
 def _bytes(value: Value) -> int:
     return math.prod(value.type.extents) * value.type.dtype.bits // 8
+
+
+def _is_weight_in_bytes(op: Op) -> bool:
+    """True where `op` makes a constant real that a product, or a sum of quantised data, reads."""
+    if op.name != "dequantize_linear":
+        return False
+    waiting = [op.result]
+    while waiting:
+        value = waiting.pop()
+        for user in value.users:
+            if user.name in PRODUCTS:
+                return True
+            if user.name in ELEMENTWISE:
+                other = user.operands[0 if user.operands[1] is value else 1].producer
+                if other is not None and other.name in QUANTISED:
+                    return True
+            elif user.name in MOVED:
+                waiting.append(user.result)
+    return False
 
 
 def _fold_empty(op: Op, context: PassContext) -> bool:
