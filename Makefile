@@ -38,8 +38,10 @@ lint: $(ready)
 conformance: $(ready)
 	$(python) -m leptonc.tools.conformance --jobs $(JOBS)
 
+# BENCH=--help lists what can be measured beside the usual; BENCH=--resume goes on after an interruption.
 bench: $(ready) $(models)
-	$(python) -m benchmarks.run
+	$(python) -m pip install --quiet --editable '.[bench]'
+	$(python) -m benchmarks.run $(BENCH)
 
 bench-optimizers: $(ready) $(models)
 	$(python) -m pip install --quiet --requirement benchmarks/optimizers/requirements.txt

@@ -1,131 +1,227 @@
-"""Compiles, loads and runs the real models, beside onnxruntime, and keeps what it cost.
+"""Compiles, loads and runs the real models beside other runtimes, and keeps what it cost.
 
-Results go to benchmarks/results as JSON, and from there into BENCHMARKS.md.
+Results go to benchmarks/results/cpu as JSON, and from there into BENCHMARKS.md.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import json
-import platform
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-import leptonc
+from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep
+from benchmarks.models import Case, cases, more_quantised
+from benchmarks.plot import draw
+from benchmarks.settings import Setting, feeds_of, settings
 from benchmarks.table import render
-from leptonc.tools.bench import compare
-from leptonc.tools.bench_process import Cost, measure
-from tests.models.zoo import MODELS, Model
+from benchmarks.turns import rows
+from leptonc.artifact import Artifact
+from leptonc.ir.diagnostics import LeptonBug
+from leptonc.manifest import TensorSpec
+from leptonc.tools.bench_peers import peer_of
+from leptonc.tools.bench_process import measure
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+FOLDER = RESULTS / "cpu"
 TABLE = ROOT / "BENCHMARKS.md"
+PLOT = ROOT / "benchmarks" / "ratios.svg"
+STARTS = 3
 
 COMPILE = """
 import sys, leptonc
 leptonc.compile(sys.argv[1], target="cpu", threads=1).save(sys.argv[2])
 """
-START = """
-import sys, numpy, leptonc.runtime
-feeds = dict(numpy.load(sys.argv[2]))
-leptonc.runtime.load(sys.argv[1]).run(feeds)
-"""
 
 
-def measured(model: Model, seconds: float, peers: tuple[str, ...]) -> dict[str, Any]:
-    """Everything that is measured of one model, on the inputs of its first case."""
-    with tempfile.TemporaryDirectory() as folder:
-        artefact = Path(folder) / "model.lepton"
-        environment = {"LEPTONC_CACHE": f"{folder}/cache", "PYTHONPATH": str(ROOT / "compiler")}
-        compile_it = [sys.executable, "-c", COMPILE, str(model.path()), str(artefact)]
-        cold = measure(compile_it, environment)
-        warm = measure(compile_it, environment)
-        feeds = model.feeds()
-        np.savez(Path(folder) / "feeds.npz", allow_pickle=False, **feeds)
-        start_it = [sys.executable, "-c", START, str(artefact), f"{folder}/feeds.npz"]
-        start = min((measure(start_it, environment) for _ in range(3)), key=_seconds)
-        session = leptonc.load(artefact)
-        rows = compare(model.path(), feeds, session, peers, seconds)
-        return {
-            "model": model.name,
-            "model_bytes": model.path().stat().st_size,
-            "artefact_bytes": artefact.stat().st_size,
-            "compile_seconds": round(cold.seconds, 2),
-            "cached_compile_seconds": round(warm.seconds, 2),
-            "compile_peak_bytes": cold.peak_bytes,
-            "start_to_first_result_seconds": round(start.seconds, 3),
-            "rows": [dataclasses.asdict(row) for row in rows],
-        }
+@dataclass(frozen=True)
+class Plan:
+    """What to measure of each model."""
+
+    peers: tuple[str, ...]
+    threads: tuple[int, ...]
+    seconds: float
+    every: bool
 
 
-def _seconds(cost: Cost) -> float:
-    return cost.seconds
+def measured(
+    case: Case, plan: Plan, known: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What is known of one model after each measurement, and that; `known` is from before.
+
+    Settings that are not measured keep what was known of them.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model, artefact = case.write(folder), folder / "model.lepton"
+        result: dict[str, Any] = {
+            "model": case.name, "kind": case.kind, "model_bytes": model.stat().st_size,
+            **compiled(model, artefact),
+        }  # fmt: skip
+        with Artifact.open(artefact) as opened:
+            signature = opened.manifest.asked
+        result["starts"] = started(case, model, artefact, plan)
+        runs = _still(known.get("runs", []), case, signature)
+        for setting in settings(case, signature, plan.threads, every=plan.every):
+            runs = [run for run in runs if not setting.is_of(run)]
+            run = run_once(case, setting, (model, artefact), signature, plan)
+            runs = sorted([*runs, run], key=_order)
+            yield {**result, "runs": runs}, run
 
 
-def circumstances() -> dict[str, str]:
-    """Where and with what the measurement was made."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+def _still(
+    runs: Sequence[dict[str, Any]], case: Case, signature: Sequence[TensorSpec]
+) -> list[dict[str, Any]]:
+    """The measurements of settings that the model still has."""
+    threads = sorted({run["threads"] for run in runs})
+    kept = list(settings(case, signature, threads, every=True))
+    return [run for run in runs if any(setting.is_of(run) for setting in kept)]
+
+
+def _order(run: dict[str, Any]) -> tuple[int, ...]:
+    return run["threads"], run["batch"] or 0, run["length"] or 0
+
+
+def compiled(model: Path, artefact: Path) -> dict[str, Any]:
+    """What compiling costs, with an empty cache and with a filled one; the artefact is there."""
+    environment = {
+        "LEPTONC_CACHE": str(artefact.parent / "cache"), "PYTHONPATH": str(ROOT / "compiler"),
+    }  # fmt: skip
+    command = [sys.executable, "-c", COMPILE, str(model), str(artefact)]
+    cold = measure(command, environment)
+    warm = measure(command, environment)
+    with Artifact.open(artefact) as opened:
+        plan, signature = opened.manifest.plan, opened.manifest.inputs
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit,
-        "cpu": processor(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "leptonc": leptonc.__version__,
+        "artefact_bytes": artefact.stat().st_size,
+        "planned_bytes": plan.get("peak", 0),
+        "is_open": any(isinstance(extent, str) for spec in signature for extent in spec.shape),
+        "compile_seconds": round(cold.seconds, 2),
+        "cached_compile_seconds": round(warm.seconds, 2),
+        "compile_peak_bytes": cold.peak_bytes,
     }
 
 
-def processor() -> str:
-    """The processor's own name."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+def started(case: Case, model: Path, artefact: Path, plan: Plan) -> dict[str, Any]:
+    """For each runtime how it starts in a fresh process, the best of several."""
+    feeds = artefact.parent / "feeds.npz"
+    np.savez(feeds, allow_pickle=False, **case.feeds())
+    found: dict[str, Any] = {}
+    for runtime in ("leptonc", *plan.peers):
+        file = artefact if runtime == "leptonc" else model
+        command = [sys.executable, "-m", "leptonc.tools.bench_start", runtime, str(file)]
+        try:
+            told = [
+                json.loads(measure([*command, str(feeds), "1"], _path()).printed.splitlines()[-1])
+                for _ in range(STARTS)
+            ]
+            best = min(told, key=lambda each: sum(each["seconds"].values()))
+            memory = {
+                name: min(each[name] for each in told) for name in ("peak_bytes", "bare_bytes")
+            }
+            found[runtime] = {**best, **memory}
+        except LeptonBug as problem:
+            found[runtime] = {"problem": str(problem.notes[0])[-300:]}
+    return found
 
 
-def measure_all(
-    models: list[Model], seconds: float, peers: tuple[str, ...]
-) -> Iterator[dict[str, Any]]:
-    """Measure the models one after the other."""
-    for model in models:
-        result = measured(model, seconds, peers)
-        ours, *others = result["rows"]
-        ratios = ", ".join(
-            f"{ours['minimum'] / row['minimum']:.2f}x {row['name']}" for row in others
-        )
-        click.echo(f"{model.name}: {ours['minimum'] * 1e3:.3f} ms, {ratios}", err=True)
-        yield result
+def _path() -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT / "compiler")}
+
+
+def run_once(
+    case: Case, setting: Setting, files: tuple[Path, Path], signature: Sequence[TensorSpec],
+    plan: Plan,
+) -> dict[str, Any]:  # fmt: skip
+    """One setting measured."""
+    model, artefact = files
+    feeds = artefact.parent / "setting.npz"
+    np.savez(feeds, allow_pickle=False, **feeds_of(case, setting, signature))
+    found = rows(
+        model, artefact, feeds, plan.peers, threads=setting.threads, seconds=plan.seconds
+    )  # fmt: skip
+    return {**asdict(setting), "rows": found}
+
+
+def told(name: str, run: dict[str, Any]) -> str:
+    """One line about one measurement."""
+    sizes = ", ".join(f"{key} {run[key]}" for key in ("threads", "batch", "length") if run[key])
+    ours = run["rows"][0]
+    if ours.get("problem"):
+        return f"{name}, {sizes}: {ours['problem']}"
+    ratios = [
+        f"{ours['minimum'] / row['minimum']:.2f}x {row['name']}"
+        if not row.get("problem")
+        else f"{row['name']} does not run it"
+        for row in run["rows"][1:]
+    ]
+    return ", ".join([f"{name}, {sizes}: {ours['minimum'] * 1e3:.3f} ms", *ratios])
+
+
+def write(report: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
+    """Keep the results so far, and rewrite the table and the plot."""
+    file = keep(FOLDER, report, results.values())
+    TABLE.write_text(render(FOLDER), encoding="utf-8")
+    PLOT.write_text(draw({**report, "results": list(results.values())}), encoding="utf-8")
+    return file
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
-@click.option("--seconds", default=10.0, show_default=True, help="How long to run each model.")
-@click.option("--against", default="ort", show_default=True, help="Comma-separated runtimes.")
-def main(names: tuple[str, ...], seconds: float, against: str) -> None:
-    """Measure the named models, or all, and rewrite BENCHMARKS.md."""
-    models = [MODELS[name] for name in names] or list(MODELS.values())
-    report = circumstances()
-    results = list(measure_all(models, seconds, tuple(against.split(","))))
-    content = {**report, "results": results}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"{report['date']}-{report['commit']}.json"
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    TABLE.write_text(render(RESULTS), encoding="utf-8")
-    click.echo(f"wrote {file.relative_to(ROOT)} and {TABLE.name}")
+@click.option("--seconds", default=4.0, show_default=True, help="How long runtimes take turns.")
+@click.option(
+    "--against", default="ort,openvino", show_default=True, help="Comma-separated runtimes."
+)
+@click.option(
+    "--threads", default="1,2", show_default=True, help="Comma-separated numbers of threads."
+)
+@click.option("--all", "every", is_flag=True, help="Batches too, and all lengths by all threads.")
+@click.option("--resume", is_flag=True, help="Leave out models that this commit has results of.")
+def main(
+    names: tuple[str, ...], seconds: float, against: str, threads: str, *, every: bool, resume: bool
+) -> None:
+    """Measure the named models, or all, and rewrite BENCHMARKS.md.
+
+    Every result is kept as soon as it is there, in place of what was known of the same model and
+    setting; what is not measured stays as it was. Without options some 30 minutes on two idle
+    cores, with --all two hours.
+    """
+    peers = tuple(filter(None, against.split(",")))
+    for peer in peers:
+        peer_of(peer).version()
+    plan = Plan(peers, tuple(map(int, threads.split(","))), seconds, every)
+    chosen = [*cases(), *more_quantised()]
+    report = {**circumstances(), "versions": {name: peer_of(name).version() for name in peers}}
+    known = before(FOLDER)
+    results = {case.name: known[case.name] for case in chosen if case.name in known}
+    for case in chosen:
+        old = results.get(case.name, {})
+        done = resume and old.get("commit") == report["commit"] and old.get("complete")
+        if not done and (not names or case.name in names):
+            measure_model(case, plan, report, results)
+    click.echo(f"wrote {write(report, results).relative_to(ROOT)} and {TABLE.name}")
+
+
+def measure_model(
+    case: Case, plan: Plan, report: dict[str, Any], results: dict[str, dict[str, Any]]
+) -> None:
+    """Measure one model, and keep each result at once; one that does not compile is said so."""
+    try:
+        for result, run in measured(case, plan, results.get(case.name, {})):
+            run["commit"] = report["commit"]
+            results[case.name] = {**result, "commit": report["commit"], "complete": False}
+            click.echo(told(case.name, run), err=True)
+            write(report, results)
+    except LeptonBug as problem:
+        click.echo(f"{case.name}: {problem}", err=True)
+        return
+    results[case.name]["complete"] = True
+    write(report, results)
 
 
 if __name__ == "__main__":

@@ -1,62 +1,203 @@
-"""Makes BENCHMARKS.md from the results that stand beside this file."""
+"""Makes BENCHMARKS.md from the newest results."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kept import read
+
 INTRODUCTION = """# Benchmarks
 
-Made by `make bench` from `benchmarks/results/*.json`; not edited by hand. Each model takes turns
-with the other runtimes on one thread and the same inputs; latency is that of the fastest call,
-the middle one in brackets. *Off* is the largest difference from onnxruntime with its
-optimisations off, in root mean squares of the output. *Compile* starts with an empty cache,
-*again* with a filled one; both are whole processes, as is *start*: from nothing to the first
-result of a saved artefact. *Peak* is the memory of all processes of the first compile.
+Made by `make bench` from the newest file of `benchmarks/results/cpu`; not edited by hand. Each
+model takes turns with the other runtimes on the same threads and the same inputs; latency is that
+of the fastest call, the middle one in brackets. *Ratio* is leptonc's to that of the faster peer:
+below one, leptonc is faster. *Off* is the largest difference from onnxruntime with its
+optimisations off, in root mean squares of the output. Where another commit was measured, it stands
+beside the model.
 """
+STARTS = """*Compile* starts with an empty cache, *again* with a filled one; both are whole processes.
+*Peak* is the memory of all processes of the first compile, *planned* what the artefact's plan takes
+for a run; beside a plan, *open* extents take memory too. *Load* is from a process with numpy to the
+first result on the given inputs, *held* the most memory that such a process ever held, with three
+runs.
+"""
+NOISE = 0.95
+"""Ratios above this one are no lead."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measurement of one model."""
+
+    model: str
+    kind: str
+    run: dict[str, Any]
+    commit: str
+
+    @property
+    def name(self) -> str:
+        """The model with its sizes."""
+        sizes = [f"{key} {self.run[key]}" for key in ("batch", "length") if self.run.get(key)]
+        sizes = [size for size in sizes if size != "batch 1"]
+        return ", ".join([self.model, *sizes])
+
+    @property
+    def ratio(self) -> float | None:
+        """The latency over that of the better peer; None where no peer runs the model."""
+        ours, *others = self.run["rows"]
+        known = [row["minimum"] for row in others if row["minimum"]]
+        return ours["minimum"] / min(known) if known and ours["minimum"] else None
+
+
+def lines(report: dict[str, Any]) -> list[Line]:
+    """All measurements, in the order in which they are kept."""
+    return [
+        Line(result["model"], result["kind"], run, run["commit"])
+        for result in report["results"]
+        for run in result["runs"]
+    ]
 
 
 def render(folder: Path) -> str:
-    """The text of BENCHMARKS.md: of each model the newest result, a table for each measurement."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    reports.sort(key=lambda report: (report["date"], len(report["results"])), reverse=True)
-    seen: set[str] = set()
-    parts = [INTRODUCTION]
-    for report in reports:
-        fresh = [result for result in report["results"] if result["model"] not in seen]
-        seen |= {result["model"] for result in fresh}
-        if fresh:
-            parts.append("\n".join(_section(report, fresh)) + "\n")
-    return "\n".join(parts)
+    """The text of BENCHMARKS.md."""
+    report = read(folder)
+    return "\n".join([INTRODUCTION, *(_text(report) if report else ())]) + "\n"
 
 
-def _section(report: dict[str, Any], results: list[dict[str, Any]]) -> Iterator[str]:
-    peers = [row["name"] for row in results[0]["rows"][1:]]
-    versions = ", ".join(f"{row['name']} {row['version']}" for row in results[0]["rows"])
-    yield f"## {report['date']}, commit {report['commit']}, {report['cpu']}"
+def _text(report: dict[str, Any]) -> Iterator[str]:
+    versions = {"leptonc": report["leptonc"], **report["versions"]}
+    yield (
+        f"{report['date']}, commit {report['commit']}, {report['cpu']}; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f", Python {report['python']}, numpy {report['numpy']}"
+    )
     yield ""
-    yield f"{versions}, Python {report['python']}, numpy {report['numpy']}"
+    yield "![ratios to the better peer](benchmarks/ratios.svg)"
     yield ""
-    heads = ["model", "leptonc ms", *(f"{p} ms" for p in peers), *(f"vs {p}" for p in peers)]
-    heads += ["off", "compile s", "again s", "peak MB", "start s", "artefact MB"]
+    yield from _summary(lines(report))
+    threads = sorted({line.run["threads"] for line in lines(report)})
+    for count in threads:
+        found = [line for line in lines(report) if line.run["threads"] == count]
+        yield f"## Latency, {count} thread{'s' if count > 1 else ''}"
+        yield ""
+        yield from _latency(found, list(report["versions"]), report["commit"])
+    yield "## Compiling, loading and memory"
+    yield ""
+    yield STARTS
+    yield from _costs(report["results"], list(report["versions"]))
+    yield from _problems(lines(report))
+
+
+def _summary(found: Sequence[Line]) -> Iterator[str]:
+    """How the ratios are in all."""
+    groups: dict[tuple[str, int, str], list[Line]] = {}
+    for line in found:
+        text = "as given" if line.run.get("batch") in (None, 1) else f"batch {line.run['batch']}"
+        groups.setdefault((line.kind, line.run["threads"], text), []).append(line)
+    rows: list[list[str]] = []
+    for (kind, threads, text), members in groups.items():
+        known = {line.name: line.ratio for line in members if line.ratio is not None}
+        if known:
+            worst = max(known, key=lambda name: known[name] or 0)
+            ratios = [ratio for ratio in known.values() if ratio]
+            rows.append(
+                [kind, str(threads), text, str(len(ratios)), f"{geometric_mean(ratios):.2f}",
+                 f"{max(ratios):.2f} ({worst})", str(sum(ratio > NOISE for ratio in ratios))]
+            )  # fmt: skip
+    yield from table(
+        ["kind", "threads", "inputs", "measurements", "geometric mean", "worst", f"above {NOISE}"],
+        rows,
+    )
+
+
+def geometric_mean(ratios: Iterable[float]) -> float:
+    """The mean of ratios."""
+    found = [math.log(ratio) for ratio in ratios]
+    return math.exp(math.fsum(found) / len(found))
+
+
+def _latency(found: Sequence[Line], peers: Sequence[str], commit: str) -> Iterator[str]:
+    names = ["leptonc", *peers]
+    rows: list[list[str]] = []
+    for line in found:
+        given = {row["name"]: row for row in line.run["rows"]}
+        ratio = "-" if line.ratio is None else f"{line.ratio:.2f}"
+        other = "" if line.commit == commit else f" ({line.commit})"
+        rows.append(
+            [line.name + other, line.kind, *(_time(given.get(name)) for name in names), ratio,
+             *(_off(given.get(name)) for name in names)]
+        )  # fmt: skip
+    heads = ["model", "kind", *(f"{name} ms" for name in names), "ratio"]
+    yield from table([*heads, *(f"off, {name}" for name in names)], rows)
+
+
+def _time(row: dict[str, Any] | None) -> str:
+    if row is None or not row["minimum"]:
+        return "-"
+    return f"{row['minimum'] * 1e3:.3g} ({row['median'] * 1e3:.3g})"
+
+
+def _off(row: dict[str, Any] | None) -> str:
+    return "-" if row is None or row["deviation"] is None else f"{row['deviation']:.1e}"
+
+
+def _costs(results: Sequence[dict[str, Any]], peers: Sequence[str]) -> Iterator[str]:
+    names = ["leptonc", *peers]
+    rows: list[list[str]] = []
+    for result in results:
+        starts = result.get("starts", {})
+        rows.append(
+            [result["model"], f"{result['compile_seconds']:.1f}",
+             f"{result['cached_compile_seconds']:.1f}",
+             f"{result['compile_peak_bytes'] / 1e6:.0f}",
+             f"{result['artefact_bytes'] / 1e6:.1f}", _planned(result),
+             *(_loading(starts.get(name)) for name in names),
+             *(_held(starts.get(name)) for name in names)]
+        )  # fmt: skip
+    heads = ["model", "compile s", "again s", "peak MB", "artefact MB", "planned MB"]
+    loads = [f"load, {name} ms" for name in names]
+    yield from table([*heads, *loads, *(f"held, {name} MB" for name in names)], rows)
+
+
+def _planned(result: dict[str, Any]) -> str:
+    if "planned_bytes" not in result:
+        return "-"
+    return f"{result['planned_bytes'] / 1e6:.1f}{' + open' if result['is_open'] else ''}"
+
+
+def _loading(start: dict[str, Any] | None) -> str:
+    if start is None or "seconds" not in start:
+        return "-"
+    return f"{sum(start['seconds'][name] for name in ('import', 'load', 'first')) * 1e3:.0f}"
+
+
+def _held(start: dict[str, Any] | None) -> str:
+    return "-" if start is None or "problem" in start else f"{start['peak_bytes'] / 1e6:.0f}"
+
+
+def _problems(found: Sequence[Line]) -> Iterator[str]:
+    """What a runtime does not run, each reason once a model."""
+    seen: set[tuple[str, str]] = set()
+    told: list[str] = []
+    for line in found:
+        for row in line.run["rows"]:
+            if row.get("problem") and (line.model, row["name"]) not in seen:
+                seen.add((line.model, row["name"]))
+                told.append(f"* {row['name']} on {line.name}: {row['problem']}")
+    if told:
+        yield "## Not run"
+        yield ""
+        yield from told
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table."""
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
-    for result in results:
-        yield f"| {' | '.join(_cells(result))} |"
-
-
-def _cells(result: dict[str, Any]) -> Iterator[str]:
-    ours, *others = result["rows"]
-    yield result["model"]
-    for row in (ours, *others):
-        yield f"{row['minimum'] * 1e3:.3g} ({row['median'] * 1e3:.3g})"
-    for row in others:
-        yield f"{ours['minimum'] / row['minimum']:.2f}x"
-    yield f"{ours['deviation']:.1e}"
-    yield f"{result['compile_seconds']:.1f}"
-    yield f"{result['cached_compile_seconds']:.1f}"
-    yield f"{result['compile_peak_bytes'] / 1e6:.0f}"
-    yield f"{result['start_to_first_result_seconds']:.2f}"
-    yield f"{result['artefact_bytes'] / 1e6:.1f}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""

@@ -1,4 +1,4 @@
-"""Measures artefacts against other runtimes: the same inputs, one thread each, taking turns."""
+"""Measures artefacts against other runtimes: the same inputs and threads, taking turns."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonc.tools.bench_peers import PEERS, reference
+from leptonc.tools.bench_peers import Run, peer_of, reference
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
+
+LEAST = 3
+"""Turns that every contender gets, however long they take."""
+REST = 0.004
+"""Seconds until the threads of a contender that had several sleep instead of waiting for work."""
+_WORDS = 300
+"""Letters that are kept of what a peer says about a model that it cannot run."""
 
 
 class Runnable(Protocol):
@@ -33,51 +40,75 @@ class Row:
 
     name: str
     version: str
-    minimum: float
+    minimum: float | None = None
     """Seconds of the fastest call."""
-    median: float
+    median: float | None = None
     """Seconds of the middle call."""
-    calls: int
-    deviation: float
+    calls: int = 0
+    deviation: float | None = None
     """Largest difference from the reference, in root mean squares of the output."""
+    problem: str = ""
+    """Why it does not run the model; then there are no numbers."""
 
 
 def compare(
-    model: Path, feeds: Feeds, artefact: Runnable, peers: Sequence[str], seconds: float
-) -> list[Row]:
-    """Measure `artefact` and the named peers in turns for `seconds`; its row comes first."""
+    model: Path | None, feeds: Feeds, artefact: Runnable, peers: Sequence[str], seconds: float,
+    threads: int = 1,
+) -> list[Row]:  # fmt: skip
+    """Measure `artefact` and the named peers in turns for `seconds`; its row comes first.
+
+    A peer that cannot run the model has a row that says why. Without a model there is neither a
+    reference nor a peer.
+    """
     import leptonc
 
-    contenders: dict[str, tuple[str, Callable[[Feeds], Mapping[str, Array]]]] = {
-        "leptonc": (leptonc.__version__, artefact.run)
-    }
-    for name in peers:
-        peer = PEERS[name]
-        contenders[name] = (peer.version(), peer.load(model))
-    expected = reference(model, feeds)
-    found = {name: deviation(run(feeds), expected) for name, (_, run) in contenders.items()}
-    times = take_turns({name: run for name, (_, run) in contenders.items()}, feeds, seconds)
+    versions = {"leptonc": leptonc.__version__, **{name: peer_of(name).version() for name in peers}}
+    off: dict[str, float | None] = {"leptonc": None}
+    runs: dict[str, Run] = {"leptonc": artefact.run}
+    problems: dict[str, str] = {}
+    if model is not None:
+        expected = reference(model, feeds)
+        off["leptonc"] = deviation(artefact.run(feeds), expected)
+        for name in peers:
+            try:
+                run = peer_of(name).load(model, threads)
+                off[name] = deviation(run(feeds), expected)
+                runs[name] = run
+            except Exception as problem:
+                words = " ".join(str(problem).split()) or type(problem).__name__
+                problems[name] = words[-_WORDS:]
+    times = take_turns(runs, feeds, seconds, rest=REST if threads > 1 else 0)
     return [
-        Row(name, version, min(taken), statistics.median(taken), len(taken), found[name])
-        for (name, (version, _)), taken in zip(contenders.items(), times.values(), strict=True)
-    ]
+        Row(name, version, problem=problems[name])
+        if name in problems
+        else Row(
+            name, version, min(times[name]), statistics.median(times[name]), len(times[name]),
+            off[name],
+        )
+        for name, version in versions.items()
+    ]  # fmt: skip
 
 
 def take_turns(
-    runs: Mapping[str, Callable[[Feeds], object]], feeds: Feeds, seconds: float
+    runs: Mapping[str, Callable[[Feeds], object]], feeds: Feeds, seconds: float, rest: float = 0
 ) -> dict[str, list[float]]:
     """The seconds of each call; who disturbs the machine disturbs all contenders alike.
 
-    A turn is one call, or as many as fill 2 ms, so that short ones find warm caches.
+    A turn is one call, or as many as fill 2 ms, so that short ones find warm caches. With `rest`
+    each turn begins with so many seconds of sleep and a call that does not count.
     """
     turns = {name: _calls_in(0.002, run, feeds) for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     gc.collect()
     gc.disable()
     try:
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or not all(times.values()):
+        end, rounds = time.perf_counter() + seconds, 0
+        while time.perf_counter() < end or rounds < LEAST:
+            rounds += 1
             for name, run in runs.items():
+                if rest:
+                    time.sleep(rest)
+                    run(feeds)
                 for _ in range(turns[name]):
                     start = time.perf_counter()
                     run(feeds)

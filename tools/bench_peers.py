@@ -1,5 +1,5 @@
 # pyright: standard
-"""The runtimes that leptonc is measured against, each on one thread."""
+"""The runtimes that leptonc is measured against."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.diagnostics import LeptonError, shown
 
 Outputs = Mapping[str, NDArray[Any]]
 Run = Callable[[Outputs], Outputs]
@@ -20,10 +20,10 @@ Run = Callable[[Outputs], Outputs]
 
 @dataclass(frozen=True)
 class Peer:
-    """Another runtime: which package it is, and how it loads a model."""
+    """Another runtime: which package it is, and how it loads a model for so many threads."""
 
     package: str
-    loader: Callable[[Path], Run]
+    loader: Callable[[Path, int], Run]
 
     def version(self) -> str:
         """The installed version; says how to install the peer where it is missing."""
@@ -36,23 +36,32 @@ class Peer:
                 code="E809",
             ) from None
 
-    def load(self, model: Path) -> Run:
+    def load(self, model: Path, threads: int = 1) -> Run:
         """Load the model, ready to run."""
-        return self.loader(model)
+        return self.loader(model, threads)
+
+
+def peer_of(name: str) -> Peer:
+    """The peer called so; an error that lists them where there is none."""
+    if name not in PEERS:
+        raise LeptonError(
+            f"there is no peer {shown(name)}", notes=[f"peers: {', '.join(PEERS)}"], code="E805"
+        )
+    return PEERS[name]
 
 
 def reference(model: Path, feeds: Outputs) -> Outputs:
     """The outputs by onnxruntime with its graph optimisation off."""
     PEERS["ort"].version()
-    return _onnxruntime(model, optimise=False)(feeds)
+    return _onnxruntime(model, 1, optimise=False)(feeds)
 
 
-def _onnxruntime(model: Path, *, optimise: bool = True) -> Run:
+def _onnxruntime(model: Path, threads: int, *, optimise: bool = True) -> Run:
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
@@ -60,9 +69,13 @@ def _onnxruntime(model: Path, *, optimise: bool = True) -> Run:
     return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-def _openvino(model: Path) -> Run:
+def _openvino(model: Path, threads: int) -> Run:
     openvino = importlib.import_module("openvino")
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {
+        "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
+        # pinned, the thread that also runs the others would stay on one processor
+        "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False,
+    }  # fmt: skip
     request = openvino.Core().compile_model(str(model), "CPU", settings).create_infer_request()
     names = [output.any_name for output in request.model_outputs]
 

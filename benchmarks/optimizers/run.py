@@ -15,12 +15,13 @@ import click
 import numpy as np
 import onnx
 
+from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep
+from benchmarks.models import Case, cases
 from benchmarks.optimizers.contenders import CONTENDERS, versions
 from benchmarks.optimizers.latency import LEVELS
-from benchmarks.optimizers.models import Case, cases
-from benchmarks.optimizers.table import newest, render
-from benchmarks.run import RESULTS, ROOT, circumstances
+from benchmarks.optimizers.table import render
 
+FOLDER = RESULTS / "optimizers"
 TABLE = ROOT / "benchmarks" / "OPTIMIZERS.md"
 AGAIN = "(original)"
 """The original once more, as if a tool had made it: what it differs by is noise."""
@@ -113,23 +114,6 @@ def summary(result: dict[str, Any]) -> str:
     return f"{result['model']}: {result['original']['nodes']} nodes; {', '.join(parts)}"
 
 
-def before() -> dict[str, dict[str, Any]]:
-    """The newest results by model."""
-    files = (RESULTS / "optimizers").glob("*.json")
-    report = newest([json.loads(file.read_text(encoding="utf-8")) for file in files])
-    return {result["model"]: result for result in report["results"]} if report else {}
-
-
-def write(report: dict[str, Any]) -> Path:
-    """Keep the results so far, and rewrite the table; gives the file with the results."""
-    folder = RESULTS / "optimizers"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{report['date']}-{report['commit']}.json"
-    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    TABLE.write_text(render(folder), encoding="utf-8")
-    return file
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 @click.option("--seconds", default=5.0, show_default=True, help="How long all forms take turns.")
@@ -137,13 +121,14 @@ def write(report: dict[str, Any]) -> Path:
 def main(names: tuple[str, ...], seconds: float, tools: str) -> None:
     """Measure all models, or the named ones again, and rewrite benchmarks/OPTIMIZERS.md."""
     report = {**circumstances(), "versions": versions()}
-    results = before() if names else {}
+    results = before(FOLDER) if names else {}
     file = RESULTS
     for case in cases():
         if not names or case.name in names:
             results[case.name] = measured(case, tools.split(","), seconds)
             click.echo(summary(results[case.name]), err=True)
-            file = write({**report, "results": list(results.values())})
+            file = keep(FOLDER, report, results.values())
+            TABLE.write_text(render(FOLDER), encoding="utf-8")
     click.echo(f"wrote {file.relative_to(ROOT)} and {TABLE.relative_to(ROOT)}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.kept import read
 
 INTRODUCTION = """# Optimisers of ONNX models
 
@@ -27,14 +28,8 @@ OURS = "leptonc"
 
 def render(folder: Path) -> str:
     """The text of OPTIMIZERS.md."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    report = newest(reports)
+    report = read(folder)
     return "\n".join([INTRODUCTION, *(_text(report) if report else ())]) + "\n"
-
-
-def newest(reports: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The last report, of one day the one that tells most."""
-    return max(reports, key=lambda each: (each["date"], len(each["results"])), default=None)
 
 
 def _text(report: dict[str, Any]) -> Iterator[str]:

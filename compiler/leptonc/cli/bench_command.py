@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +13,15 @@ from leptonc.cli.console import emit_json, progress, seconds_text, table
 from leptonc.cli.inputs import read_inputs
 from leptonc.cli.options import compile_options, json_option, model_argument, read_dims
 
+if TYPE_CHECKING:
+    from leptonc.tools.bench import Row
+
 
 @click.command("bench")
 @model_argument
 @compile_options
 @click.option(
-    "--against", default="", metavar="ort,...", help="Peers to measure in turns with the artefact."
+    "--against", default="", metavar="ort,openvino", help="Peers that take turns with the artefact."
 )
 @click.option("--seconds", default=5.0, show_default=True, help="How long to measure.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
@@ -31,48 +35,56 @@ def command(
 
     \b
     leptonc bench model.lepton
-    leptonc bench model.onnx --against ort --threads 1
+    leptonc bench model.onnx --against ort,openvino --threads 1
     """
     from leptonc.api import make_options
     from leptonc.driver import compile_model
     from leptonc.runtime import load
     from leptonc.tools.bench import compare
+    from leptonc.tools.bench_peers import peer_of
 
     sizes = read_dims(dims)
-    with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
+    peers = [name for name in against.split(",") if name]
+    for name in peers:
+        peer_of(name).version()
+    with tempfile.TemporaryDirectory(prefix="leptonc-") as folder, progress() as report:
         path = Path(model)
         if path.suffix != ".lepton":
             path = Path(folder) / "model.lepton"
-            with progress() as report:
-                options = make_options(
-                    target,
-                    level=level,
-                    precision=precision,
-                    dims={},
-                    threads=threads,
-                    cache=cache,
-                    progress=report,
-                )
-                compile_model(model, path, options)
+            options = make_options(
+                target, level=level, precision=precision, dims={}, threads=threads, cache=cache,
+                progress=report,
+            )  # fmt: skip
+            compile_model(model, path, options)
         elif against:
             raise click.UsageError("--against needs the model, not the artefact")
         with load(path, threads or None) as session:
+            report("measuring", 0, 1)
             feeds = read_inputs(session.signature.inputs, (), seed, sizes)
-            rows = compare(
-                Path(model), feeds, session, [name for name in against.split(",") if name], seconds
-            )
+            source = Path(model) if path != Path(model) else None
+            rows = compare(source, feeds, session, peers, seconds, session.threads)
     if as_json:
         emit_json([asdict(row) for row in rows])
         return
-    ours = rows[0]
+    _show(model, rows)
+
+
+def _show(model: str, rows: list[Row]) -> None:
+    """The rows as a table, and below it why a peer does not run the model."""
+    first = rows[0].minimum or 0
     shown = [
         (
-            f"{row.name} {row.version}",
-            seconds_text(row.minimum),
-            seconds_text(row.median),
-            str(row.calls),
-            f"{ours.minimum / row.minimum:.2f}", f"{row.deviation:.1e}",
+            f"{row.name} {row.version}", _seconds(row.minimum), _seconds(row.median),
+            str(row.calls), f"{first / row.minimum:.2f}" if row.minimum else "-",
+            "-" if row.deviation is None else f"{row.deviation:.1e}",
         )
         for row in rows
     ]  # fmt: skip
     table(model, ("runtime", "minimum", "median", "calls", "leptonc / this", "deviation"), shown)
+    for row in rows:
+        if row.problem:
+            click.echo(f"{row.name} does not run it: {row.problem}")
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else seconds_text(seconds)
