@@ -55,6 +55,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
     "sink-views": "leptonc.passes.cleanup.sink_views:SinkViews",
     "spell-attention": "leptonc.passes.fusion.spell_attention:SpellAttention",
+    "spell-einsum": "leptonc.passes.fusion.spell_einsum:SpellEinsum",
     "spell-out-norms": "leptonc.passes.fusion.spell_out_norms:SpellOutNorms",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
     "trim-regions": "leptonc.passes.control_flow.trim_regions:TrimRegions",

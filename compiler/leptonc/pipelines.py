@@ -11,7 +11,7 @@ _REGIONS = (
 )
 _SHAPES = "fold-constants,propagate-ranges,sink-expands"
 _CLEAN = (
-    f"simplify,{_SHAPES},{_REGIONS},"
+    f"simplify,{_SHAPES},spell-einsum,{_REGIONS},"
     "share-constants,eliminate-common-subexpressions,simplify,sink-expands"
 )
 _FOLD = (

@@ -78,6 +78,8 @@ def regrouped(build: Builder, mask: Value, before: Sequence[Dim], after: Sequenc
     if tuple(before) == tuple(after) or all(dim == 1 for dim in lead):
         short = mask.type.rank <= len(after)
         return mask if short else reshape_to(build, mask, last)
+    if tuple(lead) == tuple(before[:-2]):
+        return reshape_to(build, mask, (*after[:-2], *last))
     full: list[Dim] = []
     shape: list[Dim] = []
     place = 0
@@ -109,6 +111,8 @@ def may_regroup(mask: Value, before: Sequence[Dim], after: Sequence[Dim]) -> boo
     """True where `regrouped` can tell which extents of the mask belong together."""
     lead = (*(1,) * (len(before) - mask.type.rank), *mask.type.shape[:-2])[: len(before) - 2]
     if tuple(before) == tuple(after) or all(dim == 1 for dim in lead):
+        return True
+    if tuple(lead) == tuple(before[:-2]) and product(lead) == product(after[:-2]):
         return True
     found = groups(before[:-2], after[:-2])
     known = all(isinstance(dim, int) for dim in (*before[:-2], *lead))

@@ -12,7 +12,7 @@ from leptonc.passes.fusion.attention_masks import number_of
 _DEPTH = 12
 """How many operations there may be between the softmax and the product."""
 
-_PASSED = frozenset({"mul", "div", "reshape", "add", "where", "tanh", "matmul"})
+_PASSED = frozenset({"mul", "div", "reshape", "add", "sub", "where", "tanh", "matmul"})
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Scores:
     softcap: float = 0.0
     masks: tuple[Mask, ...] = ()
     ops: tuple[Op, ...] = ()
+    heads: Value | None = None
+    """What the product is multiplied by as well, a number for each head or for all queries."""
     reason: str = ""
     """Why this is no attention, where there is a product."""
 
@@ -128,7 +130,25 @@ def _factor(op: Op, below: Scores, depth: int) -> Scores:
             continue
         scale = below.scale * factor if op.name == "mul" else below.scale / factor
         return _walk(other, replace(below, scale=scale), depth)
+    if op.name == "mul" and below.heads is None:
+        for heads, other in (op.operands, op.operands[::-1]):
+            if other.type == op.result.type and _by_head(heads, other):
+                return _below_heads(other, replace(below, heads=heads), depth)
     return Scores()
+
+
+def _by_head(heads: Value, scores: Value) -> bool:
+    """True for a tensor that multiplies all scores of a head alike."""
+    shape = heads.type.shape
+    return len(shape) <= scores.type.rank and all(dim == 1 for dim in shape[-2:])
+
+
+def _below_heads(value: Value, above: Scores, depth: int) -> Scores:
+    """The product of queries and keys, without masks that would be multiplied as well."""
+    found = _walk(value, above, depth)
+    op = found.product
+    same = op is not None and op.result.type.rank == value.type.rank
+    return found if same and found.masks == above.masks and not found.softcap else Scores()
 
 
 def _sum(op: Op, below: Scores, depth: int) -> Scores:
@@ -143,6 +163,15 @@ def _sum(op: Op, below: Scores, depth: int) -> Scores:
             return result
         found = result if result.product is not None else found
     return found
+
+
+def _difference(op: Op, below: Scores, depth: int) -> Scores:
+    """A mask that is subtracted."""
+    scores, mask = op.operands
+    if scores.type != op.result.type:
+        return Scores()
+    added = Mask(mask, op.result.type.shape, -below.scale)
+    return _walk(scores, replace(below, masks=(*below.masks, added)), depth)
 
 
 def _selection(op: Op, below: Scores, depth: int) -> Scores:
@@ -168,4 +197,7 @@ def _cap(op: Op, below: Scores, depth: int) -> Scores:
     return replace(found, scale=found.scale * found.softcap)
 
 
-_STEPS = {"mul": _factor, "div": _factor, "add": _sum, "where": _selection, "tanh": _cap}
+_STEPS = {
+    "mul": _factor, "div": _factor, "add": _sum, "sub": _difference, "where": _selection,
+    "tanh": _cap,
+}  # fmt: skip

@@ -91,8 +91,10 @@ def _found_in(m: Match) -> _Found:
     assert scores.product is not None
     _require_whole(m, weights, scores)
     left, right = scores.product.operands
-    ranks = {left.type.rank, right.type.rank, values.type.rank, m.root.result.type.rank}
-    m.require(len(ranks) == 1 and left.type.rank >= 2, "a product broadcasts its operands")
+    same = left.type.rank == right.type.rank and values.type.rank == m.root.result.type.rank
+    m.require(
+        same and min(left.type.rank, values.type.rank) >= 2, "a product broadcasts its operands"
+    )
     leads = {left.type.shape[:-2], right.type.shape[:-2]}
     m.require(len(leads) == 1, "queries and keys are not of the same heads")
     m.require(0 not in left.type.shape[:-2], "there are no heads")
@@ -118,6 +120,8 @@ def _require_whole(m: Match, weights: Weights, scores: Scores) -> None:
 
 def _lead(scores: Scores, left: Value, values: Value) -> tuple[Dim, Dim]:
     """The batch and the heads; masks tell where both are one axis."""
+    if values.type.rank == 4:
+        return lead_of(values)
     if left.type.rank == 3:
         for mask in scores.masks:
             if len(mask.shape) == 4:
@@ -214,6 +218,8 @@ def attention_spelled_out(m: Match, build: Builder) -> Value:
     dtype = m.root.result.type.dtype
     k, v = _keys_and_values(build, found)
     query = found.left if found.q.factor == 1 else found.q.made(build)
+    if found.scores.heads is not None:
+        query = build.mul(query, found.scores.heads)
     q = _heads(build, query, found.lead)
     mask = _mask(build, found, dtype)
     is_causal = mask is not None and is_triangle(mask, *found.lengths, _lowest(dtype))
