@@ -68,16 +68,6 @@ CASES: dict[str, tuple[str, list[str]]] = {
         f"({BLOCK}) => (float[2,4,4] y) {{ t = Transpose<perm=[0,2,1]>(x) y = MatMul(t, z) }}",
         ["FusedMatMul"],
     ),
-    "norm of a sum": (
-        f"({BLOCK}) => (float[2,n,4] y) <float[4] g = {{1,2,3,4}}, float[4] c = {{1,-2,3,-4}}>"
-        " { a = Add(x, z) y = LayerNormalization<epsilon=0.01>(a, g, c) }",
-        ["SkipLayerNormalization"],
-    ),
-    "norm of a sum that comes later, too": (
-        f"({BLOCK}) => (float[2,n,4] y) <float[4] g = {{1,2,3,4}}>"
-        " { a = Add(x, z) b = LayerNormalization(a, g) e = Exp(b) y = Add(a, e) }",
-        ["Add", "Exp", "SkipLayerNormalization"],
-    ),
 }  # fmt: skip
 
 
@@ -138,9 +128,9 @@ def test_nothing_else_than_onnx_is_written_unless_it_is_allowed(name: str) -> No
         f" {{ p = Conv<{PADS}>(x, k, c) y = Relu(p) }}",
         f"(float[1,3,6,6] x) => (float[1,4,6,6] y, float[1,4,6,6] q) {CONV_WEIGHTS}"
         f" {{ p = Conv<{PADS}>(x, k, c) y = Relu(p) q = Exp(p) }}",
-        # the sum is read before it would be given
-        f"({BLOCK}) => (float[2,n,4] y) <float[4] g = {{1,2,3,4}}>"
-        " { a = Add(x, z) e = Exp(a) b = LayerNormalization(a, g) y = Mul(b, e) }",
+        # a norm of a sum, for which onnxruntime's operator takes several times as long
+        f"({BLOCK}) => (float[2,n,4] y) <float[4] g = {{1,2,3,4}}, float[4] c = {{1,-2,3,-4}}>"
+        " { a = Add(x, z) y = LayerNormalization<epsilon=0.01>(a, g, c) }",
         # limits of run time
         "(float[1,3,6,6] x, float low, float high) => (float[1,4,6,6] y)"
         f" {CONV_WEIGHTS} {{ p = Conv<{PADS}>(x, k, c) y = Clip(p, low, high) }}",

@@ -2,6 +2,11 @@
 
 A table says which operation each begins with, and how the operations before it are taken in. What
 is taken in has no other reader, and is written by the operator that took it.
+
+Measured with onnxruntime 1.32 on one thread, its own optimisation on and off, each of these is at
+least as fast as what it stands for. Left out for being slower are SkipLayerNormalization (5 to 7
+times) and SkipSimplifiedLayerNormalization (1.2 to 2.5 times); MultiHeadAttention takes 1.1 to 1.6
+times as long as Attention up to 200 places, and RotaryEmbedding just as long as ONNX's.
 """
 
 from __future__ import annotations
@@ -31,8 +36,6 @@ class Fused:
     operands: tuple[Value | None, ...]
     attributes: Mapping[str, Attribute]
     absorbed: tuple[Op, ...]
-    more: tuple[Value | None, ...] = ()
-    """Results of absorbed operations that others read too, after the first result."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,9 @@ class FusedPlan:
 def export_fused(exporter: Exporter, proto: GraphProto, op: Op, found: Fused) -> None:
     """Write the node of several operations."""
     names = exporter.names
-    for value in found.more:
-        if value is not None and value not in names:
-            names[value] = exporter.fresh_name(value.name or f"{op.name}_{len(names)}")
     operands = ["" if value is None else names[value] for value in found.operands]
-    outputs = ["" if value is None else names[value] for value in (op.results[0], *found.more)]
-    name = "+".join(map(node_name, (*found.absorbed, op)))[:200]
-    exporter.emit(proto, found.op_type, operands, outputs, name, found.attributes, MICROSOFT)
+    name, result = "+".join(map(node_name, (*found.absorbed, op)))[:200], [names[op.result]]
+    exporter.emit(proto, found.op_type, operands, result, name, found.attributes, MICROSOFT)
     exporter.domains[MICROSOFT] = 1
 
 
@@ -66,15 +65,12 @@ def plan_fused(graph: Graph, domains: frozenset[str]) -> FusedPlan:
     fused: dict[Op, Fused] = {}
     taken = set[Op]()
     for region in _regions(graph):
-        order = {op: at for at, op in enumerate(region)}
-        for op in reversed(order):
+        for op in reversed(list(region)):
             if op in taken:
                 continue
             for form in FORMS.get(op.name, ()):
                 found = form(op)
-                if found is None or not taken.isdisjoint(found.absorbed):
-                    continue
-                if _is_in_time(op, found, order):
+                if found is not None and taken.isdisjoint(found.absorbed):
                     fused[op] = found
                     taken.update(found.absorbed)
                     break
@@ -87,12 +83,6 @@ def _regions(region: Region) -> Iterator[Region]:
         part = waiting.pop()
         yield part
         waiting.extend(inner for op in part for inner in op.regions)
-
-
-def _is_in_time(op: Op, found: Fused, order: Mapping[Op, int]) -> bool:
-    """True where whatever else reads results that `op` now gives comes after it."""
-    readers = {user for value in found.more if value is not None for user in value.users}
-    return all(reader is op or order.get(reader, -1) > order[op] for reader in readers)
 
 
 def _idle_constants(fused: Mapping[Op, Fused], taken: set[Op]) -> Iterator[Op]:
@@ -234,29 +224,8 @@ def _product(op: Op, alpha: float, absorbed: tuple[Op, ...]) -> Fused:
     return Fused("FusedMatMul", tuple(operands), attributes, absorbed)
 
 
-# -- normalisation
-
-
-def _skip_norm(op: Op) -> Fused | None:
-    """A layer norm of a sum, which others may read too where they come later."""
-    x, scale, bias = op.operands[0], op.operand("scale"), op.operand("bias")
-    add = x.producer
-    last = op.attrs.get("axis") in (-1, x.type.rank - 1)
-    if add is None or add.name != "add" or add.region is not op.region or not _is_plain(op):
-        return None
-    if not last or x.type.rank != 3 or any(result.is_used for result in op.results[1:]):
-        return None
-    if scale is None or scale.type.rank != 1 or any(v.type != x.type for v in add.operands):
-        return None
-    more = (None, None, x) if x.use_count > 1 else ()
-    attributes: dict[str, Attribute] = {"epsilon": op.float("epsilon")}
-    operands = _trimmed((*add.operands, scale, bias))
-    return Fused("SkipLayerNormalization", operands, attributes, (add,), more)
-
-
 FORMS: Mapping[str, tuple[Form, ...]] = MappingProxyType({
     **dict.fromkeys(ACTIVATIONS, (_active_conv, _active_gemm)),
     "gelu": (_gelu,), "swish": (_swish,), "mul": (_scaled_product,), "matmul": (_turned_product,),
-    "layer_normalization": (_skip_norm,),
 })  # fmt: skip
 """By the operation that comes last: what it may be written as, the first that fits."""
