@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "merge-branches": "leptonc.passes.control_flow.merge_branches:MergeBranches",
     "join-nodes": "leptonc.passes.fusion.join_nodes:JoinNodes",
     "merge-linear-maps": "leptonc.passes.fusion.merge_linear_maps:MergeLinearMaps",
+    "merge-parallel": "leptonc.passes.fusion.merge_parallel:MergeParallel",
     "merge-products": "leptonc.passes.fusion.merge_products:MergeProducts",
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",

@@ -19,7 +19,10 @@ _FOLD = (
     "recognize-rotary,recognize-attention,turn-reductions,fold-pad,fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
-_RECOGNIZE = "recognize-activations,form-linear,fold-scale,merge-linear-maps,widen-attention"
+_RECOGNIZE = (
+    "recognize-activations,form-linear,fold-scale,merge-linear-maps,"
+    "eliminate-common-subexpressions,merge-parallel,widen-attention"
+)
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 # views that sink would hide the heads of attention before it is recognised
 _FINISH = (

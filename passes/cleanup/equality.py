@@ -26,7 +26,7 @@ def key_of(op: Op) -> Hashable:
     if _may_swap(op):
         first, second = sorted(value for _, value in slots[:2])
         slots[:2] = [(slots[0][0], first), (slots[1][0], second)]
-    attrs = tuple((name, _spelled(op.attrs[name])) for name in sorted(op.attrs))
+    attrs = tuple((name, spelled(op.attrs[name])) for name in sorted(op.attrs))
     return (op.definition, tuple(slots), attrs, len(op.results))
 
 
@@ -36,12 +36,12 @@ def _may_swap(op: Op) -> bool:
     return swappable and len(op.operands) >= 2
 
 
-def _spelled(value: Attribute | Dim) -> Hashable:
+def spelled(value: Attribute | Dim) -> Hashable:
     """Equal for equal attributes only: 0.0, -0.0, 0 and False differ."""
     if isinstance(value, Blob):
         return id(value)
     if isinstance(value, tuple):
-        return tuple(_spelled(item) for item in value)
+        return tuple(spelled(item) for item in value)
     return (type(value), value.hex()) if isinstance(value, float) else (type(value), value)
 
 
