@@ -61,7 +61,7 @@ def export_rotary(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     x, cos = op.operands[0].type, op.operands[1].type
     length = x.shape[1 if x.rank == 3 else 2]
     plain = all(value.type.shape[:2] == (x.shape[0], length) for value in op.operands[1:])
-    if not newer or x.dtype is not DType.F32 or not plain:
+    if not newer or x.dtype not in (DType.F32, DType.F16) or not plain:
         _Spelling(exporter, proto, op).write_rotary()
         return
     heads, width = op.int("num_heads"), x.shape[-1]

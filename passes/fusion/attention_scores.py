@@ -12,7 +12,7 @@ from leptonc.passes.fusion.attention_masks import number_of
 _DEPTH = 12
 """How many operations there may be between the softmax and the product."""
 
-_PASSED = frozenset({"mul", "div", "reshape", "add", "sub", "where", "tanh", "matmul"})
+_PASSED = frozenset({"mul", "div", "reshape", "add", "sub", "where", "tanh", "cast", "matmul"})
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,14 @@ def _difference(op: Op, below: Scores, depth: int) -> Scores:
     return _walk(scores, replace(below, masks=(*below.masks, added)), depth)
 
 
+def _widening(op: Op, below: Scores, depth: int) -> Scores:
+    """Scores that are kept in more bits from here on."""
+    before, after = op.operands[0].type.dtype, op.result.type.dtype
+    if not before.is_float or before.bits >= after.bits:
+        return Scores()
+    return _walk(op.operands[0], below, depth)
+
+
 def _selection(op: Op, below: Scores, depth: int) -> Scores:
     """One number in place of the scores that a condition hides."""
     condition, yes, no = op.operands
@@ -199,5 +207,5 @@ def _cap(op: Op, below: Scores, depth: int) -> Scores:
 
 _STEPS = {
     "mul": _factor, "div": _factor, "add": _sum, "sub": _difference, "where": _selection,
-    "tanh": _cap,
+    "tanh": _cap, "cast": _widening,
 }  # fmt: skip

@@ -173,9 +173,15 @@ def _added(build: Builder, mask: Mask, dtype: DType) -> Value:
         return build.const(Blob.of(np.array(value).astype(dtype.numpy)))
 
     if mask.fill is None:
-        return mask.value if mask.factor == 1 else build.mul(mask.value, number(mask.factor))
+        value = _cast(build, mask.value, dtype)
+        return value if mask.factor == 1 else build.mul(value, number(mask.factor))
     yes, no = number(0.0), number(mask.fill * mask.factor)
     return build.where(mask.value, *((no, yes) if mask.hidden_where else (yes, no)))
+
+
+def _cast(build: Builder, value: Value, dtype: DType) -> Value:
+    """What was multiplied or added in fewer bits, in those that the softmax is taken in."""
+    return value if value.type.dtype is dtype else build.cast(value, to=dtype)
 
 
 def _heads(build: Builder, value: Value, lead: tuple[Dim, Dim]) -> Value:
@@ -217,9 +223,10 @@ def attention_spelled_out(m: Match, build: Builder) -> Value:
     m.also += [*reversed(found.scores.ops), *reversed(found.weights.ops)]
     dtype = m.root.result.type.dtype
     k, v = _keys_and_values(build, found)
-    query = found.left if found.q.factor == 1 else found.q.made(build)
+    k = _cast(build, k, dtype)
+    query = _cast(build, found.left if found.q.factor == 1 else found.q.made(build), dtype)
     if found.scores.heads is not None:
-        query = build.mul(query, found.scores.heads)
+        query = build.mul(query, _cast(build, found.scores.heads, dtype))
     q = _heads(build, query, found.lead)
     mask = _mask(build, found, dtype)
     is_causal = mask is not None and is_triangle(mask, *found.lengths, _lowest(dtype))
