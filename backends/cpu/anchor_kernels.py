@@ -20,6 +20,7 @@ from leptonc.backends.cpu.rows import NormSpec, SoftmaxSpec, norm, softmax
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.whole import WholeSpec, whole
 from leptonc.backends.cpu.window import Window
+from leptonc.backends.cpu.winograd import WinogradSpec, winograd
 from leptonc.backends.tvm.lowering import DimTable
 from leptonc.ir.graph import Op
 from leptonc.ir.types import DType, TensorType
@@ -85,6 +86,17 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
         batch, height, width, sizes, window, panel, bool(bias), anchor.epilogue, anchor.out_dtype
     )
     return conv("kernel", spec, anchor.cpu)
+
+
+def _packed_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    _, w, *bias = op.operands
+    batch, _, height, width = _blocked_extents(anchor)
+    spec = WinogradSpec(
+        batch, op.int("channels"), op.int("filters"), height, width, _window(op).pads,
+        op.int("outputs"), w.type.extents[3], bool(bias), anchor.epilogue, anchor.out_dtype,
+    )  # fmt: skip
+    return winograd("kernel", spec, anchor.cpu)
 
 
 def _blocked_extents(anchor: Anchor, *, plain: bool = False) -> tuple[Extent, int, Extent, Extent]:
@@ -225,6 +237,7 @@ ANCHORS: Mapping[str, Emitter] = {
     "packed_linear": _packed_linear,
     "packed_linear_bytes": _packed_linear_bytes,
     "packed_conv": _packed_conv,
+    "packed_winograd": _packed_winograd,
     "max_pool_blocked": _max_pool,
     "average_pool_blocked": _average_pool,
     "global_average_pool_blocked": _global_average_pool,

@@ -16,6 +16,7 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder
 
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
+from leptonc.backends.tvm.pipeline import WHOLE
 
 T: Any = builder  # annotated with less than it takes
 Extent = int | PrimExpr
@@ -225,7 +226,7 @@ def function(
     """A kernel whose body gets one buffer a parameter."""
     with IRBuilder() as made, T.prim_func():
         T.func_name(name)
-        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        T.func_attr({"global_symbol": name, "tirx.noalias": True, WHOLE: True})
         buffers = [
             T.arg(label, T.buffer(shape, dtype, buffer_name=label, align=ALIGNMENT))
             for label, shape, dtype in parameters

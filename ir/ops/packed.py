@@ -87,3 +87,37 @@ PACKED_CONV = define(
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip
+
+
+def _winograd_evaluate(call: Evaluation) -> Array:
+    x, bias, filters = call[0], call.get("bias"), call.int("filters")
+    wide = natural(x.dtype)
+    plain = unpack_array(x, call.int("channels")).astype(wide)
+    window = resolve_window(call, plain.shape[2:], call.ints("kernel_shape") or ())
+    y = convolve(plain, _weight_at_points(call).astype(wide), window, 1)
+    y = add_bias(y, None if bias is None else bias[:filters])
+    return pack_array(y.astype(x.dtype), call.int("lanes"))
+
+
+def _weight_at_points(call: Evaluation) -> Array:
+    """The weight as [filters, channels, 3, 3], from its values at 0 and at infinity and between."""
+    w, filters = call[1].astype(np.float64), call.int("filters")
+    values = np.array(call.attrs["values"], np.float64).reshape(-1, 3)
+    points = np.moveaxis(w, 1, 2).reshape(*w.shape[:1], w.shape[2], -1)[..., :filters]
+    square = points.reshape(len(values), len(values), *points.shape[1:])
+    inverse = np.linalg.pinv(values)
+    return np.einsum("ip,pqco,jq->ocij", inverse, square, inverse)
+
+
+PACKED_WINOGRAD = define(
+    "packed_winograd(x, w, bias?)",
+    "`conv_blocked` of 3 x 3 by tiles of `outputs` squared, with a weight of [points, panels, "
+    "channels, panel width] whose `values` at the points of an axis are rows of three.",
+    infer=_conv_infer, evaluate=_winograd_evaluate,
+    attrs={
+        "channels": Attr("int", required=True), "filters": Attr("int", required=True),
+        "lanes": Attr("int", required=True), "outputs": Attr("int", required=True),
+        "values": Attr("floats", required=True), **CONV_ATTRS,
+    },
+    traits=[Trait.PRODUCT],
+)  # fmt: skip

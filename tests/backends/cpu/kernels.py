@@ -13,6 +13,7 @@ from tvm.tirx import PrimFunc
 
 from leptonc.backends.cpu.target import CpuTarget, by_name, detect, tvm_target, with_threads
 from leptonc.backends.cpu.window import Window
+from leptonc.backends.tvm.pipeline import PIPELINE
 
 Array = NDArray[Any]
 NATIVE = with_threads(detect(), 1)
@@ -28,7 +29,7 @@ class Kernel:
 
     def __init__(self, function: PrimFunc, cpu: CpuTarget = NATIVE) -> None:
         module = tvm.IRModule({"main": function})
-        self.call = tvm.compile(module, target=tvm_target(cpu)).jit()["main"]
+        self.call = tvm.compile(module, target=tvm_target(cpu), tir_pipeline=PIPELINE).jit()["main"]
 
     def __call__(self, inputs: Sequence[Array], shape: tuple[int, ...]) -> Array:
         """The output of this shape."""

@@ -1,0 +1,89 @@
+"""The transforms of Winograd's minimal filtering, F(m x m, 3 x 3), and of weights by them.
+
+An output tile of m x m is interpolated from its products at m + 1 points and infinity in each
+direction (Toom-Cook; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016).
+The points are 0 and pairs +p, -p, so that each pair shares its even and its odd part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonc.backends.cpu.packing import pack_matmul_weight
+
+Array = NDArray[Any]
+TAPS = 3
+# Those of 4 double the rounding of a direct sum; 1 and 2, which need fewer products, quadruple it.
+PAIRS = {2: (1.0,), 4: (0.6875, 1.5)}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The transforms of one tile size: `y = AT ((G w GT) * (BT x B)) A`."""
+
+    outputs: int
+
+    @property
+    def pairs(self) -> tuple[float, ...]:
+        """The points other than 0 and infinity, each standing for itself and its negative."""
+        return PAIRS[self.outputs]
+
+    @property
+    def reach(self) -> int:
+        """The inputs of a tile in one direction; also the number of points."""
+        return self.outputs + TAPS - 1
+
+    @property
+    def points(self) -> int:
+        """The products of a tile, in both directions."""
+        return self.reach**2
+
+    @property
+    def finite(self) -> list[float]:
+        """All points but infinity, in the order of the rows."""
+        return [0.0, *(sign * p for p in self.pairs for sign in (1, -1))]
+
+    def input_matrix(self) -> Array:
+        """BT: what the points take of the inputs."""
+        points, matrix = self.finite, np.zeros((self.reach, self.reach))
+        for row, point in enumerate(points):
+            others = np.poly([other for other in points if other != point])
+            matrix[row, : len(others)] = others[::-1]
+        matrix[-1] = np.poly(points)[::-1]
+        return matrix
+
+    def weight_matrix(self) -> Array:
+        """G: the values of a filter at the points."""
+        points, matrix = self.finite, np.zeros((self.reach, TAPS))
+        for row, point in enumerate(points):
+            scale = np.prod([point - other for other in points if other != point])
+            matrix[row] = np.power(point, range(TAPS)) / scale
+        matrix[-1, -1] = 1
+        return matrix
+
+    def output_matrix(self) -> Array:
+        """AT: what the outputs take of the points."""
+        matrix = np.zeros((self.outputs, self.reach))
+        for column, point in enumerate(self.finite):
+            matrix[:, column] = np.power(point, range(self.outputs))
+        matrix[-1, -1] = 1
+        return matrix
+
+
+def winograd_weight_shape(points: int, depth: int, filters: int, panel: int) -> tuple[int, ...]:
+    """The shape of a packed weight: for each point panels of filters."""
+    return points, -(-filters // panel), depth, panel
+
+
+def pack_winograd_weight(weight: Array, outputs: int, panel: int) -> Array:
+    """A weight f32[filters, channels, 3, 3] at the points, computed in double precision."""
+    values = Transform(outputs).weight_matrix()
+    filters, channels = weight.shape[:2]
+    wide = weight.astype(np.float64)
+    at_points = np.einsum("pi,ocij,qj->pqoc", values, wide, values, optimize=True)
+    at_points = at_points.reshape(-1, filters, channels).astype(weight.dtype)
+    return np.stack([pack_matmul_weight(part, panel, transposed=True) for part in at_points])

@@ -1,0 +1,198 @@
+# pyright: standard
+"""Convolution by tiles: its numbers, its tables, and where it is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from tvm import tirx
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.emit import Epilogue
+from leptonc.backends.cpu.packing import channel_blocks, pack_channels
+from leptonc.backends.cpu.prepare import prepare
+from leptonc.backends.cpu.target import CpuTarget, by_name, with_threads
+from leptonc.backends.cpu.tiles import conv_panel
+from leptonc.backends.cpu.window import Window
+from leptonc.backends.cpu.winograd import WinogradSpec, winograd
+from leptonc.backends.cpu.winograd_cost import Extents, chosen_outputs
+from leptonc.backends.cpu.winograd_tables import Transform, pack_winograd_weight
+from leptonc.ir.interpret import interpret
+from leptonc.ir.text import parse_graph
+from tests.backends.cpu.kernels import (
+    AVX512,
+    NATIVE,
+    Kernel,
+    assembly,
+    block,
+    convolution,
+    unblock,
+)
+
+LANES = NATIVE.lanes
+ROUNDING = {0: 5e-6, 2: 5e-6, 4: 1e-5}
+"""Parts of the largest output: larger tiles double the rounding of a direct sum."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution of 3 x 3."""
+
+    channels: int
+    filters: int
+    size: tuple[int, int]
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1)
+    batch: int = 1
+
+
+CASES = {
+    "whole tiles": Case(2 * LANES, 4 * LANES, (8, 12)),
+    "odd extents, ragged channels": Case(LANES + 3, 2 * LANES + 5, (7, 9), batch=2),
+    "no pads": Case(LANES, LANES, (6, 5), (0, 0, 0, 0)),
+    "uneven pads": Case(LANES, 3 * LANES, (5, 6), (2, 0, 1, 3)),
+    "one output": Case(LANES, LANES, (1, 1)),
+    "several bands": Case(4 * LANES, 8 * LANES, (29, 70)),
+}
+
+
+def residual(shape: tuple[emit.Extent, ...], *, long: bool) -> Epilogue:
+    """Adds a tensor of the output's shape; a long one takes more operations than are unrolled."""
+
+    def apply(
+        value: emit.PrimExpr, index: Sequence[emit.PrimExpr], buffers: Sequence[emit.Buffer]
+    ) -> emit.PrimExpr:
+        value = value + buffers[0][tuple(index)]
+        for _ in range(emit.UNROLLED_OPERATIONS if long else 0):
+            value = value + emit.const(0.5)
+        return tirx.max(value, emit.const(0.0))
+
+    return Epilogue(((shape, "float32"),), apply)
+
+
+def check(
+    case: Case, outputs: int, symbols: str = "", cpu: CpuTarget = NATIVE, *, long: bool = False
+) -> None:
+    rng = np.random.default_rng(len(symbols))
+    window, (height, width) = Window((3, 3), pads=case.pads), case.size
+    free = {name: tirx.Var(name, "int64") for name in symbols}
+    n, h, w = (free.get("n", case.batch), free.get("h", height), free.get("w", width))
+    blocks, panel = channel_blocks(case.filters, LANES), conv_panel(case.filters, 20, cpu)
+    extents = (n, blocks, window.outputs(0, h), window.outputs(1, w), LANES)
+    known = [window.outputs(axis, extent) for axis, extent in enumerate(case.size)]
+    spec = WinogradSpec(
+        n, case.channels, case.filters, h, w, case.pads, outputs, panel,
+        epilogue=residual(extents, long=long),
+    )  # fmt: skip
+    x = rng.standard_normal((case.batch, case.channels, height, width)).astype(np.float32)
+    weight = rng.standard_normal((case.filters, case.channels, 3, 3)).astype(np.float32)
+    bias = rng.standard_normal(case.filters).astype(np.float32)
+    other = rng.standard_normal((case.batch, case.filters, *known)).astype(np.float32)
+    inputs = [
+        block(x),
+        pack_winograd_weight(weight, outputs, panel),
+        pack_channels(bias, LANES),
+        block(other),
+    ]
+    got = Kernel(winograd("main", spec, cpu), cpu)(inputs, (case.batch, blocks, *known, LANES))
+    more = 0.5 * emit.UNROLLED_OPERATIONS if long else 0
+    want = np.maximum(convolution(x, weight, bias, window) + other + more, 0)
+    np.testing.assert_allclose(
+        unblock(got, case.filters), want, atol=ROUNDING[outputs] * want.max(), rtol=0
+    )
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+@pytest.mark.parametrize("name", CASES)
+def test_known_sizes(name: str, outputs: int) -> None:
+    check(CASES[name], outputs)
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+@pytest.mark.parametrize(
+    ("name", "symbols"),
+    [("odd extents, ragged channels", "n"), ("odd extents, ragged channels", "nhw"),
+     ("one output", "hw"), ("several bands", "hw"), ("uneven pads", "w")],
+)  # fmt: skip
+def test_symbolic_sizes(name: str, symbols: str, outputs: int) -> None:
+    check(CASES[name], outputs, symbols)
+
+
+@pytest.mark.parametrize("symbols", ["", "nhw"])
+def test_threads_share_bands(symbols: str) -> None:
+    check(CASES["several bands"], 4, symbols, with_threads(NATIVE, 2))
+
+
+def test_long_epilogues_are_not_unrolled() -> None:
+    check(CASES["odd extents, ragged channels"], 4, long=True)
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_the_transforms_compute_a_convolution(outputs: int) -> None:
+    tables, rng = Transform(outputs), np.random.default_rng(0)
+    signal, taps = rng.standard_normal(tables.reach), rng.standard_normal(3)
+    products = (tables.weight_matrix() @ taps) * (tables.input_matrix() @ signal)
+    want = np.correlate(signal, taps, "valid")
+    np.testing.assert_allclose(tables.output_matrix() @ products, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_rounding_stays_near_that_of_a_direct_sum(outputs: int) -> None:
+    """A chain of 1152 products in fp32 is off by about 4e-7 of the outputs' root mean square."""
+    rng = np.random.default_rng(1)
+    x = np.maximum(rng.standard_normal((1, 128, 12, 12)), 0).astype(np.float32)
+    weight = rng.standard_normal((LANES, 128, 3, 3)).astype(np.float32)
+    panel = conv_panel(LANES, 20, NATIVE)
+    spec = WinogradSpec(1, 128, LANES, 12, 12, (1, 1, 1, 1), outputs, panel, bias=False)
+    inputs = [block(x), pack_winograd_weight(weight, outputs, panel)]
+    got = Kernel(winograd("main", spec, NATIVE))(inputs, (1, 1, 12, 12, LANES))
+    want = convolution(x, weight, np.zeros(LANES), Window((3, 3), pads=(1, 1, 1, 1)))
+    off = np.sqrt(np.mean((unblock(got, LANES) - want) ** 2) / np.mean(want**2))
+    assert off < {2: 6e-7, 4: 1.2e-6}[outputs]
+
+
+@pytest.mark.parametrize(
+    ("extents", "outputs"),
+    [
+        (Extents(64, 64, 56, 56), 4),
+        (Extents(256, 256, 14, 14), 2),  # larger tiles would read twice the weights for less
+        (Extents(512, 512, 7, 7), 2),
+        (Extents(8, 8, 64, 64), 0),  # all transforms and hardly a product
+        (Extents(512, 512, 2, 2), 0),  # all weights
+    ],
+)
+def test_the_cheapest_way_is_chosen(extents: Extents, outputs: int) -> None:
+    assert chosen_outputs(extents, by_name("avx2")) == outputs
+
+
+@pytest.mark.parametrize("size", [(7, 64, 64, 56), (64, 40, 40, 15)])
+def test_a_packed_weight_keeps_its_meaning(size: tuple[int, int, int, int]) -> None:
+    """The row that prepare makes computes what the convolution did."""
+    channels, filters, height, width = size
+    cpu = by_name("avx2")
+    blocks = channel_blocks(filters, cpu.lanes)
+    x_type = f"f32[1,{channel_blocks(channels, cpu.lanes)},{height},{width},{cpu.lanes}]"
+    text = f"""graph @c(%x: {x_type}) -> (y: f32[1,{blocks},{height},{width},{cpu.lanes}]) {{
+  %w = const() {{value = random(3)}} : f32[{filters},{channels},3,3]
+  %b = const() {{value = random(4)}} : f32[{filters}]
+  %y = conv_blocked(%x, %w, bias=%b) {{lanes = {cpu.lanes}, pads = [1, 1, 1, 1]}} : f32[1,{blocks},{height},{width},{cpu.lanes}]
+  return %y
+}}
+"""  # noqa: E501
+    graph = parse_graph(text, "test")
+    x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.extents).astype(np.float32)
+    want = interpret(graph, {"x": x})["y"]
+    prepare(graph, cpu)
+    assert "packed_winograd" in [op.name for op in graph]
+    got = interpret(graph, {"x": x})["y"]
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_avx512_multiplies_whole_vectors() -> None:
+    spec = WinogradSpec(1, 64, 64, 14, 14, (1, 1, 1, 1), 4, conv_panel(64, 16, AVX512))
+    text = assembly(winograd("main", spec, AVX512), AVX512)
+    lines = [line for line in text.splitlines() if "vfmadd" in line]
+    assert lines
+    assert all("zmm" in line for line in lines)
