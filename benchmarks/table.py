@@ -19,11 +19,11 @@ below one, leptonc is faster. *Off* is the largest difference from onnxruntime w
 optimisations off, in root mean squares of the output. Where another commit was measured, it stands
 beside the model.
 """
-STARTS = """*Compile* starts with an empty cache, *again* with a filled one; both are whole processes.
-*Peak* is the memory of all processes of the first compile, *planned* what the artefact's plan takes
-for a run; beside a plan, *open* extents take memory too. *Load* is from a process with numpy to the
-first result on the given inputs, *held* the most memory that such a process ever held, with three
-runs.
+STARTS = """*Compile* starts with an empty cache, *again* with a filled one; both are whole
+processes. *Peak* is the memory of all processes of the first compile, *planned* what the artefact's
+plan takes for a run; beside a plan, *open* extents take memory too. *Load* is from a process with
+numpy to the first result on the given inputs, *held* the most memory that such a process ever held,
+with three runs.
 """
 NOISE = 0.95
 """Ratios above this one are no lead."""

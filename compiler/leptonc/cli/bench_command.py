@@ -24,48 +24,61 @@ if TYPE_CHECKING:
     "--against", default="", metavar="ort,openvino", help="Peers that take turns with the artefact."
 )
 @click.option("--seconds", default=5.0, show_default=True, help="How long to measure.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Show each kernel: its time, what bounds it, and what was chosen over what.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @json_option
 def command(
     *, model: str, target: str, level: int, precision: str,
     dims: tuple[str, ...], threads: int, cache: bool,
-    against: str, seconds: float, seed: int, as_json: bool,
+    against: str, seconds: float, explain: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL (an artefact, or a model that is compiled first), in turns with other runtimes.
 
     \b
     leptonc bench model.lepton
     leptonc bench model.onnx --against ort,openvino --threads 1
+    leptonc bench model.onnx --explain --dim seq=128
     """
     from leptonc.api import make_options
-    from leptonc.driver import compile_model
+    from leptonc.cli.bench_explained import explained, kernels_json, print_kernels
+    from leptonc.driver import compile_model, import_source
     from leptonc.runtime import load
     from leptonc.tools.bench import compare
     from leptonc.tools.bench_peers import peer_of
 
-    sizes = read_dims(dims)
     peers = [name for name in against.split(",") if name]
     for name in peers:
         peer_of(name).version()
+    path, graph, found = Path(model), None, None
+    if path.suffix == ".lepton" and (against or explain):
+        option = "--against" if against else "--explain"
+        raise click.UsageError(f"{option} needs the model, not the artefact")
     with tempfile.TemporaryDirectory(prefix="leptonc-") as folder, progress() as report:
-        path = Path(model)
         if path.suffix != ".lepton":
             path = Path(folder) / "model.lepton"
             options = make_options(
                 target, level=level, precision=precision, dims={}, threads=threads, cache=cache,
                 progress=report,
             )  # fmt: skip
-            compile_model(model, path, options)
-        elif against:
-            raise click.UsageError("--against needs the model, not the artefact")
+            graph = import_source(model, {})
+            compile_model(graph, path, options)
         with load(path, threads or None) as session:
+            feeds = read_inputs(session.signature.inputs, (), seed, read_dims(dims))
+            if explain and graph is not None:
+                found = explained(graph, session, feeds, seconds, report)
             report("measuring", 0, 1)
-            feeds = read_inputs(session.signature.inputs, (), seed, sizes)
-            source = Path(model) if path != Path(model) else None
+            source = Path(model) if graph is not None and not (explain and not peers) else None
             rows = compare(source, feeds, session, peers, seconds, session.threads)
     if as_json:
-        emit_json([asdict(row) for row in rows])
+        listed = [asdict(row) for row in rows]
+        emit_json({"rows": listed, **kernels_json(*found)} if found else listed)
         return
+    if found:
+        print_kernels(*found)
     _show(model, rows)
 
 

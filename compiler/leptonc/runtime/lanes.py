@@ -21,8 +21,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Questions = queue.SimpleQueue[tuple[Any, ...] | None]
 Answers = queue.SimpleQueue[tuple[Any, BaseException | None]]
 
-
-_GO_ON = 0
+Look = Callable[..., int]
+"""Takes what is called, its name, whether it is before the call, the result and the arguments."""
+GO_ON = 0
+"""What such a function returns to have the call made."""
 
 
 class Lane:
@@ -32,12 +34,16 @@ class Lane:
         self.calls = self.copies = self.copied_bytes = 0
         self.call: Callable[..., Any] | None = None
         """Runs the program; None while there is no machine to run it."""
+        self.look: Look | None = None
+        """Called before and after each call of the machines that are started from now on."""
         self._library, self._serial, self._sized = library, serial, sized
         self._staged: dict[int, tuple[Array, Any]] = {}
 
     def start(self) -> Callable[..., Any]:
         """Get a machine, so that there is something to call."""
         self._machine, main = new_machine(self._library, sized=self._sized)
+        if self.look is not None:
+            self._machine["set_instrument"](native().function(self.look))
         self.call = functools.partial(_call_serial, main) if self._serial else main
         return self.call
 
@@ -76,7 +82,7 @@ class Lane:
             if time.monotonic() > deadline:
                 ended.set()
                 raise TimeoutError
-            return _GO_ON
+            return GO_ON
 
         assert self._machine is not None
         self._machine["set_instrument"](native().function(look))

@@ -1,0 +1,110 @@
+"""What was chosen for a kernel, and over what: for people who ask why it is as fast as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.tiles import (
+    MOST_ROWS,
+    SYMBOLIC_ROWS,
+    TYPICAL_ROWS,
+    Tile,
+    matmul_cost,
+    tile_rows,
+)
+from leptonc.ir.dims import product
+from leptonc.ir.graph import Graph, Op
+
+WIDTHS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute something, and how long the model of costs thinks that it takes."""
+
+    name: str
+    cycles: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a kernel does, and what else it could have done; the first candidate was chosen."""
+
+    algorithm: str
+    candidates: tuple[Candidate, ...] = ()
+
+
+def choice(graph: Graph, cpu: CpuTarget) -> Choice:
+    """What was chosen for a kernel with this graph."""
+    for op in graph:
+        if op.name in CHOICES:
+            return CHOICES[op.name](op, cpu)
+    return Choice("loops")
+
+
+def _linear(op: Op, cpu: CpuTarget) -> Choice:
+    rows = product(op.operands[0].type.shape[:-1])
+    _, depth, panel = op.operands[1].type.extents
+    count = rows if isinstance(rows, int) else None
+    return Choice(
+        "packed product", _tiles(count, op.int("columns"), depth, panel // cpu.lanes, cpu)
+    )
+
+
+def _conv(op: Op, cpu: CpuTarget) -> Choice:
+    if op.attrs["depthwise"]:
+        return Choice("depthwise convolution")
+    height, width = op.ints("kernel_shape")
+    group, channels = op.int("group"), op.int("channels")
+    pixels = product(op.result.type.shape[2:4])
+    panel = op.operands[1].type.extents[2]
+    columns = -(-op.int("filters") // group // cpu.lanes) * cpu.lanes
+    tiles = _tiles(
+        pixels if isinstance(pixels, int) else None, columns, channels // group * height * width,
+        panel // cpu.lanes, cpu,
+    )  # fmt: skip
+    kind = "pointwise" if height * width == 1 else "first layer" if op.attrs["plain"] else "direct"
+    return Choice(f"{kind} convolution", tiles)
+
+
+def _tiles(
+    rows: int | None, columns: int, depth: int, vectors: int, cpu: CpuTarget
+) -> tuple[Candidate, ...]:
+    """The tile that was chosen, which has so many vectors, then the others, the best first."""
+    count = TYPICAL_ROWS if rows is None else max(rows, 1)
+    most = SYMBOLIC_ROWS if rows is None else min(count, MOST_ROWS)
+    found: list[tuple[bool, float, str]] = []
+    for width in WIDTHS:
+        heights = range(1, max(1, min(most, tile_rows(width, cpu))) + 1)
+        cycles, height = min(
+            (matmul_cost(count, columns, Tile(height, width), cpu), -height) for height in heights
+        )
+        name = f"{-height} rows x {width * cpu.lanes}"
+        found.append((width != vectors, cycles * depth, name))
+    return tuple(Candidate(name, cycles) for _, cycles, name in sorted(found))
+
+
+def _named(algorithm: str) -> Callable[[Op, CpuTarget], Choice]:
+    return lambda op, cpu: Choice(algorithm)
+
+
+CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
+    "packed_linear": _linear,
+    "packed_linear_bytes": _linear,
+    "packed_conv": _conv,
+    "packed_recurrent": _named("packed recurrence"),
+    "matmul": _named("product of variables"),
+    "fused_matmul": _named("product of variables"),
+    "softmax": _named("rows"),
+    "log_softmax": _named("rows"),
+    "layer_normalization": _named("rows"),
+    "rms_normalization": _named("rows"),
+    "max_pool_blocked": _named("pooling in blocks"),
+    "average_pool_blocked": _named("pooling in blocks"),
+    "global_average_pool_blocked": _named("pooling in blocks"),
+    "pack_channels": _named("transposition"),
+    "unpack_channels": _named("transposition"),
+}
+"""The operations with kernels of their own, by what is told of them."""
