@@ -58,6 +58,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "spell-attention": "leptonc.passes.fusion.spell_attention:SpellAttention",
     "spell-einsum": "leptonc.passes.fusion.spell_einsum:SpellEinsum",
     "spell-out-norms": "leptonc.passes.fusion.spell_out_norms:SpellOutNorms",
+    "spell-rare-attention": "leptonc.passes.fusion.spell_rare_attention:SpellRareAttention",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
     "trim-regions": "leptonc.passes.control_flow.trim_regions:TrimRegions",
     "turns-to-layer": "leptonc.passes.recurrent.turns_to_layer:TurnsToLayer",

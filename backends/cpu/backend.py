@@ -52,7 +52,7 @@ class CpuBackend:
         """The target's own passes, as pipeline text."""
         if level < 2:
             return "spell-attention"
-        attention = "spell-attention,widen-attention,simplify"
+        attention = "spell-rare-attention,widen-attention,simplify"
         # not before ONNX is written: onnxruntime fuses only with every conversion in its place
         floats = (
             "recognize-quantized,integers-to-float,"
@@ -65,7 +65,7 @@ class CpuBackend:
     @property
     def fusion_limits(self) -> Mapping[str, Any]:
         """What one kernel can hold."""
-        return {"opaque": frozenset({"pack_channels", "unpack_channels"})}
+        return {"opaque": frozenset({"pack_channels", "unpack_channels", "attention"})}
 
     def prepare(self, graph: Graph) -> None:
         """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed."""

@@ -64,6 +64,10 @@ class Product:
 
     def tile(self, first: PrimExpr, height: int) -> None:
         """Emits `height` rows from `first` on."""
+        self.finish(first, self.sums(first, height))
+
+    def sums(self, first: PrimExpr, height: int) -> Sums:
+        """The accumulators of `height` rows from `first` on."""
         split = split_depth(Tile(height, len(self.widths)), self.cpu)
         if isinstance(self.depth, int):
             split = min(split, max(self.depth, 1))
@@ -84,7 +88,7 @@ class Product:
             for row, others in zip(parts[0], part, strict=True):
                 for register, other in zip(row, others, strict=True):
                     register.set(register.get() + other.get())
-        self.finish(first, parts[0])
+        return parts[0]
 
     def step(self, first: PrimExpr, k: Extent, sums: Sums) -> None:
         """Adds the products of one element of the depth."""

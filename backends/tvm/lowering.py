@@ -152,7 +152,7 @@ FAMILIES = (
     "linear", "quantized_linear", "linear_bytes", "deform_conv", "sequential", "recurrent",
     "blocked", "run_time",
     "selections", "suppression", "ml_trees", "ml_pairs", "ml_lookup",
-    "recurrent_packed",
+    "recurrent_packed", "attention",
 )  # fmt: skip
 """Modules of `leptonc.backends.tvm.lower`; each has RULES and REASONS, both by operation name."""
 

@@ -1,0 +1,177 @@
+# pyright: standard
+"""Attention in one kernel, fp32: scores stay in the first cache, and are never all there at once.
+
+Keys are taken in blocks that fit into the second cache, packed once for all queries of all heads
+that share them. Of several blocks, each raises the largest score known of a row; sums and results
+of the blocks before are scaled down to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.attention_blocks import (
+    KEY_VECTORS,
+    Blocks,
+    blocks_of,
+    pack_keys,
+    pack_values,
+    value_panels,
+)
+from leptonc.backends.cpu.attention_tile import (
+    LOWEST,
+    AttentionBuffers,
+    AttentionSpec,
+    Block,
+    Head,
+    Tile,
+    Work,
+    place,
+)
+from leptonc.backends.cpu.product import each_tile
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.tiles import SYMBOLIC_ROWS, tile_rows
+from leptonc.backends.tvm.binding import PrimExpr, tirx
+
+# Below this many operations, waking the threads costs more than they save.
+PARALLEL_OPERATIONS = 1_000_000
+
+
+def attention(spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers) -> None:
+    """Emits the kernel; heads of keys are shared by the threads."""
+    panel = KEY_VECTORS * cpu.lanes
+    blocks = blocks_of(spec.keys, spec.depth + spec.width, panel, cpu)
+    most = tile_rows(KEY_VECTORS, cpu)
+    rows = most if isinstance(spec.queries, int) else min(most, SYMBOLIC_ROWS)
+    groups, units = emit.integer(spec.groups), emit.product((spec.batch, spec.groups))
+    with emit.outer_loop(units, parallel=_is_parallel(spec, cpu)) as unit:
+        kept = emit.product((spec.heads // spec.groups, spec.queries))
+        work = Work(
+            spec, cpu, buffers, panel,
+            scores=emit.workspace((rows, blocks.size)),
+            tops=emit.workspace((kept,)) if blocks.several else None,
+            sums=emit.workspace((kept,)) if blocks.several else None,
+        )  # fmt: skip
+        batch = emit.let(tirx.floordiv(unit, groups))
+        _Group(work, blocks, rows, batch, emit.let(tirx.floormod(unit, groups))).emit()
+
+
+def _is_parallel(spec: AttentionSpec, cpu: CpuTarget) -> bool:
+    """Whether the heads are shared by threads; an open batch is taken for one, lengths for 32."""
+    extents = ((spec.batch, 1), (spec.queries, 32), (spec.keys, 32))
+    batch, queries, keys = (each if isinstance(each, int) else typical for each, typical in extents)
+    operations = 2 * batch * spec.heads * queries * keys * (spec.depth + spec.width)
+    return cpu.threads > 1 and operations > PARALLEL_OPERATIONS
+
+
+class _Group:
+    """Heads of queries that share one of keys: in them blocks of keys, in those tiles of rows."""
+
+    def __init__(
+        self, work: Work, blocks: Blocks, rows: int, batch: PrimExpr, group: PrimExpr
+    ) -> None:
+        self.work, self.spec, self.blocks, self.rows = work, work.spec, blocks, rows
+        self.batch, self.group = batch, group
+        self.copies = work.spec.heads // work.spec.groups
+
+    def emit(self) -> None:
+        """Emits all of it."""
+        spec, lanes, size = self.spec, self.work.cpu.lanes, self.blocks.size
+        keys = emit.workspace((size // self.work.panel, spec.depth, self.work.panel))
+        panels = value_panels(spec.width, lanes)
+        values = [emit.workspace((size, vectors * lanes)) for _, vectors in panels]
+        if self.blocks.several:
+            self.each_head(self.start)
+        with emit.serial(self.blocks.count) as step:
+            first, count = emit.integer(0), spec.keys
+            if self.blocks.several:
+                first = emit.let(step * size)
+                count = emit.let(tirx.min(emit.integer(size), emit.integer(spec.keys) - first))
+            block = Block(first, count, keys, values)
+            self.pack(block)
+            self.each_head(lambda head: self.head(head, block))
+        if self.blocks.several:
+            self.each_head(self.complete)
+
+    def each_head(self, body: Callable[[Head], None]) -> None:
+        """Emits `body` in a loop over the heads of queries."""
+        with emit.serial(self.copies) as copy:
+            first = emit.let(copy * emit.integer(self.spec.queries))
+            body(Head(self.batch, emit.let(self.group * self.copies + copy), first))
+
+    def pack(self, block: Block) -> None:
+        """Copies the keys and values of a block; a key beyond the last is the last once more."""
+        spec, buffers, cpu = self.spec, self.work.buffers, self.work.cpu
+        last = emit.integer(spec.keys) - 1
+
+        def load_key(key: PrimExpr, column: PrimExpr, lanes: int) -> PrimExpr:
+            row = tirx.min(block.first + key, last)
+            return emit.load(
+                buffers.k, place(spec, self.batch, self.group, row, column, spec.depth), lanes
+            )
+
+        def load_value(key: PrimExpr, column: PrimExpr, lanes: int) -> PrimExpr:
+            row = block.first + key
+            return emit.load(
+                buffers.v, place(spec, self.batch, self.group, row, column, spec.width), lanes
+            )
+
+        pack_keys(block.keys, block.count, cpu, load_key)
+        for (start, vectors), copy in zip(
+            value_panels(spec.width, cpu.lanes), block.values, strict=True
+        ):
+            columns = min(vectors * cpu.lanes, spec.width - start)
+            pack_values(copy, block.count, (start, columns), cpu, load_value)
+
+    def start(self, head: Head) -> None:
+        """No row has seen a key."""
+        tops, sums = self.work.tops, self.work.sums
+        assert tops is not None
+        assert sums is not None
+        with emit.serial(self.spec.queries) as row:
+            emit.store(tops, emit.const(LOWEST), [head.first + row])
+            emit.store(sums, emit.const(0.0), [head.first + row])
+            with emit.serial(self.spec.width) as column:
+                emit.store(
+                    self.work.buffers.out, emit.const(0.0), self.work.result(head, row, column)
+                )
+
+    def complete(self, head: Head) -> None:
+        """Rows over the sums of their weights; where there are no keys, they stay zero."""
+        sums, out, lanes = self.work.sums, self.work.buffers.out, self.work.cpu.lanes
+        assert sums is not None
+        whole, rest = divmod(self.spec.width, lanes)
+        exist = emit.integer(self.spec.keys) > 0
+        with T.If(exist), T.Then(), emit.serial(self.spec.queries) as row:
+            factor = emit.let(self.work.inverse(emit.load(sums, [head.first + row])))
+
+            def scale(start: PrimExpr, count: int) -> None:
+                with emit.vectorized(count) as lane:
+                    where = self.work.result(head, row, start + lane)
+                    emit.store(out, emit.load(out, where) * factor, where)
+
+            with emit.serial(whole) as vector:
+                scale(vector * lanes, lanes)
+            if rest:
+                scale(emit.integer(whole * lanes), rest)
+
+    def head(self, head: Head, block: Block) -> None:
+        """All rows of one head, for one block of keys."""
+        each_tile(
+            self.spec.queries,
+            self.rows,
+            lambda first, height: self.tile(head, block, first, height),
+        )
+
+    def tile(self, head: Head, block: Block, first: PrimExpr, height: int) -> None:
+        """Some rows: their scores, weights, and sums of values."""
+        row = emit.let(first)
+        if not self.spec.causal:
+            Tile(self.work, head, block, row, height, block.count).emit()
+            return
+        seen = emit.let(tirx.min(emit.integer(block.count), row + height - block.first))
+        with T.If(seen > 0), T.Then():
+            Tile(self.work, head, block, row, height, seen).emit()

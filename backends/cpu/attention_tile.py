@@ -1,0 +1,275 @@
+# pyright: standard
+"""A tile of attention: some queries of one head, and the keys of one block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.attention_blocks import KEY_VECTORS, value_panels
+from leptonc.backends.cpu.emit import Extent, Register, Shape
+from leptonc.backends.cpu.product import Product
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.tvm import vector_math
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
+
+LOWEST = -math.inf
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """`out = softmax(q @ k.T * scale + mask) @ v` for each head.
+
+    Operands are [batch, heads, length, width], or [batch, length, heads * width] if `in_rows`; keys
+    and values have `groups` heads. The mask has four axes; of an extent that is the int 1, it has
+    one for all. A query that sees nothing gives zeros if `guarded`, else not-a-number.
+    """
+
+    batch: Extent
+    heads: int
+    groups: int
+    queries: Extent
+    keys: Extent
+    depth: int
+    width: int
+    scale: float
+    in_rows: bool
+    causal: bool = False
+    guarded: bool = True
+    mask: Shape | None = None
+
+
+@dataclass(frozen=True)
+class AttentionBuffers:
+    """What the kernel reads and writes; the mask is of bool, or fp32 to be added."""
+
+    q: Buffer
+    k: Buffer
+    v: Buffer
+    mask: Buffer | None
+    out: Buffer
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head of queries, among those that share keys."""
+
+    batch: PrimExpr
+    head: PrimExpr
+    first: PrimExpr
+    """The place of its first row among the rows that are kept from block to block."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some keys: the first, how many, and the copies of their keys and values."""
+
+    first: PrimExpr
+    count: Extent
+    keys: Buffer
+    values: Sequence[Buffer]
+
+
+def place(
+    spec: AttentionSpec, batch: PrimExpr, head: PrimExpr, row: PrimExpr, column: Extent, width: int
+) -> list[Extent]:
+    """The index of an element of one head, in an operand whose heads are so wide."""
+    if spec.in_rows:
+        return [batch, row, head * width + column]
+    return [batch, head, row, column]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a thread has at hand for the heads of a group: scores of a tile, and known rows.
+
+    With several blocks of keys, `tops` and `sums` keep the largest score of each row so far, and
+    the sum of its weights.
+    """
+
+    spec: AttentionSpec
+    cpu: CpuTarget
+    buffers: AttentionBuffers
+    panel: int
+    scores: Buffer
+    tops: Buffer | None
+    sums: Buffer | None
+
+    def result(self, head: Head, row: PrimExpr, column: Extent) -> list[Extent]:
+        """The index of an element of the result."""
+        return place(self.spec, head.batch, head.head, row, column, self.spec.width)
+
+    def inverse(self, total: PrimExpr) -> PrimExpr:
+        """One over a sum of weights; the sum is zero only where no key was seen."""
+        quotient = emit.const(1.0) / total
+        if not self.spec.guarded or self.spec.mask is None:
+            return quotient
+        return tirx.Select(total == emit.const(0.0), emit.const(0.0), quotient)
+
+
+class Tile:
+    """Some rows of one head and the `count` keys of a block that they may see."""
+
+    def __init__(
+        self,
+        work: Work,
+        head: Head,
+        block: Block,
+        row: PrimExpr,
+        height: int,
+        count: Extent,
+    ) -> None:
+        self.work, self.spec, self.cpu = work, work.spec, work.cpu
+        self.head, self.block, self.row, self.height = head, block, row, height
+        self.count, self.lanes = count, work.cpu.lanes
+        self.tops = [Register(self.lanes) for _ in range(height)]
+
+    def emit(self) -> None:
+        """Emits the tile."""
+        for top in self.tops:
+            top.set(emit.broadcast(emit.const(LOWEST), self.lanes))
+        panel = self.work.panel
+        if isinstance(self.count, int):
+            whole, rest = self.count // panel, self.count % panel
+            guard: AbstractContextManager[object] = nullcontext()
+        else:
+            whole = emit.let(tirx.floordiv(self.count, panel))
+            rest, guard = True, T.If(self.count > whole * panel)
+        with emit.serial(whole) as step:
+            self.panel_scores(step, last=False)
+        if rest:
+            with guard, nullcontext() if isinstance(self.count, int) else T.Then():
+                self.panel_scores(emit.integer(whole), last=True)
+        factors = self.weigh()
+        for at, copy in enumerate(self.block.values):
+            self.add_values(at, copy, factors)
+
+    def panel_scores(self, panel: PrimExpr, *, last: bool) -> None:
+        """The scores of a panel of keys, and the largest of them so far."""
+        spec, lanes = self.spec, self.lanes
+        product = Product(
+            cpu=self.cpu,
+            depth=spec.depth,
+            lanes=lanes,
+            widths=(lanes,) * KEY_VECTORS,
+            unrolled=True,
+            left=lambda row, k: emit.load(
+                self.work.buffers.q,
+                place(spec, self.head.batch, self.head.head, row, k, spec.depth),
+            ),
+            right=lambda k, v: emit.load(self.block.keys, [panel, k, v * lanes], lanes),
+            write=_nothing,
+        )
+        for r, row in enumerate(product.sums(self.row, self.height)):
+            for v, register in enumerate(row):
+                column = panel * self.work.panel + v * lanes
+                with emit.vectorized(lanes) as lane:
+                    score = self.score(register.lane(lane), r, column + lane, last=last)
+                    T.buffer_store(self.work.scores, score, [emit.integer(r), column + lane])
+                value = emit.load(self.work.scores, [r, column], lanes)
+                self.tops[r].set(tirx.max(self.tops[r].get(), value))
+
+    def score(self, product: PrimExpr, r: int, column: PrimExpr, *, last: bool) -> PrimExpr:
+        """What the product of a query and a key counts."""
+        spec, hidden = self.spec, emit.const(LOWEST)
+        score = product if spec.scale == 1 else product * emit.const(spec.scale)
+        key = self.block.first + column
+        mask = self.work.buffers.mask
+        if mask is not None:
+            seen = tirx.min(key, emit.integer(spec.keys) - 1) if last else key
+            value = tirx.BufferLoad(mask, self.mask_index(self.row + r, seen))
+            is_bool = str(value.ty) == "bool"
+            score = tirx.Select(value, score, hidden) if is_bool else score + value
+        if spec.causal:
+            score = tirx.Select(key <= self.row + r, score, hidden)
+        if last:
+            score = tirx.Select(column < emit.integer(self.block.count), score, hidden)
+        return score
+
+    def mask_index(self, row: PrimExpr, key: PrimExpr) -> list[PrimExpr]:
+        """The index of an element of the mask."""
+        assert self.spec.mask is not None
+        index = [self.head.batch, self.head.head, row, key]
+        return [
+            emit.integer(0) if isinstance(extent, int) and extent == 1 else at
+            for extent, at in zip(self.spec.mask, index, strict=True)
+        ]
+
+    def weigh(self) -> list[tuple[PrimExpr, PrimExpr | None]]:
+        """Makes weights of scores; for each row, what its new sums and its old ones count."""
+        zero, lowest, known = emit.const(0.0), emit.const(LOWEST), self.work.tops
+        bases: list[PrimExpr] = []
+        olds: list[PrimExpr] = []
+        for r, register in enumerate(self.tops):
+            top = emit.reduce_lanes(register.get(), self.lanes, tirx.max)
+            if known is not None:
+                where = [self.head.first + self.row + r]
+                old = emit.let(emit.load(known, where))
+                top = emit.let(tirx.max(top, old))
+                emit.store(known, top, where)
+                olds.append(old)
+            bases.append(emit.let(tirx.Select(top == lowest, zero, top)))
+        totals = self.powers(bases)
+        factors: list[tuple[PrimExpr, PrimExpr | None]] = []
+        for r, total in enumerate(totals):
+            if self.work.sums is None:
+                factors.append((emit.let(self.work.inverse(total)), None))
+                continue
+            where = [self.head.first + self.row + r]
+            shrunk = emit.let(vector_math.exp_flushed(olds[r] - bases[r]))
+            emit.store(self.work.sums, emit.load(self.work.sums, where) * shrunk + total, where)
+            factors.append((emit.const(1.0), shrunk))
+        return factors
+
+    def powers(self, bases: Sequence[PrimExpr]) -> list[PrimExpr]:
+        """Powers of scores in place of them, and the sum of each row."""
+        lanes, scores = self.lanes, self.work.scores
+        sums = [Register(lanes) for _ in bases]
+        for register in sums:
+            register.set(emit.broadcast(emit.const(0.0), lanes))
+        panels = emit.ceildiv(self.count, self.work.panel)
+        with emit.serial(emit.product((panels, KEY_VECTORS))) as vector:
+            for r, base in enumerate(bases):
+                with emit.vectorized(lanes) as lane:
+                    where = [emit.integer(r), vector * lanes + lane]
+                    power = vector_math.exp_flushed(tirx.BufferLoad(scores, where) - base)
+                    T.buffer_store(scores, power, where)
+                value = emit.load(scores, [r, vector * lanes], lanes)
+                sums[r].set(sums[r].get() + value)
+        return [emit.reduce_lanes(s.get(), lanes, lambda a, b: a + b) for s in sums]
+
+    def add_values(
+        self, at: int, copy: Buffer, factors: Sequence[tuple[PrimExpr, PrimExpr | None]]
+    ) -> None:
+        """The weighted sum of a panel of values."""
+        lanes, out = self.lanes, self.work.buffers.out
+        start, vectors = value_panels(self.spec.width, lanes)[at]
+        widths = [min(lanes, self.spec.width - start - v * lanes) for v in range(vectors)]
+        product = Product(
+            cpu=self.cpu,
+            depth=self.count,
+            lanes=lanes,
+            widths=tuple(widths),
+            unrolled=True,
+            left=lambda row, k: emit.load(self.work.scores, [row, k]),
+            right=lambda k, v: emit.load(copy, [k, v * lanes], lanes),
+            write=_nothing,
+        )
+        sums = product.sums(emit.integer(0), self.height)
+        for r, (row, (new, old)) in enumerate(zip(sums, factors, strict=True)):
+            for v, (register, width) in enumerate(zip(row, widths, strict=True)):
+                with emit.vectorized(width) as lane:
+                    column = start + v * lanes + lane
+                    where = self.work.result(self.head, self.row + r, column)
+                    value = register.lane(lane)
+                    scaled = value * new if old is None else emit.load(out, where) * old + value
+                    emit.store(out, scaled, where)
+
+
+def _nothing(value: PrimExpr, row: PrimExpr, column: PrimExpr) -> None:
+    """Sums are taken from their registers."""

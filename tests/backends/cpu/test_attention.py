@@ -1,0 +1,188 @@
+# pyright: standard
+"""Attention in one kernel, beside float64.
+
+Scores are sums of up to 64 products of standard normals scaled to variance one, the results are
+averages: the kernel stays within a few units in the last place of the values.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tvm import tirx
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.attention import attention
+from leptonc.backends.cpu.attention_tile import AttentionBuffers, AttentionSpec
+from leptonc.backends.cpu.target import CpuTarget
+from tests.backends.cpu.kernels import AVX512, NATIVE, Array, Kernel, assembly
+
+TOLERANCE = 4e-6
+SMALL = replace(NATIVE, l2_bytes=32 * 1024)
+"""A cache so small that keys are taken in several blocks."""
+
+
+def function(spec: AttentionSpec, cpu: CpuTarget, mask_dtype: str = "float32") -> Any:
+    def shape(heads: int, length: Any, width: int) -> tuple[Any, ...]:
+        if spec.in_rows:
+            return (spec.batch, length, heads * width)
+        return (spec.batch, heads, length, width)
+
+    parameters = [
+        ("q", shape(spec.heads, spec.queries, spec.depth), "float32"),
+        ("k", shape(spec.groups, spec.keys, spec.depth), "float32"),
+        ("v", shape(spec.groups, spec.keys, spec.width), "float32"),
+        *([("mask", spec.mask, mask_dtype)] if spec.mask else []),
+        ("out", shape(spec.heads, spec.queries, spec.width), "float32"),
+    ]
+
+    def body(q: Any, k: Any, v: Any, *rest: Any) -> None:
+        *mask, out = rest
+        given = AttentionBuffers(q, k, v, mask[0] if mask else None, out)
+        attention(spec, cpu, given)
+
+    return emit.function("main", parameters, body)
+
+
+def operands(spec: AttentionSpec, batch: int, queries: int, keys: int) -> tuple[Array, ...]:
+    rng = np.random.default_rng(queries * 1000 + keys)
+    return tuple(
+        rng.standard_normal((batch, heads, length, width)).astype(np.float32)
+        for heads, length, width in (
+            (spec.heads, queries, spec.depth),
+            (spec.groups, keys, spec.depth),
+            (spec.groups, keys, spec.width),
+        )
+    )
+
+
+def expected(spec: AttentionSpec, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    k, v = (np.repeat(x, spec.heads // spec.groups, axis=1) for x in (k, v))
+    scores = q @ k.swapaxes(-1, -2) * spec.scale
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+    if spec.causal:
+        scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights = powers / powers.sum(axis=-1, keepdims=True)
+    if spec.guarded and mask is not None:
+        weights = np.where(np.isneginf(scores).all(-1, keepdims=True), 0.0, weights)
+    return weights @ v
+
+
+def in_rows(x: Array) -> Array:
+    return np.ascontiguousarray(x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1))
+
+
+def check(kernel: Kernel, spec: AttentionSpec, sizes: tuple[int, int, int]) -> None:
+    batch, queries, keys = sizes
+    q, k, v = operands(spec, batch, queries, keys)
+    wanted = expected(spec, q, k, v)
+    given = [in_rows(x) if spec.in_rows else x for x in (q, k, v)]
+    wanted = in_rows(wanted) if spec.in_rows else wanted
+    np.testing.assert_allclose(kernel(given, wanted.shape), wanted, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "heads", "widths", "rows", "cpu"),
+    [
+        ((1, 1, 1), (1, 1), (1, 1), True, NATIVE),
+        ((2, 9, 7), (4, 2), (5, 3), False, NATIVE),
+        ((2, 8, 63), (2, 1), (16, 24), True, NATIVE),
+        ((1, 63, 150), (2, 2), (64, 64), True, SMALL),
+        ((2, 1, 97), (6, 2), (32, 33), False, SMALL),
+    ],
+)
+def test_known_sizes(
+    sizes: tuple[int, int, int],
+    heads: tuple[int, int],
+    widths: tuple[int, int],
+    rows: bool,
+    cpu: CpuTarget,
+) -> None:
+    scale = widths[0] ** -0.5
+    spec = AttentionSpec(sizes[0], *heads, *sizes[1:], *widths, scale, in_rows=rows)
+    check(Kernel(function(spec, cpu)), spec, sizes)
+
+
+def test_symbolic_sizes() -> None:
+    batch, queries, keys = (tirx.Var(name, "int64") for name in "bmn")
+    spec = AttentionSpec(batch, 4, 2, queries, keys, 16, 16, 0.25, in_rows=True)
+    kernel = Kernel(function(spec, SMALL))
+    for queries_, keys_ in itertools.product((1, 5, 6, 14), (1, 7, 8, 9, 63, 200, 601)):
+        check(kernel, spec, (2, queries_, keys_))
+
+
+@pytest.mark.parametrize(("length", "cpu"), [(17, NATIVE), (150, SMALL)])
+def test_causal(length: int, cpu: CpuTarget) -> None:
+    spec = AttentionSpec(2, 2, 1, length, length, 32, 32, 0.2, in_rows=True, causal=True)
+    check(Kernel(function(spec, cpu)), spec, (2, length, length))
+
+
+class MaskedKernel(Kernel):
+    """A kernel with a mask that may be of bool."""
+
+    def masked(self, inputs: list[Array], mask: Array, shape: tuple[int, ...]) -> Array:
+        """The output of this shape."""
+        out = np.full(shape, 7.0, np.float32)
+        self.call(*inputs, mask, out)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("mask_shape", "dtype", "guarded", "cpu"),
+    [
+        ((2, 4, 11, 37), "bool", True, NATIVE),
+        ((1, 1, 11, 37), "float32", True, SMALL),
+        ((2, 1, 1, 37), "float32", True, NATIVE),
+        ((1, 4, 11, 1), "bool", True, SMALL),
+        ((2, 1, 11, 37), "float32", False, NATIVE),
+        ((2, 1, 1, 37), "bool", False, SMALL),
+    ],
+)
+def test_masks(mask_shape: tuple[int, ...], dtype: str, guarded: bool, cpu: CpuTarget) -> None:
+    rng = np.random.default_rng(len(dtype))
+    seen = rng.random(mask_shape) < 0.6
+    seen[-1, ..., -1, :] = False  # some query sees nothing
+    mask = seen
+    if dtype != "bool":
+        mask = np.where(seen, rng.standard_normal(mask_shape), -np.inf).astype(np.float32)
+    spec = AttentionSpec(
+        2, 4, 2, 11, 37, 16, 16, 0.25, in_rows=False, guarded=guarded, mask=mask_shape
+    )
+    q, k, v = operands(spec, 2, 11, 37)
+    wanted = expected(spec, q, k, v, mask)
+    assert guarded != bool(np.isnan(wanted).any())
+    got = MaskedKernel(function(spec, cpu, dtype), cpu).masked([q, k, v], mask, wanted.shape)
+    np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
+
+
+def test_no_keys_and_no_queries() -> None:
+    queries, keys = (tirx.Var(name, "int64") for name in "mn")
+    spec = AttentionSpec(1, 1, 1, queries, keys, 8, 8, 1.0, in_rows=True)
+    kernel = Kernel(function(spec, NATIVE))
+    q, none = np.ones((1, 3, 8), np.float32), np.ones((1, 0, 8), np.float32)
+    assert (kernel([q, none, none], (1, 3, 8)) == 0).all()
+    assert kernel([none, q, q], (1, 0, 8)).size == 0
+
+
+def test_infinite_scores_do_not_hide() -> None:
+    spec = AttentionSpec(1, 1, 1, 2, 9, 8, 8, 1.0, in_rows=True)
+    kernel = Kernel(function(spec, NATIVE))
+    q, k, v = (np.ones((1, n, 8), np.float32) for n in (2, 9, 9))
+    k[0, 3] = np.nan
+    assert np.isnan(kernel([q, k, v], (1, 2, 8))).all()
+    k[0, 3] = np.inf
+    assert np.isnan(kernel([q, k, v], (1, 2, 8))).all()
+
+
+def test_wide_vectors_compile() -> None:
+    spec = AttentionSpec(1, 2, 2, 30, 70, 64, 64, 0.1, in_rows=True)
+    text = assembly(function(spec, AVX512), AVX512)
+    assert "zmm" in text
