@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm.tirx import PrimFunc
@@ -12,13 +13,19 @@ from tvm.tirx.script import builder as T  # noqa: N812
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.packing import matmul_weight_shape
-from leptonc.backends.cpu.product import Product
+from leptonc.backends.cpu.product import AHEAD_STEPS, Product
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # Below this many operations, waking the threads costs more than they save.
 PARALLEL_OPERATIONS = 1_000_000
+# Weights of fewer bytes stay in the second cache; for more rows, asking ahead costs what it gains.
+BYTES_AHEAD, MOST_ROWS_AHEAD = 256 * 1024, 512
+# The tiles of rows in which all of a panel's weights are asked for.
+TILES_AHEAD = 3
+# The floats of a line of the caches.
+LINE = 16
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Emitter:
         self.spec, self.cpu = spec, cpu
         x, self.weight, *rest = buffers
         self.x = emit.view(x, (spec.rows, spec.depth))
+        self.weight_shape = matmul_weight_shape(spec.depth, spec.columns, spec.panel)
         self.scales = rest.pop(0) if spec.block else None
         self.bias = rest.pop(0) if spec.bias else None
         *self.operands, self.out = rest
@@ -110,7 +118,32 @@ class Emitter:
             left=lambda row, k: emit.load(self.x, [row, k]),
             right=lambda k, vector: self.weights(panel, k, vector),
             write=write,
+            ahead=self.ahead(panel),
         ).rows(spec.rows, tile_rows(spec.panel // lanes, self.cpu))
+
+    def ahead(self, panel: PrimExpr) -> Callable[[PrimExpr, PrimExpr], None] | None:
+        """Asks for the weights of the next panel while the rows of this one are computed.
+
+        Each tile of rows asks for some lines, from where the tile before left off; what is left in
+        the end are lines that were asked for.
+        """
+        spec, cpu = self.spec, self.cpu
+        weights = spec.columns * spec.depth * 4
+        few = isinstance(spec.rows, int) and not 2 <= spec.rows <= MOST_ROWS_AHEAD
+        if few or spec.weight_dtype != "float32" or weights < BYTES_AHEAD:
+            return None
+        height, steps = tile_rows(spec.panel // cpu.lanes, cpu), spec.depth // AHEAD_STEPS
+        lines = spec.panel * spec.depth // LINE
+        at_once = max(1, round(spec.panel * AHEAD_STEPS / LINE / TILES_AHEAD))
+        flat = emit.view(self.weight, (math.prod(self.weight_shape),))
+
+        def ask(first: PrimExpr, step: PrimExpr) -> None:
+            call = tirx.floordiv(first, emit.integer(height)) * steps + step
+            for each in range(at_once):
+                line = tirx.min(call * at_once + each, emit.integer(lines - 1))
+                emit.prefetch(flat, [(panel + 1) * (spec.panel * spec.depth) + line * LINE])
+
+        return ask
 
     def weights(self, panel: PrimExpr, k: Extent, vector: int) -> PrimExpr:
         """One vector of the weight's row `k`, as floats."""

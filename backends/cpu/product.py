@@ -16,6 +16,9 @@ from leptonc.backends.tvm.binding import PrimExpr, tirx
 
 Sums = list[list[Register]]
 
+# The steps of the depth between two calls of a product's `ahead`.
+AHEAD_STEPS = 2
+
 
 def each_tile(rows: Extent, tile_rows: int, tile: Callable[[PrimExpr, int], None]) -> None:
     """Emits `tile(first row, height)` for all rows: two heights, or whole tiles and one rest."""
@@ -46,7 +49,8 @@ class Product:
 
     `left(row, k)` is a scalar, `right(k, vector)` is `lanes` neighbouring columns, and
     `write(value, row, column)` stores one value; `column` counts from the panel's first. A vector
-    has `widths[vector]` columns that exist.
+    has `widths[vector]` columns that exist. `ahead(first row, step)` may ask for data that is read
+    later: it is emitted every AHEAD_STEPS elements of the depth.
     """
 
     cpu: CpuTarget
@@ -57,6 +61,7 @@ class Product:
     left: Callable[[PrimExpr, Extent], PrimExpr]
     right: Callable[[Extent, int], PrimExpr]
     write: Callable[[PrimExpr, PrimExpr, PrimExpr], None]
+    ahead: Callable[[PrimExpr, PrimExpr], None] | None = None
 
     def rows(self, rows: Extent, tile_rows: int) -> None:
         """Emits all rows: tiles of two heights, or whole tiles and one exact rest."""
@@ -77,13 +82,16 @@ class Product:
         ]
         for register in (r for part in parts for row in part for r in row):
             register.set(emit.broadcast(emit.const(0.0), self.lanes))
-        whole = self.depth // split
+        together = split if self.ahead is None else max(split, AHEAD_STEPS)
+        whole = self.depth // together
         with emit.serial(whole) as k:
-            for index, part in enumerate(parts):
-                self.step(first, k * split + index, part)
-        if split > 1:
-            with emit.serial(self.depth - whole * split) as k:
-                self.step(first, whole * split + k, parts[0])
+            if self.ahead is not None:
+                self.ahead(first, k)
+            for index in range(together):
+                self.step(first, k * together + index, parts[index % split])
+        if together > 1:
+            with emit.serial(self.depth - whole * together) as k:
+                self.step(first, whole * together + k, parts[0])
         for part in parts[1:]:
             for row, others in zip(parts[0], part, strict=True):
                 for register, other in zip(row, others, strict=True):

@@ -64,6 +64,21 @@ def test_symbolic_rows(columns: int) -> None:
         np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_weights_that_are_asked_for_ahead(known: bool) -> None:
+    depth, columns = 601, 131
+    panel = matmul_panel(11 if known else None, columns, depth, NATIVE)
+    rows = 11 if known else tirx.Var("rows", "int64")
+    spec = MatmulSpec((rows,), depth, columns, panel, True, relu_of_sum(rows, columns))
+    function = matmul("main", spec, NATIVE)
+    assert "prefetch" in function.script()
+    kernel = Kernel(function)
+    for count in (11,) if known else (1, 4, 11, 29):
+        x, weight, bias, other = operands(count, depth, columns)
+        got = kernel([x, pack_matmul_weight(weight, panel), bias, other], (count, columns))
+        np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=3 * TOLERANCE)
+
+
 def test_epilogue_sees_the_index_of_every_leading_axis() -> None:
     panel = matmul_panel(6, 5, 4, NATIVE)
 
