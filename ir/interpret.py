@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from leptonc.ir.blob import Array
+from leptonc.ir.build import infer_types
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.ir.dims import Dim, is_linear, solve_linear, substitute
 from leptonc.ir.graph import Graph, Op, Region, Value
-from leptonc.ir.table import Evaluation
+from leptonc.ir.table import Evaluation, Inference
 from leptonc.ir.types import DType, TensorType
 
 _NARROW = (DType.F32, DType.F16, DType.BF16)
@@ -20,7 +21,8 @@ def interpret(graph: Graph, feeds: Mapping[str, Array], *, widen: bool = False) 
     """Run `graph` on `feeds`, one array for each input by name.
 
     `widen` computes f32, f16 and bf16 tensors in float64: the reference that rounding errors are
-    measured against. Raises LeptonBug where an operation's data does not fit its declared type.
+    measured against. Raises LeptonBug where an operation's data does not fit its declared type, and
+    LeptonError where that is because extents that have to agree do not in these feeds.
     """
     missing = [value.name for value in graph.inputs if value.name not in feeds]
     if missing:
@@ -131,6 +133,40 @@ class _Interpreter:
         got = f"{array.dtype}{list(array.shape)}"
         if op is None:
             return LeptonError(f"input {value.name!r} is {value.type}, got {got}", code="E003")
+        disagreement = self._disagreement(op, value, array)
+        if disagreement is not None:
+            return disagreement
         return LeptonBug(
             f"{op.name} is declared {value.type} but its meaning gives {got}", op.location
         )
+
+    def _disagreement(self, op: Op, value: Value, array: Array) -> LeptonError | None:
+        """What is wrong with the inputs where an operation gives what its operands' extents imply.
+
+        Then its declared type holds for extents that agree, and those of the operands do not.
+        """
+        if op.regions or value.type.is_static:
+            return None
+        operands = [self._as_given(operand) for operand in op.operands]
+        try:
+            types = infer_types(Inference(op.definition, operands, op.operand_names, op.attrs, ()))
+        except LeptonError as error:
+            error.location = op.location
+            return error
+        if types[list(op.results).index(value)].shape != array.shape:
+            return None
+        shapes = ", ".join(str(list(operand.type.shape)) for operand in operands)
+        return LeptonError(
+            f"{op.name} has operands of shapes {shapes}, which gives {list(array.shape)}, where "
+            f"it should be [{', '.join(map(str, value.type.shape))}]",
+            op.location,
+            notes=["the inputs have extents that this model does not take together"],
+            code="E006",
+        )
+
+    def _as_given(self, value: Value) -> Value:
+        """A value of the extents and elements that `value` has now."""
+        array = self.values[value]
+        given = Value(value.type.with_shape(*array.shape), value.name)
+        given.content = array.astype(object) if value.content is not None else None
+        return given

@@ -154,7 +154,7 @@ class CheckNumbers(Observer):
         if not changed:
             return
         assert self._before is not None
-        answers = self._run(graph)
+        answers = self._run(graph, was_fine=True)
         complaint = self._complaint(step.numbers, answers)
         if complaint:
             raise self._bug(step, complaint)
@@ -168,9 +168,11 @@ class CheckNumbers(Observer):
     def _keep(self, graph: Graph, answers: list[Outputs | None]) -> None:
         self._before, self._version, self._answers = clone_graph(graph), graph.version, answers
 
-    def _run(self, graph: Graph) -> list[Outputs | None]:
+    def _run(self, graph: Graph, *, was_fine: bool = False) -> list[Outputs | None]:
+        """The answers; raises LeptonError where the inputs that should be fine are not."""
+        run = _unless_rejected if was_fine else interpret
         special = (_unless_rejected(graph, feed) for feed in (*self.open_feeds, *self.exact_feeds))
-        return [*(interpret(graph, feed) for feed in self.feeds), *special]
+        return [*(run(graph, feed) for feed in self.feeds), *special]
 
     def _complaint(self, contract: Contract, answers: Sequence[Outputs | None]) -> str:
         """What `contract` forbids of the change from the answers kept to these."""
@@ -217,7 +219,7 @@ class CheckNumbers(Observer):
             alone.before(step, graph)
             after = self._stopped(step, number + 1)
             verify(after)
-            complaint = alone._complaint(step.numbers, alone._run(after))
+            complaint = alone._complaint(step.numbers, alone._run(after, was_fine=True))
             if complaint:
                 culprit = Culprit(str(step), number + 1, whole.applied[number], complaint)
                 raise _bug(step, complaint, culprit)

@@ -26,6 +26,7 @@ from leptonc.onnx_kept import keep_descriptions, node_counts
 from leptonc.onnx_ml_kept import kept_operators
 from leptonc.onnx_opsets import BASE_OPSET, OLDEST_OPSET
 from leptonc.onnx_optimize_report import OptimizeReport
+from leptonc.onnx_trials import sizes_that_run
 from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
 from leptonc.passes.context import PassContext
 from leptonc.passes.observers import Observer, Timer
@@ -162,7 +163,8 @@ def _optimized(stage: Stage, options: OptimizeOptions, timer: Timer) -> PassCont
     if options.verify_numbers:
         from leptonc.passes.check_numbers import CheckNumbers
 
-        observers.append(CheckNumbers.on_random_inputs(stage.graph))
+        sizes = sizes_that_run(stage.graph)
+        observers.append(CheckNumbers.on_random_inputs(stage.graph, sizes=sizes))
     context = run_passes(stage.graph, chosen.text, observers, disabled=chosen.disabled)
     stages.write("optimized", replace(stage, remaining=""))
     return context

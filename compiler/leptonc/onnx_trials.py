@@ -10,7 +10,9 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.dims import substitute, symbols
 from leptonc.ir.graph import Graph, Value
+from leptonc.ir.interpret import interpret
 from leptonc.ir.types import DType
+from leptonc.passes.check_numbers import random_feeds
 
 Feeds = Mapping[str, Array]
 
@@ -18,6 +20,9 @@ WANTED = 3
 """On how many random inputs models are compared."""
 SIZES = (2, 5, 1, 8, 16, 32, 3, 64, 224, 320, 640)
 """What open extents are set to, until the original has run often enough."""
+
+COMMON = (8, 32, 64, 224)
+"""What all open extents are set to, where small different ones do not go together."""
 
 
 def trials(like: Graph, given: Mapping[str, Array]) -> Iterator[tuple[Feeds, Mapping[str, int]]]:
@@ -40,6 +45,26 @@ def trials(like: Graph, given: Mapping[str, Array]) -> Iterator[tuple[Feeds, Map
         for step in (1, 0) if 0 < seed < 3 and len(names) > 1 else (0,):
             sizes = {name: size + step * index for index, name in enumerate(names)} | fixed
             yield _feeds(like, given, sizes, seed), sizes
+
+
+def sizes_that_run(graph: Graph) -> dict[str, int]:
+    """Extents for the inputs that go together, for checks that need some; none where any do.
+
+    Raises the graph's own complaint where none of those that are tried go together.
+    """
+    names = sorted({name for value in graph.inputs for name in _symbols(value)})
+    tried = [dict[str, int](), *(dict.fromkeys(names, size) for size in COMMON)]
+    complaint: LeptonError | None = None
+    for sizes in tried if names else tried[:1]:
+        try:
+            interpret(graph, random_feeds(graph, sizes=sizes))
+        except LeptonError as error:
+            complaint = complaint or error
+            continue
+        return sizes
+    assert complaint is not None
+    complaint.notes = [*complaint.notes, f"--dim NAME=SIZE sets one of {', '.join(names)}"]
+    raise complaint
 
 
 def _symbols(value: Value) -> set[str]:

@@ -83,6 +83,19 @@ def test_a_wrong_declaration_is_a_bug() -> None:
         interpret(parse_graph(wrong), {"x": np.zeros(2, np.float32)})
 
 
+def test_extents_that_do_not_go_together_are_the_inputs_fault() -> None:
+    """One extent is broadcast where it should be equal to the other, so that nothing is wrong."""
+    text = """graph @m(%x: f32[n], %z: f32[4*floordiv(n,4)]) -> (y: f32[n]) {
+  %y = add(%x, %z) : f32[n]
+  return %y
+}"""
+    graph, x = parse_graph(text), np.ones(4, np.float32)
+    assert interpret(graph, {"x": x, "z": x})["y"].tolist() == [2, 2, 2, 2]
+    with pytest.raises(LeptonError, match=r"shapes \[1\], \[0\], which gives \[0\]") as error:
+        interpret(graph, {"x": x[:1], "z": x[:0]})
+    assert error.value.code == "E006"
+
+
 RUN_TIME = """graph @m(%x: f32[n], %size: i64[2]) -> (y: f32[u0_,3]) {
   %e = extents(%size) {names = [u0_, 3]} : i64[2]
   %y = reshape(%x, %e) : f32[u0_,3]
