@@ -16,6 +16,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
+from leptonc.ir.location import UNKNOWN, Location
 from leptonc.onnx_export_checks import ends_in_check
 from leptonc.onnx_export_fused import FusedPlan, export_fused, plan_fused
 from leptonc.onnx_export_masks import softened_constants
@@ -78,6 +79,8 @@ class Exporter:
         self._taken: set[str] = set()
         self._nodes: set[str] = set()
         self.domains: dict[str, int] = {}
+        self.lacking: dict[str, tuple[str, int, Location]] = {}
+        """What the opset asked for does not have, by operator: since when there is what."""
 
     def model(self, graph: Graph) -> onnx.ModelProto:
         """The graph as a model whose constants have no data yet."""
@@ -93,6 +96,8 @@ class Exporter:
         self._region(proto, graph, graph.output_names)
         for name, value in zip(graph.output_names, graph.outputs, strict=True):
             describe_value(proto.output.add(), name, value.type)
+        if self.lacking:
+            raise self._lacking()
         version = self.asked or self.opset
         write_as_of(version, proto, self.blobs)
         model.opset_import.add(domain="", version=version)
@@ -130,9 +135,7 @@ class Exporter:
     def _at_least(self, op_type: str, attributes: Iterable[str], count: int) -> None:
         """Note what the attributes and operands of a node need; `_need` looks at their types."""
         opset = needed_opset(op_type, set(attributes), [None] * count, (), OLDEST_OPSET)
-        if opset is not None and opset > (self.asked or opset):
-            raise LeptonError(f"{op_type} needs opset {opset}, not {self.asked}", code="E022")
-        self.opset = max(self.opset, opset or OLDEST_OPSET)
+        self.require(op_type, opset or OLDEST_OPSET)
 
     def constant(self, proto: GraphProto, blob: Blob, wanted: str = "constant") -> str:
         """Add a constant and give its name."""
@@ -277,12 +280,28 @@ class Exporter:
         )
 
     def need(self, opset: int, op: Op) -> None:
-        """Note that `op` is written in a form of `opset`; raises E022 where that is too new."""
+        """Note that `op` is written in a form of `opset`."""
+        form = op.definition.onnx
+        self.require(op.name if form is None else form.name, opset, op.name, op.location)
+
+    def require(
+        self, operator: str, opset: int, name: str = "", location: Location = UNKNOWN
+    ) -> None:
+        """Note that an operator is written in a form of `opset`, for the operation of a name."""
         if self.asked is not None and opset > self.asked:
-            raise LeptonError(
-                f"{op.name} needs opset {opset}, not {self.asked}", op.location, code="E022"
-            )
+            self.lacking.setdefault(operator, (name or operator, opset, location))
         self.opset = max(self.opset, opset)
+
+    def _lacking(self) -> LeptonError:
+        """All that the opset asked for does not have."""
+        names = [f"{name} needs opset {since}" for name, since, _ in self.lacking.values()]
+        location = next(iter(self.lacking.values()))[2]
+        if len(names) == 1:
+            message, notes = f"{names[0]}, not {self.asked}", list[str]()
+        else:
+            message = f"opset {self.asked} lacks {len(names)} operators that the model needs"
+            notes = sorted(names)
+        return LeptonError(message, location, notes=notes, code="E022")
 
 
 def _fresh(wanted: str, taken: set[str]) -> str:

@@ -101,7 +101,6 @@ def _squeezed(exporter: Exporter, proto: GraphProto, op: Op, following: list[Op]
     later = set(following)
     if not all(user in later and _ignores_shape(user) for user in value.users):
         name = writer.node("Unsqueeze", name, axes)
-    exporter.need(13, op)
     exporter.names[value] = name
     return True
 
@@ -151,7 +150,6 @@ def _wrong(exporter: Exporter, proto: GraphProto, op: Op) -> str | None:
         return None
     truth = parts[0] if len(parts) == 1 else writer.node("Concat", *parts, axis=0)
     number = writer.node("Cast", truth, to=TensorProto.INT64)
-    exporter.need(18, op)
     return writer.node("ReduceMax", number, keepdims=0)
 
 

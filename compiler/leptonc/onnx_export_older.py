@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Attribute, Graph, Op, Value
 from leptonc.ir.types import DType
-from leptonc.onnx_opsets import AXES_SINCE, OLDEST_OPSET, PARTS, is_reduction
+from leptonc.onnx_opsets import AXES_SINCE, OLDEST_OPSET, PARTS, operand_since
 from leptonc.passes.refine import replace_value
 
 # -- operators that an opset lacks
@@ -85,13 +85,54 @@ def _rms_norm(op: Op, build: Builder) -> Value:
     return _scaled(op, build, x, op.int("axis") % x.type.rank)
 
 
+def _turned_softmax(op: Op, build: Builder) -> Value:
+    """The same along the last axis: others once took all that follow them as one."""
+    (x,) = op.operands
+    rank = x.type.rank
+    axis = op.int("axis") % rank
+    perm = tuple({axis: rank - 1, rank - 1: axis}.get(at, at) for at in range(rank))
+    turned = build.op("transpose", [x], {"perm": perm}).result
+    inner = build.op(op.definition, [turned], {**op.attrs, "axis": rank - 1}).result
+    return build.op("transpose", [inner], {"perm": perm}).result
+
+
+def _is_inner(op: Op) -> bool:
+    rank = op.operands[0].type.rank
+    return rank > 0 and op.int("axis") % rank != rank - 1
+
+
+def _or_equal(op: Op, build: Builder) -> Value:
+    strict = build.op(op.name.removesuffix("_or_equal"), op.operands).result
+    return build.op("or", [strict, build.op("equal", op.operands).result]).result
+
+
+def _shape(op: Op, build: Builder) -> Value:
+    """All extents, and of these the ones that are wanted."""
+    whole = build.shape(op.operands[0])
+    end = op.attrs.get("end")
+    limits = op.int("start"), op.operands[0].type.rank if end is None else end
+    rows = [build.const(np.array([limit], np.int64)) for limit in (*limits, 0)]
+    return build.op("slice", [whole, *rows]).result
+
+
+def _is_part(op: Op) -> bool:
+    return bool(op.int("start")) or op.attrs.get("end") is not None
+
+
 Spell: TypeAlias = "Callable[[Op, Builder], Value]"
 
 SINCE: Mapping[str, tuple[int, Spell]] = MappingProxyType({
     "gelu": (20, _gelu), "hard_swish": (14, _hard_swish), "mish": (18, _mish),
     "layer_normalization": (17, _layer_norm), "rms_normalization": (23, _rms_norm),
+    **dict.fromkeys(("softmax", "log_softmax", "hardmax"), (13, _turned_softmax)),
+    **dict.fromkeys(("less_or_equal", "greater_or_equal"), (12, _or_equal)), "shape": (15, _shape),
 })  # fmt: skip
 """Operations that came with an opset, and how they are computed without."""
+
+ONLY: Mapping[str, Callable[[Op], bool]] = MappingProxyType({
+    "softmax": _is_inner, "log_softmax": _is_inner, "hardmax": _is_inner, "shape": _is_part,
+})  # fmt: skip
+"""Which of them, where it is not all."""
 
 ATTENTION_SINCE = 23
 """The opset of attention, which a pass spells out."""
@@ -103,6 +144,8 @@ def spell_out(graph: Graph, opset: int) -> int:
     for op in list(graph.walk()):
         since, spell = SINCE.get(op.name, (0, None))
         if spell is None or since <= opset or _has_more_results(op) or op.region is None:
+            continue
+        if not ONLY.get(op.name, bool)(op):
             continue
         build = Builder(op.region, before=op, location=op.location)
         replace_value(op.results[0], spell(op, build))
@@ -121,9 +164,17 @@ FLOAT_MOD_SINCE = 28
 """Before, only integers had a remainder with the sign of the divisor."""
 
 
+CHANNELS, CHANNELS_SINCE = ("QuantizeLinear", "DequantizeLinear"), 13
+"""Before, tensors were quantised as a whole."""
+
+LAST = ("Softmax", "LogSoftmax", "Hardmax")
+LAST_SINCE = 13
+"""Since then these are along the last axis by default, and other inputs of Resize optional."""
+
+
 def idle_attributes(op_type: str, operands: Sequence[Value | None]) -> frozenset[str]:
     """Attributes that mean nothing with these operands, and that older forms do not have."""
-    axes = operands[1] if is_reduction(op_type) and len(operands) > 1 else None
+    axes = operands[1] if op_type.startswith("Reduce") and len(operands) > 1 else None
     known = axes is not None and axes.blob is not None and 0 not in axes.type.shape
     return frozenset({"noop_with_empty_axes"} if known else ())
 
@@ -136,8 +187,10 @@ def needed_by_operands(
         return FLOAT_MOD_SINCE if operands[0].type.dtype.is_float else OLDEST_OPSET
     if op_type == "Split" and len(operands) == 1 and operands[0] is not None:
         return OLDEST_OPSET if _is_even(operands[0], attributes) else AXES_SINCE
-    axes = operands[1] if is_reduction(op_type) and len(operands) > 1 else None
-    return OLDEST_OPSET if axes is None or axes.blob is not None else AXES_SINCE
+    since, second = operand_since(op_type), operands[1] if len(operands) > 1 else None
+    if op_type in CHANNELS and second is not None and second.type.rank:
+        return CHANNELS_SINCE
+    return since if since and second is not None and second.blob is None else OLDEST_OPSET
 
 
 def _is_even(x: Value, attributes: Mapping[str, Attribute]) -> bool:
@@ -160,9 +213,11 @@ def write_as_of(opset: int, graph: GraphProto, blobs: Mapping[str, Blob]) -> Non
                 kept = [item for item in node.attribute if item.name not in PARTS]
                 del node.attribute[:]
                 node.attribute.extend(kept)
-            if is_reduction(node.op_type) and not node.domain and len(node.input) > 1:
+            if opset < operand_since(node.op_type) and not node.domain and len(node.input) > 1:
                 freed.add(node.input[1])
-                _axes_to_attribute(node, blobs)
+                _operand_to_attribute(node, blobs)
+            if opset < LAST_SINCE and not node.domain:
+                _fill_in(part, node)
     reads = Counter(name for part in graphs for node in part.node for name in node.input)
     reads.update(item.name for part in graphs for item in part.output)
     for part in graphs:
@@ -172,11 +227,22 @@ def write_as_of(opset: int, graph: GraphProto, blobs: Mapping[str, Blob]) -> Non
                 del part.initializer[at]
 
 
-def _axes_to_attribute(node: NodeProto, blobs: Mapping[str, Blob]) -> None:
-    axes = node.input.pop()
-    if axes:
-        numbers = [int(number) for number in blobs[axes].array.reshape(-1)]
-        node.attribute.add(name="axes", type=AttributeProto.INTS, ints=numbers)
+def _operand_to_attribute(node: NodeProto, blobs: Mapping[str, Blob]) -> None:
+    operand, name = node.input.pop(), "split" if node.op_type == "Split" else "axes"
+    if operand:
+        numbers = [int(number) for number in blobs[operand].array.reshape(-1)]
+        node.attribute.add(name=name, type=AttributeProto.INTS, ints=numbers)
+
+
+def _fill_in(graph: GraphProto, node: NodeProto) -> None:
+    """Say what had another default, and give what could not be left out."""
+    if node.op_type in LAST and not any(item.name == "axis" for item in node.attribute):
+        node.attribute.add(name="axis", type=AttributeProto.INT, i=-1)
+    if node.op_type == "Resize":
+        for at in (1, 2):
+            if not node.input[at]:
+                node.input[at] = name = f"{node.output[0]}_no_{('roi', 'scales')[at - 1]}"
+                graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=[0])
 
 
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:

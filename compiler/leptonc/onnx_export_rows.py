@@ -75,7 +75,7 @@ def _linear_bytes(exporter: Exporter, proto: GraphProto, op: Op) -> None:
     weight = exporter.fresh_name(f"{name}_weight")
     if len(names) > 2:
         attributes = {"axis": 0, "block_size": op.int("block_size")}
-        exporter.need(21, op)
+        exporter.require("DequantizeLinear", 21, op.name, op.location)
         exporter.emit(proto, "DequantizeLinear", names[1:], [weight], f"{node}_weight", attributes)
     else:
         exporter.emit(

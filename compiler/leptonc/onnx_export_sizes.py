@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from leptonc.onnx_export import Exporter
 
 
+PARTS_SINCE = 15
+"""The opset of a Shape of some extents."""
+
+LIMITS_SINCE = 12
+"""The opset of a Max and a Min of integers."""
+
+
 class Place(NamedTuple):
     """One axis of a tensor that is written already, or one element of a row of extents."""
 
@@ -154,6 +161,9 @@ class SizeWriter:
             return self.node("Gather", place.name, self.constant(*range(start, end)))
         if (start, end) == (0, len(place.shape)):
             return self.node("Shape", place.name)
+        if (self.exporter.asked or PARTS_SINCE) < PARTS_SINCE:
+            whole = self.node("Shape", place.name)
+            return self.node("Gather", whole, self.constant(*range(start, end)))
         return self.node("Shape", place.name, start=start, end=end)
 
     def _product(self, monomial: Sequence[Symbol | Call], factor: int) -> str:
@@ -177,6 +187,7 @@ class SizeWriter:
             )
         left, right = (self.of(arg) for arg in atom.args)
         if atom.function != "floordiv":
+            self.exporter.require(atom.function.title(), LIMITS_SINCE)
             return self.node(atom.function.title(), left, right)
         if all(bounds(arg)[0] >= 0 for arg in atom.args):
             return self.node("Div", left, right)

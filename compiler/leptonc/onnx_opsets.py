@@ -16,8 +16,11 @@ from leptonc.onnx_tensor import ONNX_OF_DTYPE
 BASE_OPSET = 21
 """Exported for where nothing newer is needed and nobody says how old a model may be."""
 
-OLDEST_OPSET = 13
-"""Nothing is exported for an older opset: the table's forms are newer than that."""
+USUAL_OPSET = 13
+"""Models of older opsets are brought up to this one, unless an older one is asked for."""
+
+OLDEST_OPSET = 11
+"""Nothing is exported for an older opset: negative axes and optional operands came with it."""
 
 CHANGED = MappingProxyType({
     ("AveragePool", "ceil_mode"): 22, ("MaxPool", "ceil_mode"): 22, ("LpPool", "ceil_mode"): 22,
@@ -30,6 +33,9 @@ CHANGED = MappingProxyType({
 
 AXES_SINCE = 18
 """Since then all reductions have their axes as an operand, and splits say how many parts."""
+
+OPERANDS_SINCE = MappingProxyType({"ReduceSum": 13, "Split": 13, "Squeeze": 13, "Unsqueeze": 13})
+"""Since when other operators have as second operand what was an attribute before."""
 
 PARTS = frozenset({"num_outputs"})
 
@@ -46,8 +52,8 @@ def needed_opset(
 ) -> int | None:
     """The oldest opset, from `oldest` on, with this use of an operator; None if there is none.
 
-    `values` are texts that attributes hold. Axes of reductions are taken as constants, which
-    `onnx_export_older` makes attributes of, and equal parts as such, which it leaves out.
+    `values` are texts that attributes hold. Operands that were attributes are taken as constants,
+    which `onnx_export_older` makes attributes of, and equal parts as such, which it leaves out.
     """
     words = ("", *attributes, *values)
     first = max(oldest, *(CHANGED.get((op_type, word), oldest) for word in words))
@@ -66,9 +72,9 @@ def _needed(
         schema = schema_of(op_type, "", opset)
         if schema is None or schema.deprecated:
             continue
-        old = opset < AXES_SINCE
-        given = operands[:1] if old and is_reduction(op_type) else operands
-        needless = PARTS if old and op_type == "Split" else frozenset[str]()
+        given = operands[:1] if opset < operand_since(op_type) else operands
+        parts = opset < AXES_SINCE and op_type == "Split"
+        needless = PARTS if parts else frozenset[str]()
         fits = (
             attributes - needless <= set(schema.attributes)
             and _takes(schema, schema.inputs, given)
@@ -79,9 +85,9 @@ def _needed(
     return None
 
 
-def is_reduction(op_type: str) -> bool:
-    """True for the reductions whose axes were an attribute longest."""
-    return op_type.startswith("Reduce") and op_type != "ReduceSum"
+def operand_since(op_type: str) -> int:
+    """Since when the second operand of an operator is none of its attributes; 0 for always."""
+    return OPERANDS_SINCE.get(op_type, AXES_SINCE if op_type.startswith("Reduce") else 0)
 
 
 def _takes(

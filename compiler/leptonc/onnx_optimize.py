@@ -24,7 +24,7 @@ from leptonc.onnx_export_older import ATTENTION_SINCE, spell_out
 from leptonc.onnx_file import Source, read_model
 from leptonc.onnx_kept import keep_descriptions, node_counts
 from leptonc.onnx_ml_kept import kept_operators
-from leptonc.onnx_opsets import BASE_OPSET, OLDEST_OPSET
+from leptonc.onnx_opsets import BASE_OPSET, USUAL_OPSET
 from leptonc.onnx_optimize_report import OptimizeReport
 from leptonc.onnx_trials import sizes_that_run
 from leptonc.onnx_write import ALWAYS, Layout, fill_all, write_model
@@ -104,11 +104,11 @@ def optimize_model(
 def _oldest(original: onnx.ModelProto | None) -> int:
     """The opset that a result is written for where nothing newer is needed: the model's own.
 
-    It is not newer than what most runtimes read, and not older than what can be written.
+    It is not newer than what most runtimes read, and not older than what operators look like now.
     """
     imports = original.opset_import if original is not None else ()
     versions = [item.version for item in imports if item.domain in ("", "ai.onnx")]
-    return min(max([OLDEST_OPSET, *versions]), BASE_OPSET) if versions else BASE_OPSET
+    return min(max([USUAL_OPSET, *versions]), BASE_OPSET) if versions else BASE_OPSET
 
 
 def _imported(source: Any, options: OptimizeOptions) -> Graph:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 @model_options
 @click.option(
     "--opset", type=click.IntRange(7),
-    help="The opset to write; by default the oldest, from MODEL's own on, with all it needs.",
+    help="The opset to write, 11 or newer; by default the oldest, from MODEL's own and 13 on, that "
+    "has all it needs.",
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="DOMAIN",
