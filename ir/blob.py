@@ -23,6 +23,9 @@ PIECE = 1 << 22
 LARGE = 1 << 27
 """Bytes from which on data that was computed does not stay in memory."""
 
+LOOKED_AT = 1 << 16
+"""Constants with more elements than this are not searched for a number that all of them share."""
+
 INLINE_ELEMENTS = 16
 """Constants up to this size are spelled out in textual IR."""
 INLINE_INTEGERS = 64
@@ -32,7 +35,7 @@ INLINE_INTEGERS = 64
 class Blob:
     """A tensor's data, read when first asked for; its digest names it in text and caches."""
 
-    __slots__ = ("_array", "_digest", "_load", "_recipe", "is_absent", "type")
+    __slots__ = ("_array", "_digest", "_load", "_number", "_recipe", "is_absent", "type")
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Blob:
         self._array: Array | None = None
         self._recipe = recipe
         self._digest = digest
+        self._number: tuple[float | None] | None = None
 
     @property
     def array(self) -> Array:
@@ -94,6 +98,26 @@ class Blob:
         for extent in self.type.extents:
             count *= extent
         return count
+
+    @property
+    def number(self) -> float | None:
+        """The number that all elements are, zeros with their sign.
+
+        None where they differ, where there are none or more than are looked at, and for elements
+        that are no real numbers.
+        """
+        if self._number is None:
+            self._number = (self._uniform(),)
+        return self._number[0]
+
+    def _uniform(self) -> float | None:
+        if not 0 < self.size <= LOOKED_AT or self.type.dtype.value in ("str", "c64", "c128"):
+            return None
+        flat = self.array.reshape(-1)
+        first = flat[0].tobytes()
+        if flat[-1].tobytes() != first or flat.tobytes() != first * flat.size:
+            return None
+        return float(flat[0])
 
     def __eq__(self, other: object) -> bool:
         """Equal data of equal type; large data is compared by digest."""

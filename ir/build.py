@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def infer_content(op: Op) -> Content | None:
     dtype = result.type.dtype
     if dtype.is_narrow or not (dtype.is_integer or dtype.value == "bool"):
         return None
-    if not result.type.is_static or np.prod(result.type.extents, dtype=object) > CONTENT_LIMIT:
+    if not result.type.is_static or math.prod(result.type.extents) > CONTENT_LIMIT:
         return None
     if op.definition is CONST:
         blob = result.blob
@@ -133,6 +134,8 @@ class Builder:
 
     def _known(self, types: Sequence[TensorType]) -> list[TensorType]:
         """Fresh symbols in place of the extents that inference left unknown."""
+        if all(type.is_static for type in types):
+            return list(types)
         names = {
             name
             for type in types

@@ -74,9 +74,10 @@ class Value:
     @property
     def blob(self) -> Blob | None:
         """The data, where this is a compile-time constant."""
-        if self.producer is None or self.producer.definition.name != "const":
+        op = self.producer
+        if op is None or op.definition.name != "const":
             return None
-        blob = self.producer.attrs["value"]
+        blob = op.attrs["value"]
         return blob if isinstance(blob, Blob) else None
 
     def replace_uses_with(self, other: Value) -> None:
@@ -332,7 +333,7 @@ class Region:
         """Remove `op`, whose results nothing reads any more, and everything inside it."""
         if op.region is not self:
             raise LeptonBug(f"erasing {op.name} that does not stand in this region", op.location)
-        if any(result.is_used for result in op.results):
+        if any([result.is_used for result in op.results]):
             raise LeptonBug(f"erasing {op.name} whose result is still read", op.location)
         for region in op.regions:
             for inner in reversed(region):

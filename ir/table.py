@@ -38,6 +38,8 @@ class Trait(enum.Enum):
     EFFECT = "must not be removed, merged or evaluated at compile time (random numbers)"
     SHAPE_ONLY = "the result depends on the operands' shapes only"
 
+    __hash__ = object.__hash__  # members are single objects; that of an enumeration is slow
+
 
 @dataclass(frozen=True, slots=True)
 class Operand:
@@ -249,6 +251,8 @@ class OpDef:
 
     def complete(self, attrs: Mapping[str, Attribute]) -> dict[str, Attribute]:
         """`attrs` with the defaults filled in; raises E106 for unknown or missing attributes."""
+        if not attrs and not self.attrs:
+            return {}
         unknown = [name for name in attrs if name not in self.attrs]
         if unknown:
             known = ", ".join(self.attrs) or "none"

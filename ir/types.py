@@ -10,6 +10,9 @@ import numpy as np
 
 from leptonc.ir.dims import Dim
 
+_WIDTH = {"f4e2m1": 4, "i4": 4, "u4": 4, "i2": 2, "u2": 2}
+"""Bits of the types below a byte."""
+
 
 class DType(enum.Enum):
     """An element type; its value is its spelling in textual IR."""
@@ -41,6 +44,18 @@ class DType(enum.Enum):
     U2 = "u2"
     STR = "str"
 
+    def __init__(self, spelling: str) -> None:
+        self.is_float = spelling[0] == "f" or spelling == "bf16"
+        """True for every floating-point type, narrow ones included."""
+        self.is_integer = spelling[0] in "iu"
+        """True for signed and unsigned integers; false for bool."""
+        self.is_signed = self.is_float or spelling[0] == "i"
+        """True for floats and signed integers."""
+        self.is_narrow = spelling in _WIDTH or spelling[:2] == "f8"
+        """True for types that no processor computes with: floats of a byte, all below a byte."""
+
+    __hash__ = object.__hash__  # members are single objects; that of an enumeration is slow
+
     def __str__(self) -> str:
         return self.value
 
@@ -57,32 +72,15 @@ class DType(enum.Enum):
     @property
     def width(self) -> int:
         """The bits that tell one element from another: fewer than `bits` below a byte."""
-        return _WIDTH.get(self, self.bits)
-
-    @property
-    def is_narrow(self) -> bool:
-        """True for types that no processor computes with: floats of a byte, all below a byte."""
-        return self in _WIDTH or self.value[:2] == "f8"
-
-    @property
-    def is_float(self) -> bool:
-        """True for every floating-point type, narrow ones included."""
-        return self.value[0] == "f" or self is DType.BF16
-
-    @property
-    def is_integer(self) -> bool:
-        """True for signed and unsigned integers; false for bool."""
-        return self.value[0] in "iu"
-
-    @property
-    def is_signed(self) -> bool:
-        """True for floats and signed integers."""
-        return self.is_float or self.value[0] == "i"
+        return _WIDTH.get(self.value, self.bits)
 
     @staticmethod
     def of(dtype: np.dtype[Any] | type[Any]) -> DType:
         """The element type that numpy calls `dtype`; raises KeyError for one we do not have."""
         dtype = np.dtype(dtype)
+        known = _OF_NUMPY.get(dtype)
+        if known is not None:
+            return known
         if dtype.kind in "UOS":
             return DType.STR
         return _OF_NUMPY_NAME[dtype.name]
@@ -99,8 +97,9 @@ _NUMPY_NAME = {
     DType.F4E2M1: "float4_e2m1fn", DType.I4: "int4", DType.U4: "uint4", DType.I2: "int2",
     DType.U2: "uint2",
 }  # fmt: skip
-_WIDTH = {DType.F4E2M1: 4, DType.I4: 4, DType.U4: 4, DType.I2: 2, DType.U2: 2}
 _OF_NUMPY_NAME = {name: dtype for dtype, name in _NUMPY_NAME.items()}
+_OF_NUMPY = {np.dtype(name): dtype for name, dtype in _OF_NUMPY_NAME.items() if hasattr(np, name)}
+"""The types whose names need not be asked for, which takes numpy long."""
 _ML_DTYPES = {
     *(name for dtype, name in _NUMPY_NAME.items() if dtype.value[:2] in ("bf", "f8", "f4")),
     "int4", "uint4", "int2", "uint2",
@@ -136,12 +135,12 @@ class TensorType:
     @property
     def is_static(self) -> bool:
         """True where every extent is a known integer."""
-        return all(isinstance(dim, int) for dim in self.shape)
+        return all([isinstance(dim, int) for dim in self.shape])
 
     @property
     def extents(self) -> tuple[int, ...]:
         """The extents of a static type; an error of ours for any other."""
-        known = tuple(dim for dim in self.shape if isinstance(dim, int))
+        known = tuple([dim for dim in self.shape if isinstance(dim, int)])
         if len(known) != len(self.shape):
             raise ValueError(f"{self} has no static extents")
         return known

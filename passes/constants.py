@@ -6,30 +6,17 @@ import math
 
 import numpy as np
 
-from leptonc.ir.blob import Array, Blob
+from leptonc.ir.blob import LOOKED_AT, Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Value
 from leptonc.ir.types import DType, TensorType
 from leptonc.passes.pattern import Match
 
-LOOKED_AT = 1 << 16
-"""Constants with more elements than this are not searched for a number that all of them share."""
-
 
 def uniform(value: Value) -> float | None:
     """The number that all elements of a constant are, zeros with their sign; None for others."""
     blob = value.blob
-    if (
-        blob is None
-        or not 0 < blob.size <= LOOKED_AT
-        or blob.type.dtype.value in ("str", "c64", "c128")
-    ):
-        return None
-    flat = blob.array.reshape(-1)
-    first = flat[0].tobytes()
-    if flat[-1].tobytes() != first or flat.tobytes() != first * flat.size:
-        return None
-    return float(flat[0])
+    return blob.number if blob is not None else None
 
 
 def is_exactly(value: Value, number: float) -> bool:

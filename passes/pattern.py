@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import EllipsisType
-from typing import cast, overload
+from typing import Any, TypeVar, cast, overload
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.diagnostics import LeptonBug
 from leptonc.ir.graph import Attribute, Op, Value
-from leptonc.ir.table import CONST, OpDef, Trait, op_named
+from leptonc.ir.table import CONST, OpDef, op_named
 
 
 class NoMatchError(Exception):
@@ -52,7 +52,8 @@ class OpPattern:
     """One of some operations, whose operands match in turn.
 
     `operands` is None where any operands do. Operands that the pattern does not mention must be
-    absent, attributes that it does not mention may have any value.
+    absent, attributes that it does not mention may have any value. Where there are `feeders`, one
+    of them must make an operand.
     """
 
     definitions: tuple[OpDef, ...]
@@ -61,6 +62,7 @@ class OpPattern:
     attrs: Mapping[str, Attribute] = field(default_factory=dict[str, Attribute])
     may_be_shared: bool = False
     index: int = 0
+    feeders: frozenset[OpDef] = frozenset()
 
     def shared(self) -> OpPattern:
         """Match also where something outside the match reads the result."""
@@ -69,6 +71,10 @@ class OpPattern:
     def result(self, index: int) -> OpPattern:
         """Match where the value is result `index` of the operation (the first otherwise)."""
         return replace(self, index=index)
+
+    def fed_by(self, *names: str) -> OpPattern:
+        """Match only where one of the named operations feeds the root of the pattern."""
+        return replace(self, feeders=frozenset(pat.any_of(*names).definitions))
 
     @property
     def depth(self) -> int:
@@ -81,12 +87,13 @@ class OpPattern:
         """For each part that is no free hole, the operations of which one must feed the root."""
         parts = [*(self.operands or ()), *self.named.values()]
         needs = [frozenset(part.definitions) for part in parts if isinstance(part, OpPattern)]
+        needs += [self.feeders] if self.feeders else []
         return (*needs, *(frozenset([CONST]) for part in parts if isinstance(part, Const)))
 
     @cached_property
     def fits_any(self) -> bool:
         """Whether any operands and attributes do."""
-        return self.operands is None and not self.named and not self.attrs
+        return self.operands is None and not (self.named or self.attrs or self.feeders)
 
     def __str__(self) -> str:
         names = "|".join(row.name for row in self.definitions)
@@ -135,11 +142,18 @@ class _PatternMaker:
 pat = _PatternMaker()
 
 
+Known = dict[Callable[[Op], Any], Any]
+"""What functions say of one operation, which many rules are tried on."""
+
+T = TypeVar("T")
+
+
 class Match:
     """What each part of the pattern stands for in the graph."""
 
-    def __init__(self, root: Op) -> None:
+    def __init__(self, root: Op, known: Known | None = None) -> None:
         self.root = root
+        self._known: Known = {} if known is None else known
         self.values: dict[Var, Value] = {}
         self.ops: dict[OpPattern, Op] = {}
         self.also: list[Op] = []
@@ -163,6 +177,12 @@ class Match:
             raise NoMatchError(f"{hole.label} is not a constant")
         return blob
 
+    def once(self, ask: Callable[[Op], T]) -> T:
+        """What `ask` says of the root: rules that are tried on it ask once between them."""
+        if ask not in self._known:
+            self._known[ask] = ask(self.root)
+        return self._known[ask]
+
     @staticmethod
     def fits(condition: bool) -> None:
         """Go on only where `condition`, which a pattern cannot say, holds; this is no near miss."""
@@ -174,118 +194,3 @@ class Match:
         """Go on only where `condition` holds; `reason` says what is wrong where it does not."""
         if not condition:
             raise NoMatchError(reason)
-
-
-def feeders_of(op: Op) -> frozenset[OpDef]:
-    """What the operations are whose results `op` reads."""
-    return frozenset([v.producer.definition for v in op.operands if v.producer is not None])
-
-
-def may_fit(pattern: OpPattern, feeders: frozenset[OpDef]) -> bool:
-    """False where the root of `pattern` needs an operand of an operation that is no feeder."""
-    return not any(need.isdisjoint(feeders) for need in pattern.needs)
-
-
-def match(pattern: OpPattern, root: Op) -> Iterator[Match]:
-    """Every way `pattern` fits with `root` at its top; each is good until the next is asked for."""
-    found = Match(root)
-    if pattern.fits_any and root.definition in pattern.definitions:  # most rules that look by code
-        found.ops[pattern] = root
-        yield found
-        return
-    for _ in _match_op(pattern, root, found):
-        found.also.clear()
-        if not _leaks(found):
-            yield found
-
-
-def _leaks(found: Match) -> bool:
-    """True where something outside the match reads an inner operation not marked `shared`."""
-    if len(found.ops) == 1:
-        return False
-    matched = set(found.ops.values())
-    return any(
-        op is not found.root
-        and not pattern.may_be_shared
-        and any(use.op not in matched for result in op.results for use in result.uses)
-        for pattern, op in found.ops.items()
-    )
-
-
-def _match_op(pattern: OpPattern, op: Op, found: Match) -> Iterator[None]:
-    if op.definition not in pattern.definitions or op.region is not found.root.region:
-        return
-    if any(op.attrs.get(name) != value for name, value in pattern.attrs.items()):
-        return
-    if pattern in found.ops:  # one pattern in two places is one operation
-        if found.ops[pattern] is op:
-            yield
-        return
-    found.ops[pattern] = op
-    if pattern.operands is None:
-        yield from _match_operands(_named_pairs(pattern, op) or [], found)
-    else:
-        for swap in (False, True) if _may_swap(op) else (False,):
-            pairs = _pairs(pattern, op, swap=swap)
-            if pairs is not None:
-                yield from _match_operands(pairs, found)
-    found.ops.pop(pattern, None)
-
-
-def _may_swap(op: Op) -> bool:
-    return op.definition.has(Trait.COMMUTATIVE) and len(op.operands) >= 2
-
-
-_Pair = tuple[Pattern, Value | None]
-
-
-def _pairs(pattern: OpPattern, op: Op, *, swap: bool) -> list[_Pair] | None:
-    """Which operand each part of the pattern stands for; None where their numbers differ."""
-    named = _named_pairs(pattern, op)
-    parts = pattern.operands or ()
-    rest = list(op.operands) if not pattern.named else [
-        value for name, value in zip(op.operand_names, op.operands, strict=True)
-        if name not in pattern.named
-    ]  # fmt: skip
-    if named is None or len(rest) > len(parts):
-        return None
-    if swap:
-        rest[:2] = rest[1::-1]
-    absent = parts[len(rest) :]
-    if any(not isinstance(part, Optional) for part in absent):
-        return None
-    return [*zip(parts, rest, strict=False), *((part, None) for part in absent), *named]
-
-
-def _named_pairs(pattern: OpPattern, op: Op) -> list[_Pair] | None:
-    if not pattern.named:
-        return []
-    pairs = [(part, op.operand(name)) for name, part in pattern.named.items()]
-    missing = any(value is None and not isinstance(part, Optional) for part, value in pairs)
-    return None if missing else pairs
-
-
-def _match_operands(rest: list[_Pair], found: Match) -> Iterator[None]:
-    if not rest:
-        yield
-        return
-    (pattern, value), *rest = rest
-    if isinstance(pattern, Optional):
-        if value is None:
-            yield from _match_operands(rest, found)
-            return
-        pattern = pattern.hole
-    assert value is not None
-    if isinstance(pattern, OpPattern):
-        producer = value.producer
-        if producer is not None and value is producer.results[pattern.index]:
-            for _ in _match_op(pattern, producer, found):
-                yield from _match_operands(rest, found)
-        return
-    bound = found.values.get(pattern)
-    if bound is value:
-        yield from _match_operands(rest, found)
-    elif bound is None and (not isinstance(pattern, Const) or value.blob is not None):
-        found.values[pattern] = value
-        yield from _match_operands(rest, found)
-        del found.values[pattern]

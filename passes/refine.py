@@ -141,7 +141,8 @@ def has_effect(op: Op) -> bool:
     """True where `op`, or an operation inside it, must not be removed."""
     if op.definition.has(Trait.EFFECT):
         return True
-    return any(inner.definition.has(Trait.EFFECT) for part in op.regions for inner in part.walk())
+    inner = (each for part in op.regions for each in part.walk())
+    return bool(op.regions) and any(each.definition.has(Trait.EFFECT) for each in inner)
 
 
 def _feeders(op: Op) -> list[Op]:

@@ -12,14 +12,8 @@ from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.location import Location
 from leptonc.ir.table import OpDef
 from leptonc.passes.context import Miss, PassContext
-from leptonc.passes.pattern import (
-    Match,
-    NoMatchError,
-    OpPattern,
-    feeders_of,
-    match,
-    may_fit,
-)
+from leptonc.passes.matching import feeders_of, match, may_fit
+from leptonc.passes.pattern import Known, Match, NoMatchError, OpPattern
 from leptonc.passes.refine import erase_dead_from, refines, replace_value
 
 Body = Callable[[Match, Builder], "Value | Sequence[Value]"]
@@ -103,9 +97,13 @@ class Rewriter:
                 self._waiting.append(op)
 
     def _apply_first(self, op: Op) -> None:
-        for each in self.rules[op]:
-            for found in match(each.pattern, op):
-                build = Builder(op.region, before=op, location=op.location)  # pyright: ignore[reportArgumentType] - it stands in a region
+        rules = self.rules[op]
+        if not rules:
+            return
+        build = Builder(op.region, before=op, location=op.location)  # pyright: ignore[reportArgumentType] - it stands in a region
+        known: Known = {}
+        for each in rules:
+            for found in match(each.pattern, op, known):
                 try:
                     new = each.body(found, build)
                 except NoMatchError as reason:

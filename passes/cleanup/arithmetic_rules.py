@@ -181,7 +181,7 @@ def known_choice(m: Match, build: Builder) -> Value:
 @rule(
     pat.any_of(
         "add", "sub", "mul", "div", "max", "min", "pow", "where", "equal", "less", "greater"
-    )(...)
+    )(...).fed_by("expand")
 )
 def broadcast_by_itself(m: Match, build: Builder) -> Value:
     """What an elementwise operation broadcasts anyway need not be expanded before."""

@@ -111,7 +111,7 @@ UNARY = tuple(
 )  # fmt: skip
 
 
-@rule(pat.any_of(*UNARY)(...))
+@rule(pat.any_of(*UNARY)(...).fed_by("expand"))
 def compute_before_expand(m: Match, build: Builder) -> Value:
     """What is computed of each element alone is computed before the elements are repeated."""
     varying = [value for value in m.root.operands if array_of(value) is None]
@@ -138,7 +138,7 @@ def compute_before_expand(m: Match, build: Builder) -> Value:
     return build.expand(small, op.operands[1])
 
 
-@rule(pat.matmul(...))
+@rule(pat.matmul(...).fed_by("expand"))
 def product_of_expanded(m: Match, build: Builder) -> Value:
     """A product broadcasts its matrices by itself."""
     operands = [_unexpanded(value) for value in m.root.operands]

@@ -26,7 +26,7 @@ from leptonc.passes.pattern import Match, pat
 from leptonc.passes.rewrite import Rule, rule
 
 
-@rule(pat.any_of(*ELEMENTWISE)(...))
+@rule(pat.any_of(*ELEMENTWISE)(...).fed_by("transpose"))
 def transpose_behind(m: Match, build: Builder) -> Value:
     """An elementwise operation on tensors that are transposed alike is transposed itself."""
     op = m.root

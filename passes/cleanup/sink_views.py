@@ -38,7 +38,7 @@ def _means_the_same(constant: Value, source: Shape, view: Shape) -> bool:
     return single or source[len(source) - rank :] == view[len(view) - rank :]
 
 
-@rule(pat.any_of(*ELEMENTWISE)(...))
+@rule(pat.any_of(*ELEMENTWISE)(...).fed_by("reshape"))
 def view_behind(m: Match, build: Builder) -> Value:
     """An elementwise operation on views of tensors of one shape is itself viewed so."""
     op = m.root

@@ -48,7 +48,7 @@ def untransposed(build: Builder, value: Value, order: Sequence[int]) -> Value:
     return build.const(np.ascontiguousarray(np.transpose(whole, np.argsort(order))))
 
 
-@rule(pat.concat(...))
+@rule(pat.concat(...).fed_by("transpose"))
 def transpose_behind_concat(m: Match, build: Builder) -> Value:
     """Parts that are transposed alike are put together before the transpose."""
     parts = m.root.operands
@@ -118,7 +118,7 @@ def transpose_behind_pad(m: Match, build: Builder) -> Value:
     return build.transpose(build.op("pad", operands, attrs, names=names).result, perm=order)
 
 
-@rule(pat.any_of("quantize_linear", "dequantize_linear")(...))
+@rule(pat.any_of("quantize_linear", "dequantize_linear")(...).fed_by("transpose"))
 def transpose_behind_quantize(m: Match, build: Builder) -> Value:
     """Numbers are quantised before the transpose, along the axis that is meant then."""
     op, before = m.root, transpose_of(m.root.operands[0])
@@ -136,7 +136,7 @@ def transpose_behind_quantize(m: Match, build: Builder) -> Value:
     return build.transpose(made.result, perm=order)
 
 
-computed = pat.any_of(*ELEMENTWISE)(...)
+computed = pat.any_of(*ELEMENTWISE)(...).fed_by("transpose")
 
 
 @rule(pat.transpose(computed))

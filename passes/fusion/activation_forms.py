@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from leptonc.ir.build import Builder
@@ -41,16 +41,27 @@ class Spelling:
         return [*self.inner.ops, self.leaf, *self.outer.ops]
 
 
-def spellings(m: Match, leaf: str) -> Iterator[Spelling]:
-    """The ways to see the root as arithmetic on some x and on `leaf` of arithmetic on x."""
-    root = m.root.results[0]
-    m.fits(root.type.dtype.is_float)
-    for op in below(root, frozenset([leaf])):
-        for x in arguments_of(op.operands[0]):
-            outer = formula_of(root, [x, op.result]) if x.type == root.type else None
-            inner = formula_of(op.operands[0], [x]) if outer is not None else None
+LEAVES = frozenset({"erf", "tanh", "sigmoid", "exp", "abs", "clip"})
+
+
+def spellings(m: Match, *leaves: str) -> list[Spelling]:
+    """The ways to see the root as arithmetic on x and on one of `leaves` of arithmetic on x."""
+    return [found for found in m.once(_spellings) if found.leaf.name in leaves]
+
+
+def _spellings(op: Op) -> list[Spelling]:
+    root = op.results[0]
+    if not root.type.dtype.is_float:
+        return []
+    found: list[Spelling] = []
+    for leaf in below(root, LEAVES):
+        argument = leaf.operands[0]
+        for x in arguments_of(argument) if argument.type == root.type else ():
+            inner = formula_of(argument, [x])
+            outer = formula_of(root, [x, leaf.result]) if inner is not None else None
             if outer is not None and inner is not None:
-                yield Spelling(x, op, outer, inner)
+                found.append(Spelling(x, leaf, outer, inner))
+    return found
 
 
 def require_free(m: Match, found: Spelling) -> None:
@@ -88,8 +99,10 @@ class Form:
     def fits(self, found: Spelling) -> bool:
         """True where `found` is this form."""
         tolerance = tolerance_of(found.x.type.dtype)
-        return found.inner.quotient.is_close(self.inner, tolerance) and (
-            found.outer.quotient.is_close(self.outer, tolerance)
+        return (
+            found.leaf.name == self.leaf
+            and found.inner.quotient.is_close(self.inner, tolerance)
+            and found.outer.quotient.is_close(self.outer, tolerance)
         )
 
     def make(self, build: Builder, x: Value) -> Value:

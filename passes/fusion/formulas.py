@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import DType
@@ -57,6 +56,8 @@ def formula_of(value: Value, atoms: Sequence[Value | tuple[Value, int]]) -> Form
     An atom given as `(value, n)` is the n-th power of the atom before it that is given alone.
     All operations have the type of `value`, so nothing in the formula broadcasts.
     """
+    if not _is_arithmetic(value, {a if isinstance(a, Value) else a[0] for a in atoms}):
+        return None
     names = [atom for atom in atoms if isinstance(atom, Value)]
     known = _atoms(atoms, len(names))
     found: list[Op] = []
@@ -66,25 +67,44 @@ def formula_of(value: Value, atoms: Sequence[Value | tuple[Value, int]]) -> Form
         if part in known:
             waiting.pop()
             continue
-        number = uniform(part)
-        if number is not None and np.isfinite(number):
+        number, op = uniform(part), part.producer
+        if number is not None:
             known[part] = _number(number, len(names))
             continue
-        op = part.producer
-        if op is None or op.name not in _ARITHMETIC or part.type != value.type:
-            return None
+        assert op is not None
         missing = [operand for operand in op.operands if operand not in known]
         if missing:
             waiting += missing
-            if len(waiting) > 2 * MOST_OPERATIONS:
-                return None
             continue
         result = _ARITHMETIC[op.name]([known[operand] for operand in op.operands])
-        found.append(op)
-        if result is None or len(found) > MOST_OPERATIONS:
+        if result is None:
             return None
+        found.append(op)
         known[part] = result
     return Formula(known[value], found)
+
+
+def _is_arithmetic(value: Value, atoms: Container[Value]) -> bool:
+    """True where few operations of the type of `value` make it of atoms and finite numbers."""
+    waiting, seen, operations = [value], {value}, 0
+    for part in waiting:  # which grows meanwhile
+        if part in atoms:
+            continue
+        op = part.producer
+        if op is None:
+            return False
+        if op.definition.name not in _ARITHMETIC or part.type != value.type:
+            number = uniform(part)
+            if number is None or not math.isfinite(number):
+                return False
+            continue
+        operations += 1
+        if operations > MOST_OPERATIONS:
+            return False
+        fresh = [operand for operand in op.operands if operand not in seen]
+        seen.update(fresh)
+        waiting += fresh
+    return True
 
 
 def _atoms(atoms: Sequence[Value | tuple[Value, int]], count: int) -> dict[Value, Quotient]:
@@ -199,15 +219,15 @@ def below(value: Value, wanted: frozenset[str], most: int = 10) -> list[Op]:
     The nearest come first; no more than `most` values are looked at.
     """
     found: list[Op] = []
-    waiting, seen = deque([value]), {value}
-    while waiting:
-        part = waiting.popleft()
+    waiting, seen = [value], {value}
+    for part in waiting:  # which grows meanwhile
         op = part.producer
-        if op is None or part.type != value.type:
+        name = op.definition.name if op is not None else ""
+        if op is None or not (name in wanted or name in ARITHMETIC) or part.type != value.type:
             continue
-        if op.name in wanted:
+        if name in wanted:
             found.append(op)
-        elif op.name in ARITHMETIC and len(seen) <= most:
+        elif len(seen) <= most:
             fresh = [operand for operand in op.operands if operand not in seen]
             seen.update(fresh)
             waiting += fresh
@@ -215,15 +235,36 @@ def below(value: Value, wanted: frozenset[str], most: int = 10) -> list[Op]:
 
 
 def arguments_of(value: Value, most: int = 6) -> list[Value]:
-    """What `value` may be a formula of: itself, and what arithmetic with constants made it of."""
-    found = {value: None}
-    waiting = deque([value])
+    """What `value` may be a formula of: itself, and what arithmetic with constants made it of.
+
+    Where arithmetic joins two values, that is what both are made of.
+    """
+    found = [value]
+    parts = _variables(value, value)
+    while len(parts) == 1 and len(found) <= most:
+        found += parts
+        parts = _variables(parts[0], value)
+    if len(parts) == 2:
+        first, second = (_made_of(part, value, most) for part in parts)
+        found += [part for part in first if part in second]
+    return found
+
+
+def _variables(value: Value, like: Value) -> list[Value]:
+    """What arithmetic makes `value` of that is no constant and has the type of `like`."""
+    op = value.producer
+    if op is None or op.name not in ARITHMETIC:
+        return []
+    parts = dict.fromkeys(part for part in op.operands if part.blob is None)
+    return [part for part in parts if part.type == like.type]
+
+
+def _made_of(value: Value, like: Value, most: int) -> dict[Value, None]:
+    """`value` and what arithmetic made it of, the nearest first."""
+    found, waiting = {value: None}, deque([value])
     while waiting and len(found) <= most:
-        op = waiting.popleft().producer
-        if op is None or op.name not in ARITHMETIC:
-            continue
-        for operand in op.operands:
-            if operand.type == value.type and operand.blob is None and operand not in found:
-                found[operand] = None
-                waiting.append(operand)
-    return list(found)
+        for part in _variables(waiting.popleft(), like):
+            if part not in found:
+                found[part] = None
+                waiting.append(part)
+    return found

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leptonc.ir.blob import Array, Blob
+from leptonc.ir.blob import LOOKED_AT, Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Value
 from leptonc.ir.types import DType, TensorType
-from leptonc.passes.constants import LOOKED_AT
 from leptonc.passes.pattern import Match
 
 

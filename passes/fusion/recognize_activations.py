@@ -36,9 +36,9 @@ product = pat.any_of("mul", "div")(...)
 
 
 def _recognised(m: Match, build: Builder, forms: Sequence[Form]) -> Value:
-    seen = {leaf: list(spellings(m, leaf)) for leaf in {form.leaf for form in forms}}
+    seen = spellings(m, *(form.leaf for form in forms))
     for form in forms:
-        for found in seen[form.leaf]:
+        for found in seen:
             if form.fits(found):
                 _take(m, found)
                 return form.make(build, found.x)
@@ -54,11 +54,14 @@ def _take(m: Match, found: Spelling) -> None:
 @rule(arithmetic)
 def gelu_spelled_out(m: Match, build: Builder) -> Value:
     """X / 2 (1 + erf(x / sqrt(2))) is a GELU, and so are its forms with tanh and sigmoid."""
+    seen = spellings(m, *(form.leaf for form in GELU))
     for form in GELU:
-        for found in spellings(m, form.leaf):
+        for found in seen:
             tolerance = tolerance_of(found.x.type.dtype)
             keys = found.outer.quotient.above.keys() == form.outer.above.keys()
-            if not keys or not found.inner.quotient.is_close(form.inner, tolerance):
+            if found.leaf.name != form.leaf or not keys:
+                continue
+            if not found.inner.quotient.is_close(form.inner, tolerance):
                 continue
             m.require(form.fits(found), "it is not one half of that")
             _take(m, found)
@@ -93,12 +96,11 @@ def softsign_spelled_out(m: Match, build: Builder) -> Value:
 @rule(arithmetic)
 def swish_spelled_out(m: Match, build: Builder) -> Value:
     """X sigmoid(a x) is a swish with the factor a, however the sigmoid is spelled."""
-    for leaf in ("sigmoid", "exp", "tanh"):
-        for found in spellings(m, leaf):
-            factor = factor_of_swish(found)
-            if factor is not None and factor != 0:
-                _take(m, found)
-                return build.swish(found.x, alpha=_rounded(factor, 1.0, found))
+    for found in spellings(m, "sigmoid", "exp", "tanh"):
+        factor = factor_of_swish(found)
+        if factor is not None and factor != 0:
+            _take(m, found)
+            return build.swish(found.x, alpha=_rounded(factor, 1.0, found))
     raise NoMatchError
 
 
@@ -111,7 +113,7 @@ def _rounded(number: float, usual: float, found: Spelling) -> float:
 def hard_sigmoid_spelled_out(m: Match, build: Builder) -> Value:
     """Clip(x + 3, 0, 6) / 6 is a hard sigmoid; x times that is a hard swish."""
     # the x that most arithmetic leads back to
-    for found in reversed(list(spellings(m, "clip"))):
+    for found in reversed(spellings(m, "clip")):
         line = line_through_clip(found)
         if line is None or len(found.ops) == 1:
             continue

@@ -33,7 +33,7 @@ def _small_shape(op: Op, operands: list[Value]) -> tuple[Dim, ...]:
     return infer_types(Inference(op.definition, operands, op.operand_names, op.attrs))[0].shape
 
 
-@rule(pat.any_of(*SEVERAL)(...))
+@rule(pat.any_of(*SEVERAL)(...).fed_by("expand"))
 def compute_before_repeating(m: Match, build: Builder) -> Value:
     """Extents that operands of an elementwise operation get from expands alone come after it."""
     root = m.root

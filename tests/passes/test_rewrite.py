@@ -10,13 +10,14 @@ import pytest
 
 from leptonc.ir.build import Builder
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
-from leptonc.ir.graph import Graph, Value
+from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.text import parse_graph, print_graph
 from leptonc.ir.verify import verify
 from leptonc.passes.base import RewritePass
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import EXACT, Contract
-from leptonc.passes.pattern import Const, Match, OpPattern, Var, match, pat
+from leptonc.passes.matching import match
+from leptonc.passes.pattern import Const, Match, OpPattern, Var, pat
 from leptonc.passes.registry import BUILTIN, Registry
 from leptonc.passes.rewrite import Rewriter, Rule, RuleSet, rule
 
@@ -108,6 +109,37 @@ def test_inner_result_read_elsewhere_does_not_match_unless_shared() -> None:
     assert not list(match(pat.neg(pat.relu(x)), negation))
     assert len(list(match(pat.neg(pat.relu(x).shared()), negation))) == 1
     assert fits(pat.add(pat.exp(pat.relu(x)), pat.neg(pat.relu(x))), graph) == 1
+
+
+def test_pattern_asks_for_one_of_several_feeders_at_any_depth() -> None:
+    graph = graph_of(
+        "%x: f32[2]", "%e = exp(%x) : f32[2]", "%s = add(%x, %e) : f32[2]", "%n = neg(%s) : f32[2]"
+    )
+    sums = [pat.add(...).fed_by(*names) for names in (("exp",), ("relu", "exp"), ("relu",))]
+    assert [fits(pat.neg(each), graph) for each in sums] == [1, 1, 0]
+    assert [len(list(match(each, list(graph)[1]))) for each in sums] == [1, 1, 0]
+
+
+def test_rules_tried_on_one_operation_ask_about_it_once() -> None:
+    asked: list[str] = []
+
+    def ask(op: Op) -> int:
+        asked.append(op.name)
+        return len(op.operands)
+
+    def made(name: str, operands: int) -> Rule:
+        @rule(pat.any_of("relu", "exp")(...))
+        def make(m: Match, build: Builder) -> Value:
+            """A rule."""
+            m.fits(m.once(ask) == operands)
+            return build.abs(m.root.operands[0])
+
+        return Rule(name, make.pattern, make.body, make.doc)
+
+    graph = graph_of("%x: f32[2]", "%r = relu(%x) : f32[2]", "%e = exp(%r) : f32[2]")
+    rules = RuleSet([made("first", 2), made("second", 3)])
+    Rewriter(rules, 10, PassContext()).run(graph)
+    assert asked == ["relu", "exp"]
 
 
 def test_one_pattern_in_two_places_is_one_operation() -> None:
