@@ -10,9 +10,10 @@ import numpy as np
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Attribute, Value
+from leptonc.passes.cleanup.movement_rules import permutation
 from leptonc.passes.constants import integers
 from leptonc.passes.fusion.attention_heads import operand_of
-from leptonc.passes.pattern import Match, Var, pat
+from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import rule
 from leptonc.passes.views import reshape_to
 
@@ -21,7 +22,11 @@ x, shape, inner_shape = Var("x"), Var("shape"), Var("inner_shape")
 attended = pat.attention(q, k, v, mask=mask.optional(), q_num_heads=0)
 turned = pat.transpose(attended, perm=(0, 2, 1, 3))
 
+lengths_first = pat.transpose(attended, perm=(2, 0, 1, 3))
+
 TURN = (0, 2, 1, 3)
+FROM_LENGTHS = (1, 2, 0, 3)
+"""How [length, batch, heads, width] becomes heads."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class _Packed:
     columns: int
     start: int
     stop: int
+    lengths_first: bool = False
+    """Whether the rows are [length, batch, columns]."""
 
 
 def _packed(value: Value) -> _Packed | None:
@@ -81,13 +88,11 @@ def _chosen(value: Value) -> tuple[Value, int] | None:
 def _row_of(value: Value) -> _Packed | None:
     """Rows that `value` turns into heads, as they are or packed with others."""
     found = operand_of(value)
-    if found.perm == TURN and found.factor == 1:
-        columns = found.source.type.shape[2:]
-        if all(isinstance(dim, int) for dim in columns):
-            wide = product(columns)
-            assert isinstance(wide, int)
-            return _Packed(found.source, wide, 0, wide)
-        return None
+    if found.perm in (TURN, FROM_LENGTHS) and found.factor == 1:
+        wide = product(found.source.type.shape[2:])
+        if not isinstance(wide, int):
+            return None
+        return _Packed(found.source, wide, 0, wide, found.perm == FROM_LENGTHS)
     return _packed(value)
 
 
@@ -107,7 +112,10 @@ def _rows(build: Builder, found: list[_Packed], batch: Dim, lengths: list[Dim]) 
         return build.op("split", [whole], {"axis": 2, "num_outputs": len(found)}).results
     rows: list[Value] = []
     for item, length in zip(found, lengths, strict=True):
-        row = reshape_to(build, item.rows, (batch, length, item.columns))
+        lead = (length, batch) if item.lengths_first else (batch, length)
+        row = reshape_to(build, item.rows, (*lead, item.columns))
+        if item.lengths_first:
+            row = build.transpose(row, perm=(1, 0, 2))
         if item.stop - item.start != item.columns:
             row = _columns(build, row, item.start, item.stop)
         rows.append(row)
@@ -119,8 +127,8 @@ def _columns(build: Builder, row: Value, start: int, stop: int) -> Value:
     return build.slice(row, bounds[0], bounds[1], axes=bounds[2])
 
 
-def _joined(m: Match, build: Builder) -> Value:
-    """The attention of rows that the root is, up to a reshape."""
+def _joined(m: Match, build: Builder, order: tuple[int, ...] = (0, 1, 2)) -> Value:
+    """The attention of rows that the root is, with its axes in `order`, up to a reshape."""
     batch, heads, length, _ = m[attended].result.type.shape
     kv_heads, keys = m[k].type.shape[1], m[k].type.shape[2]
     known = isinstance(heads, int) and isinstance(kv_heads, int)
@@ -136,6 +144,8 @@ def _joined(m: Match, build: Builder) -> Value:
     counts: dict[str, Attribute] = {"q_num_heads": heads, "kv_num_heads": kv_heads}
     attrs = {**m[attended].attrs, **counts}
     result = build.op("attention", operands, attrs).result
+    if order != (0, 1, 2):
+        result = build.transpose(result, perm=order)
     want = m.root.result.type.shape
     return result if result.type.shape == want else reshape_to(build, result, want)
 
@@ -158,3 +168,55 @@ def swap_before_regrouping(m: Match, build: Builder) -> Value:
     m.fits(len(wanted) == 4 and wanted[-2:] == inner[-2:])
     apart = reshape_to(build, m[x], (*wanted[:2], wanted[3], wanted[2]))
     return build.transpose(apart, perm=(0, 1, 3, 2))
+
+
+@rule(pat.reshape(lengths_first, shape))
+def heads_in_rows_of_lengths(m: Match, build: Builder) -> Value:
+    """Attention whose heads are made of rows for each place, and joined again, is one of rows."""
+    length, batch, heads, width = m[lengths_first].result.type.shape
+    wanted = m.root.result.type.shape
+    m.require(wanted[-1:] == (heads * width,), "the heads are not joined to one row")
+    m.fits(product(wanted[:-1]) == length * batch)
+    return _joined(m, build, (1, 0, 2))
+
+
+split_first = pat.reshape(x, inner_shape).shared()
+
+
+@rule(pat.reshape(pat.transpose(split_first), shape))
+def heads_before_swap(m: Match, build: Builder) -> Value:
+    """Heads that are merged with the batch, moved before the length and split are split before."""
+    turn = m.root.operands[0].producer
+    assert turn is not None
+    order = permutation(turn)
+    wanted, source = m.root.result.type.shape, m[x].type.shape
+    m.fits(order in ((1, 0, 2), (1, 2, 0)) and len(wanted) == 4 and len(source) == 3)
+    length, merged, width = m[split_first].result.type.shape
+    ends = (length, width) if order == (1, 0, 2) else (width, length)
+    m.fits(wanted[2:] == ends and source[:2] == (length, wanted[0]))
+    m.fits(merged == wanted[0] * wanted[1] and source[2] == wanted[1] * width)
+    apart = reshape_to(build, m[x], (length, *wanted[:2], width))
+    return build.transpose(apart, perm=(1, 2, *((0, 3) if order == (1, 0, 2) else (3, 0))))
+
+
+parts = pat.reshape(x, inner_shape).shared()
+packed = pat.transpose(parts).shared()
+apart = pat.reshape(packed, shape).shared()
+
+
+@rule(pat.gather(apart, Const("place")))
+def part_of_packed(m: Match, build: Builder) -> Value:
+    """One of some projections that were made by one product is a range of its columns."""
+    source, split = m[x].type.shape, m[parts].result.type.shape
+    m.fits(len(source) == 3 and split[-2:-1] == m[apart].result.type.shape[:1])
+    count, wide = split[-2:]
+    m.fits(permutation(m[packed]) == (3, 1, 2, 0, 4) and split == (1, *source[:2], count, wide))
+    index = integers(m.root.operands[1])
+    m.fits(m.root.int("axis") == 0 and m[apart].result.type.shape == (count, *source[:2], wide))
+    m.fits(m.root.operands[1].type.rank == 0 and isinstance(count, int) and isinstance(wide, int))
+    assert index is not None
+    assert isinstance(count, int)
+    assert isinstance(wide, int)
+    at = index[0] % count if -count <= index[0] < count else -1
+    m.require(at >= 0, "the place is not there")
+    return _columns(build, m[x], at * wide, (at + 1) * wide)

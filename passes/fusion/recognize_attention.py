@@ -32,7 +32,10 @@ from leptonc.passes.fusion.attention_masks import (
     shows_each_row,
 )
 from leptonc.passes.fusion.attention_rows import (
+    heads_before_swap,
     heads_in_rows,
+    heads_in_rows_of_lengths,
+    part_of_packed,
     swap_before_regrouping,
 )
 from leptonc.passes.fusion.attention_scores import Mask, Scores, Weights, scores_of, weights_of
@@ -255,5 +258,6 @@ class RecognizeAttention(RewritePass):
     name: ClassVar[str] = "recognize-attention"
     numbers: ClassVar[Contract] = for_finite(REASSOCIATES)
     rules: ClassVar[tuple[Rule, ...]] = (
-        sum_beside_softmax, swap_before_regrouping, attention_spelled_out, heads_in_rows,
+        sum_beside_softmax, swap_before_regrouping, part_of_packed, heads_before_swap,
+        attention_spelled_out, heads_in_rows, heads_in_rows_of_lengths,
     )  # fmt: skip
