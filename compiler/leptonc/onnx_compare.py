@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from leptonc.groups import element, flattened
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.graph import Graph
@@ -247,4 +249,13 @@ def _session(model: Path | bytes, *, optimise: bool = False) -> Run:
     given = str(model) if isinstance(model, Path) else model
     session = runtime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     names: list[str] = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    lists = [item.name for item in session.get_inputs() if "seq(" in item.type]
+
+    def run(feeds: Feeds) -> Mapping[str, Array]:
+        given: dict[str, Any] = dict(feeds)
+        for name in lists:
+            count = next(at for at in itertools.count() if element(name, at) not in feeds)
+            given[name] = [given.pop(element(name, at)) for at in range(count)]
+        return flattened(dict(zip(names, session.run(names, given), strict=True)))
+
+    return run

@@ -16,6 +16,7 @@ import onnx
 from leptonc.driver import Progress, compute_ops, import_source, run_passes, silent
 from leptonc.explain import explain, unused_inputs
 from leptonc.extensions import Operator, known_operators
+from leptonc.groups import Groups
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph
 from leptonc.onnx_compare import Comparison, Verdict, compare, runners_of
@@ -23,6 +24,7 @@ from leptonc.onnx_export import Exporter
 from leptonc.onnx_export_older import ATTENTION_SINCE, spell_out
 from leptonc.onnx_file import Source, read_model
 from leptonc.onnx_kept import keep_descriptions, node_counts
+from leptonc.onnx_kept_groups import keep_groups
 from leptonc.onnx_ml_kept import kept_operators
 from leptonc.onnx_opsets import BASE_OPSET, USUAL_OPSET
 from leptonc.onnx_optimize_report import OptimizeReport
@@ -93,6 +95,7 @@ def optimize_model(
     exporter = Exporter(options.opset, oldest=_oldest(original), allow=options.allow)
     model = exporter.model(graph)
     if original is not None:
+        keep_groups(model, original, Groups.of(graph.metadata))
         keep_descriptions(model, original)
     verdict = _written(source, output, options, graph, exporter, model)
     return OptimizeReport(
@@ -224,8 +227,9 @@ def _compared(
     options.progress("check", 0, 1)
 
     def graphs() -> tuple[Graph, Graph]:
+        lengths = {name: length or 0 for name, length in Groups.of(graph.metadata).inputs.items()}
         return _imported(source, options), import_source(
-            result, {}, operators=options.operators, trust_inferred=True
+            result, lengths, operators=options.operators, trust_inferred=True
         )
 
     runners = runners_of(_runnable(source), result, graphs)
