@@ -23,6 +23,7 @@ from leptonc.ir.ops.windows import (
     resolve_window,
     spatial_shape,
     tap_of,
+    trimmed,
     valid_counts,
 )  # fmt: skip
 from leptonc.ir.table import Arguments, Attr, Evaluation, Inference, Trait, define
@@ -119,6 +120,7 @@ MAX_POOL = define(
 
 
 def _sum_of_taps(x: Array, window: Window) -> Array:
+    window = trimmed(window, x.shape[2:])  # one may be far larger than all there is
     source = padded(x, window, 0)
     total = np.zeros((*x.shape[:2], *ints_of(window.out)), x.dtype)
     for tap in window.taps():

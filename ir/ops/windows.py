@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,18 @@ def padded(x: Array, window: Window, value: float) -> Array:
     if not any(map(any, widths)):
         return x
     return np.pad(x, widths, constant_values=value)
+
+
+def trimmed(window: Window, spatial: Sequence[int]) -> Window:
+    """The window without the elements that lie behind the operand at every place."""
+    kernel = tuple(
+        min(size, max(-(-(extent + before) // dilation), 0))
+        for size, extent, before, dilation in zip(
+            window.kernel, spatial, ints_of(window.before), window.dilations, strict=True
+        )
+    )
+    after = (0,) * len(kernel)
+    return replace(window, kernel=kernel, after=after)
 
 
 def tap_of(x: Array, window: Window, tap: Sequence[int]) -> Array:
