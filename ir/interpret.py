@@ -14,27 +14,36 @@ from leptonc.ir.graph import Graph, Op, Region, Value
 from leptonc.ir.table import Evaluation, Inference
 from leptonc.ir.types import DType, TensorType
 
-_NARROW = (DType.F32, DType.F16, DType.BF16)
+_STEPS = {DType.F32: 2.0**-23, DType.F16: 2.0**-10, DType.BF16: 2.0**-7}
+"""The element types narrower than float64, with the steps between their numbers from 1 on."""
 
 
-def interpret(graph: Graph, feeds: Mapping[str, Array], *, widen: bool = False) -> dict[str, Array]:
+def interpret(
+    graph: Graph,
+    feeds: Mapping[str, Array],
+    *,
+    widen: bool = False,
+    noise: np.random.Generator | None = None,
+) -> dict[str, Array]:
     """Run `graph` on `feeds`, one array for each input by name.
 
     `widen` computes f32, f16 and bf16 tensors in float64: the reference that rounding errors are
-    measured against. Raises LeptonBug where an operation's data does not fit its declared type, and
-    LeptonError where that is because extents that have to agree do not in these feeds.
+    measured against. With `noise` each element of those is also off by a random part of what its
+    type rounds: results of several such runs differ by what rounding does to this graph. Raises
+    LeptonBug where an operation's data does not fit its declared type, and LeptonError where that
+    is because extents that have to agree do not in these feeds.
     """
     missing = [value.name for value in graph.inputs if value.name not in feeds]
     if missing:
         raise LeptonError(f"no data for input {', '.join(map(repr, missing))}", code="E003")
-    run = _Interpreter(widen)
+    run = _Interpreter(widen, noise)
     results = run.region(graph, [np.asarray(feeds[value.name]) for value in graph.inputs])
     return dict(zip(graph.output_names, results, strict=True))
 
 
 class _Interpreter:
-    def __init__(self, widen: bool) -> None:
-        self.widen = widen
+    def __init__(self, widen: bool, noise: np.random.Generator | None = None) -> None:
+        self.widen, self.noise = widen, noise
         self.values: dict[Value, Array] = {}
         self.sizes: dict[str, Dim] = {}
 
@@ -106,8 +115,10 @@ class _Interpreter:
     def _define(self, value: Value, array: Array, op: Op | None) -> None:
         """Keep `array` as the data of `value`, after holding it against the declared type."""
         type = value.type
-        if self.widen and type.dtype in _NARROW and array.dtype != np.float64:
-            array = array.astype(np.float64)
+        # sums may be taken in another order where elements lie in another order
+        array = np.asarray(array, order="C")
+        if self.widen and type.dtype in _STEPS:
+            array = self._wide(array, type.dtype)
         elif not self.widen and type.dtype is not DType.STR and array.dtype != type.dtype.numpy:
             raise self._misfit(value, array, op)
         if array.ndim != type.rank:
@@ -116,6 +127,15 @@ class _Interpreter:
             if not self._unify(dim, extent):
                 raise self._misfit(value, array, op)
         self.values[value] = array
+
+    def _wide(self, array: Array, dtype: DType) -> Array:
+        wide: Array = array.astype(np.float64)
+        if self.noise is None:
+            return wide
+        shape: tuple[int, ...] = wide.shape
+        steps = (2 * np.asarray(self.noise.random(shape)) - 1) * _STEPS[dtype]
+        with np.errstate(all="ignore"):
+            return wide + wide * steps
 
     def _unify(self, dim: Dim, extent: int) -> bool:
         """Compare, after binding the only symbol of `dim` that has no size yet."""

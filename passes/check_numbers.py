@@ -23,6 +23,9 @@ from leptonc.passes.observers import Observer
 
 Feeds = Mapping[str, Array]
 
+RUNS = 4
+"""How often a graph is run with random roundings to see what they do to its results."""
+
 NOT_FINITE = (*map(float, ("nan", "inf", "-inf")), -0.0, 0.0)
 """Numbers on which rewrites that look right go wrong, in any order of computing."""
 
@@ -106,8 +109,10 @@ class CheckNumbers(Observer):
     """Holds what the graph computes after each pass against the pass's contract.
 
     Numbers that differ by more than rounding are compared with what float64 gives: a result about
-    as near to it as before is fine. A breach is traced to the change of the pass that causes it;
-    passes of up to `singly` changes are checked change by change in any case.
+    as near to it as before is fine, and so is one that is off by what roundings of each number
+    before do to it (behind a `floor`, or where large numbers cancel). A breach is traced to the
+    change of the pass that causes it; passes of up to `singly` changes are checked change by change
+    in any case.
 
     `open_feeds` hold NaNs and infinities, for contracts that do not assume finite data.
     `exact_feeds` (also denormals, integer extremes) count for passes whose contract is exact only.
@@ -191,18 +196,29 @@ class CheckNumbers(Observer):
 
     def _difference(self, contract: Contract, got: Outputs, want: Outputs, feed: Feeds) -> str:
         truth: Outputs | None = None
+        shaken: list[Outputs] = []
         for name, expected in want.items():
             worst = contract.worst(got[name], expected)
             if worst > 1 and not contract.exact and expected.dtype.kind in "fV":
                 assert self._before is not None
                 truth = truth or interpret(self._before, feed, widen=True)
                 worst = contract.worst(got[name], expected, truth[name])
+            if worst > 1 and truth is not None:
+                shaken = shaken or self._shaken(feed)
+                noise = max(_distance(run[name], truth[name]) for run in shaken)
+                worst = contract.worst(got[name], expected, truth[name], noise)
             if not worst <= 1:
                 return (
                     f"changed output {name!r} by {worst:.3g} times what its contract {contract} "
                     f"allows: it is {got[name]!s:.200}, should be {expected!s:.200}"
                 )
         return ""
+
+    def _shaken(self, feed: Feeds) -> list[Outputs]:
+        """What the graph before gives where every number of it is off by a rounding."""
+        assert self._before is not None
+        generators = map(np.random.default_rng, range(RUNS))
+        return [interpret(self._before, feed, widen=True, noise=each) for each in generators]
 
     def _check_singly(self, step: Pass) -> None:
         """Hold each change of a pass of few changes against the graph after the change before."""
@@ -238,6 +254,15 @@ class CheckNumbers(Observer):
 
         culprit = first_bad_change(step, self._before, judge, self._context)
         return _bug(step, complaint, culprit)
+
+
+def _distance(got: Array, want: Array) -> float:
+    """How far two tensors are apart where both are finite."""
+    if want.dtype.kind not in "fc" or got.shape != want.shape:
+        return 0.0
+    with np.errstate(all="ignore"):
+        off = np.abs(got - want)
+    return float(np.max(off[np.isfinite(off)], initial=0.0))
 
 
 def _bug(step: Pass, complaint: str, culprit: Culprit | None) -> LeptonBug:

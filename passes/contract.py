@@ -30,11 +30,14 @@ class Contract:
     def __str__(self) -> str:
         return self.name
 
-    def worst(self, got: Array, want: Array, truth: Array | None = None) -> float:
+    def worst(
+        self, got: Array, want: Array, truth: Array | None = None, noise: float = 0.0
+    ) -> float:
         """The largest deviation as a multiple of what is allowed: fine up to 1.
 
         `truth` is `want` computed in float64. What `want` itself is off from it by counts as noise:
         a result that is about as near to the truth, or is right where `want` is not, is fine.
+        `noise` is what else is known of how far roundings go.
         """
         if got.shape != want.shape or got.dtype != want.dtype:
             return float("inf")
@@ -46,7 +49,8 @@ class Contract:
         if truth is not None:
             with np.errstate(all="ignore"):
                 rounded = _widened(truth.astype(want.dtype))
-            return self._worst_of_noisy(wide, expected, rounded, _epsilon(want))
+            allowed = self._allowed(rounded, _epsilon(want)) + 2 * noise
+            return _worst_of_noisy(wide, expected, rounded, allowed)
         finite = np.isfinite(expected)
         alike = np.array_equal(np.isnan(wide), np.isnan(expected))
         if not (alike and np.array_equal(finite, np.isfinite(wide))):
@@ -62,15 +66,15 @@ class Contract:
         rtol, atol = max(cost, self.rtol or 0.0), max(cost, self.atol or 0.0)
         return rtol * np.where(np.isfinite(expected), np.abs(expected), 0.0) + atol * scale
 
-    def _worst_of_noisy(self, got: Array, want: Array, truth: Array, epsilon: float) -> float:
-        with np.errstate(all="ignore"):
-            off = np.abs(want - truth)
-            noise = np.max(off[np.isfinite(off)], initial=0.0)
-            allowed = self._allowed(truth, epsilon) + 4 * noise
-            deviation = np.abs(got - truth) / allowed
-        same = (got == want) | (got == truth) | (np.isnan(got) & np.isnan(want))
-        same |= np.isinf(got) & np.isinf(want)
-        return float(np.max(np.where(same, 0.0, np.nan_to_num(deviation, nan=np.inf))))
+
+def _worst_of_noisy(got: Array, want: Array, truth: Array, allowed: Array) -> float:
+    with np.errstate(all="ignore"):
+        off = np.abs(want - truth)
+        noise = np.max(off[np.isfinite(off)], initial=0.0)
+        deviation = np.abs(got - truth) / (allowed + 4 * noise)
+    same = (got == want) | (got == truth) | (np.isnan(got) & np.isnan(want))
+    same |= np.isinf(got) & np.isinf(want)
+    return float(np.max(np.where(same, 0.0, np.nan_to_num(deviation, nan=np.inf))))
 
 
 EXACT = Contract("EXACT", exact=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _REGIONS = (
-    "trim-regions,unroll-loops,fold-constants,inline-branches,"
+    "trim-regions,hoist-invariants,unroll-loops,fold-constants,inline-branches,"
     "hoist-invariants,merge-branches,select-branches"
 )
 _SHAPES = "fold-constants,propagate-ranges,sink-expands"
@@ -16,18 +16,20 @@ _CLEAN = (
 )
 _FOLD = (
     "reduce-strength,recognize-layer-norm,recognize-softmax,recognize-resampling,"
-    "recognize-rotary,recognize-attention,turn-reductions,fold-pad,fold-batch-norm,form-linear"
+    "recognize-rotary,recognize-attention,turn-reductions,recognize-layer-norm,fold-pad,"
+    "fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
 _RECOGNIZE = (
-    "recognize-activations,form-linear,fold-scale,merge-linear-maps,"
+    "recognize-activations,form-linear,fold-constants,fold-scale,merge-linear-maps,"
     "eliminate-common-subexpressions,merge-parallel,widen-attention"
 )
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 # views that sink would hide the heads of attention before it is recognised
 _FINISH = (
-    "select-branches,reduce-strength,merge-constants,sink-views,sink-expands,simplify,"
-    "merge-branches,simplify,fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
+    "select-branches,reduce-strength,merge-constants,sink-views,sink-expands,turn-reductions,"
+    "sink-views,sink-expands,simplify,merge-branches,select-branches,simplify,fold-constants,"
+    "share-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
 

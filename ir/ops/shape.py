@@ -89,6 +89,8 @@ def reshaped(call: Inference) -> tuple[Dim, ...]:
     if extent is None:
         raise LeptonError(f"reshape: shape is {call[1].type}, should be of rank 1", code="E103")
     content = content_of(call[1])
+    if content is None and extent == 0:
+        content = np.empty(0, object)  # the shape of one number, whatever it comes from
     if content is None:
         if not isinstance(extent, int):
             raise LeptonError("reshape: the rank of the result is not known", code="E109")
@@ -132,6 +134,10 @@ def _completed(source: TensorType, wanted: list[Dim], kept: Sequence[int]) -> tu
 
 def _reshape_evaluate(call: Evaluation) -> Array:
     source, shape = call[0], [int(extent) for extent in call[1]]
+    if min(shape, default=0) < -1 or shape.count(-1) > 1:
+        raise LeptonError(
+            f"reshape: {shown_shape(shape)} leaves more than one extent open", code="E103"
+        )
     kept: list[int] = []
     if not call.attrs["allowzero"]:
         kept = [axis for axis, extent in enumerate(shape) if extent == 0 and axis < source.ndim]

@@ -162,6 +162,11 @@ def kernel_of(call: Arguments[Any], weight: TensorType, count: int) -> tuple[int
             notes=["state them in kernel_shape"],
             code="E103",
         )
+    if 0 in known:
+        raise LeptonError(
+            f"{call.definition.name}: the weight {weight} has a window without elements",
+            code="E103",
+        )
     return known
 
 

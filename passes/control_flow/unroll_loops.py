@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import symbols
-from leptonc.ir.graph import Graph, Op, Value
+from leptonc.ir.graph import Graph, Op, Region, Value
 from leptonc.ir.location import Location
 from leptonc.ir.ops.control import LOOP
 from leptonc.ir.table import RETURN
@@ -17,9 +17,16 @@ from leptonc.passes.base import Pass, option
 from leptonc.passes.clone import clone_op
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import EXACT, Contract
-from leptonc.passes.control_flow.regions import Turning, inner_first, is_true, reads, symbols_of
+from leptonc.passes.control_flow.regions import Turning, is_true, reads, symbols_of
 from leptonc.passes.control_flow.speculation import is_free
 from leptonc.passes.refine import erase_dead_from, refines, replace_value, update_types
+
+LOOPS = ("loop", "scan")
+
+
+def _loops(region: Region) -> list[Op]:
+    """The loops of a region, those in others behind what holds them."""
+    return [op for op in region.walk() if op.name in LOOPS]
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,13 @@ class UnrollLoops(Pass):
     most_operations: int = option(24, "operations that all turns together may have")
 
     def run(self, graph: Graph, context: PassContext) -> None:
-        """Inner loops first: what they become counts in the outer ones."""
-        for op in inner_first(graph, "loop", "scan"):
+        """Inner loops first: what they become counts in the outer ones.
+
+        In the turns of an outer loop it may be known how often an inner one turns.
+        """
+        waiting = _loops(graph)
+        while waiting:
+            op = waiting.pop()
             loop = Turning(op)
             turns = loop.turns
             if turns is None:
@@ -47,7 +59,7 @@ class UnrollLoops(Pass):
             if reason is not None:
                 context.miss(self.name, op.location, reason)
             elif context.grant(self.name, op.location):
-                _Unrolling(loop, graph).run(turns)
+                waiting += _Unrolling(loop, graph).run(turns)
 
     def _reason(self, loop: Turning, turns: int, graph: Graph) -> str | None:
         """Why the loop stays; None where it goes."""
@@ -103,9 +115,13 @@ class _Unrolling:
         self.loop, self.op = loop, loop.op
         location = Location.fused([self.op.location], by="unroll-loops")
         self.build = Builder(self.op.region, before=self.op, location=location, graph=graph)  # pyright: ignore[reportArgumentType] - it stands in a region
+        self.inner: list[Op] = []
 
-    def run(self, turns: int) -> None:
-        """Put the turns, and what stacks their results, in place of the loop."""
+    def run(self, turns: int) -> list[Op]:
+        """Put the turns, and what stacks their results, in place of the loop.
+
+        Gives the loops that stand in the turns.
+        """
         carried, rows = list(self.loop.starts), list[list[Value]]()
         for turn in range(turns):
             outputs = self._turn(turn, turns, carried)[self.loop.first_output :]
@@ -119,6 +135,7 @@ class _Unrolling:
         assert self.op.region is not None
         self.op.region.erase(self.op)
         erase_dead_from([*self.build.made, *feeders])
+        return [op for op in self.inner if op.region is not None]
 
     def _turn(self, turn: int, turns: int, carried: list[Value]) -> list[Value]:
         """The outputs of the region in one turn."""
@@ -129,6 +146,8 @@ class _Unrolling:
                 break
             copy = self.op.region.insert_before(self.op, clone_op(inner, values))
             update_types([copy])
+            self.inner += [copy] if copy.name in LOOPS else []
+            self.inner += [op for region in copy.regions for op in _loops(region)]
         return [values.get(value, value) for value in self.loop.region.outputs]
 
     def _inputs(self, turn: int, turns: int, carried: list[Value]) -> list[Value]:

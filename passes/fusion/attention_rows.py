@@ -132,7 +132,7 @@ def _joined(m: Match, build: Builder, order: tuple[int, ...] = (0, 1, 2)) -> Val
     batch, heads, length, _ = m[attended].result.type.shape
     kv_heads, keys = m[k].type.shape[1], m[k].type.shape[2]
     known = isinstance(heads, int) and isinstance(kv_heads, int)
-    m.require(known, "the number of heads is not known")
+    m.require(known and 0 not in (heads, kv_heads), "the heads are not known, or there are none")
     assert isinstance(heads, int)
     assert isinstance(kv_heads, int)
     sources = [_row_of(m[each]) for each in (q, k, v)]

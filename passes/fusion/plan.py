@@ -216,7 +216,7 @@ class Planner:
         The tensor is still stored, but once less read.
         """
         shape = op.results[0].type.shape
-        if self.kinds[op] is not Kind.ELEMENTWISE:
+        if self.kinds[op] is not Kind.ELEMENTWISE or is_view(op):
             return
         for group in groups:
             alike = group.anchor is None and all(

@@ -144,7 +144,8 @@ def columns_left_alone(m: Match, build: Builder) -> Value:
 @rule(pat.rotary_embedding(pat.transpose(x, perm=TURN), cos, sin, num_heads=0))
 def rotary_of_rows(m: Match, build: Builder) -> Value:
     """A rotary embedding of heads that rows are made to is one of the rows."""
-    m.require(all(isinstance(dim, int) for dim in m[x].type.shape[2:]), "the heads are not known")
+    known = all(isinstance(dim, int) and dim > 0 for dim in m[x].type.shape[2:])
+    m.require(known, "the heads are not known, or there are none")
     attrs = {"interleaved": m.root.int("interleaved")}
     rows = of_rows(build, m[x], [m[cos], m[sin]], attrs)
     return build.transpose(rows, perm=TURN)

@@ -24,10 +24,11 @@ def _factor_behind(pattern: OpPattern, side: int, name: str) -> Rule:
         """One factor of an operand of a matrix product is applied to the product instead."""
         m.fits(uniform(m[c]) is not None and m[x].type.dtype in (DType.F32, DType.F64))
         m.fits(m[y].blob is None)
+        number = np.full((), uniform(m[c]), m[x].type.dtype.numpy)
+        m.require(bool(np.isfinite(number)), "the constant is not finite")
         m.require(m[scaled].result.type == m[x].type, "the constant broadcasts the operand")
         operands = [m[x], m[y]] if side == 0 else [m[y], m[x]]
         result = build.op(m.root.definition, operands, m.root.attrs).result
-        number = np.full((), uniform(m[c]), m[x].type.dtype.numpy)
         return build.mul(result, build.const(Blob.of(number)))
 
     return Rule(name, body.pattern, body.body, body.doc)

@@ -39,6 +39,32 @@ def test_widened_runs_compute_in_double_precision() -> None:
     np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=1e-15)
 
 
+def test_noise_is_what_each_number_rounds() -> None:
+    """Numbers are off by up to a step of their type, alike wherever one is read."""
+    graph = parse_graph("""graph @m(%x: bf16[64]) -> (y: bf16[64], z: bf16[64]) {
+  %y = neg(%x) : bf16[64]
+  %z = sub(%x, %x) : bf16[64]
+  return %y, %z
+}""")
+    x = np.linspace(1, 2, 64).astype(DType.BF16.numpy)
+    found = interpret(graph, {"x": x}, widen=True, noise=np.random.default_rng(0))
+    off = np.abs(found["y"] + x.astype(np.float64))
+    assert 2.0**-9 < off.max() < 2.0**-5
+    assert not found["z"].any()
+
+
+def test_reductions_do_not_depend_on_where_elements_lie() -> None:
+    graph = parse_graph("""graph @m(%x: f32[9,8,7]) -> (y: f32[7]) {
+  %t = transpose(%x) {perm = [2, 0, 1]} : f32[7,9,8]
+  %a = const() {value = dense([1, 2])} : i64[2]
+  %y = reduce_mean(%t, axes=%a) {keepdims = 0} : f32[7]
+  return %y
+}""")
+    x = np.random.default_rng(0).standard_normal((9, 8, 7)).astype(np.float32)
+    lying = np.ascontiguousarray(x.transpose(2, 0, 1)).mean(axis=(1, 2))
+    np.testing.assert_array_equal(interpret(graph, {"x": x})["y"], lying)
+
+
 @pytest.mark.parametrize(
     "x", [np.zeros((3, 4), np.float32), np.zeros((3, 5)), np.zeros(3, np.float32)]
 )

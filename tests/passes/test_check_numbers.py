@@ -44,6 +44,26 @@ def without_factor(m: Match, build: Builder) -> Value:
     return build.const(Blob.of(np.zeros(m[x].type.extents, data.dtype)))
 
 
+@rule(pat.mul(x, c))
+def nearly(m: Match, build: Builder) -> Value:
+    """Right but for roundings."""
+    data = m.blob(c).array
+    step = np.ones_like(data) + np.finfo(np.float32).eps
+    m.fits(bool((data == 3).all()))
+    return build.mul(build.mul(m[x], build.const(Blob.of(data * step * 2))), build.const(HALF))
+
+
+@rule(pat.mul(x, c))
+def too_much(m: Match, build: Builder) -> Value:
+    """Wrong: more than roundings make of it."""
+    data = m.blob(c).array
+    m.fits(bool((data == 3).all()))
+    return build.mul(m[x], build.const(Blob.of(data * 2)))
+
+
+HALF = Blob.of(np.array(0.5, np.float32))
+
+
 @dataclass(frozen=True)
 class Rules(RewritePass):
     """Some of these rules."""
@@ -51,6 +71,20 @@ class Rules(RewritePass):
     name: ClassVar[str] = "rules"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (right, forgotten, without_factor)
+
+
+@dataclass(frozen=True)
+class Near(Rules):
+    """One that rounds."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (nearly,)
+
+
+@dataclass(frozen=True)
+class Far(Rules):
+    """One that does more."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (too_much,)
 
 
 @dataclass(frozen=True)
@@ -98,6 +132,21 @@ def test_data_that_is_not_finite_counts_unless_the_contract_says_otherwise() -> 
     with pytest.raises(LeptonBug, match="changed output"):
         check(ZERO, Rules())
     assert check(ZERO, OfFinite()).counts == {"without-factor": 1}
+
+
+def test_a_rounding_behind_a_step_is_fine_and_more_is_not() -> None:
+    text = """graph @g() -> (p: f32[4]) {
+  %a = const() {value = dense([1.0, 2.0, 3.0, 5.0])} : f32[4]
+  %m = const() {value = splat(3.0)} : f32[]
+  %t = mul(%a, %m) : f32[4]
+  %q = neg(%t) : f32[4]
+  %f = floor(%q) : f32[4]
+  return %f
+}
+"""
+    assert check(text, Near()).counts == {"nearly": 1}
+    with pytest.raises(LeptonBug, match="changed output 'p'"):
+        check(text, Far())
 
 
 def test_what_is_as_near_to_float64_as_before_is_fine() -> None:

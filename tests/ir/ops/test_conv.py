@@ -131,6 +131,7 @@ def test_stated_output_shape_matches_onnxruntime(auto_pad: str) -> None:
         (((1, 3, 8, 8), (2, 3, 3, 3)), {"pads": (1, 1)}, "pads has 2 numbers, should have 4"),
         (((1, 3, 8, 8), (2, 3, 3, 3)), {"auto_pad": "SAME"}, "auto_pad is 'SAME'"),
         (((1, 3, 8, 8), (2, 3, 3, 3)), {"kernel_shape": (5, 5)}, "kernel_shape is [5,5]"),
+        (((1, 3, 8, 8), (2, 3, 0, 3)), {}, "f32[2,3,0,3] has a window without elements"),
         (
             ((1, 3, 8, 8), (2, 3, 3, 3), (3,)),
             {},

@@ -80,6 +80,13 @@ def test_average_pool_matches_the_reference() -> None:
             check_row("AveragePool", [x], count_include_pad=count, **attrs)
 
 
+def test_average_of_a_window_far_larger_than_the_operand() -> None:
+    x = normal(1, 2, 3, 5, dtype=np.float64)
+    large = {"kernel_shape": (900, 900), "strides": (900, 900), "ceil_mode": 1}
+    (y,) = evaluate(row_of("AveragePool"), [x], large)
+    np.testing.assert_allclose(y, x.mean(axis=(2, 3), keepdims=True), rtol=1e-12)
+
+
 def test_max_pool_of_equal_elements_takes_the_first_and_nan_wins() -> None:
     row = row_of("MaxPool")
     x = np.zeros((1, 1, 4, 4), np.float32)

@@ -74,6 +74,7 @@ def test_symbolic_types(
     [
         ("reshape", ["f32[2,3]", ints(4, -1)], {}, "E103", "6 elements are no multiple of 4"),
         ("reshape", ["f32[2,3]", ints(7)], {}, "E103", "6, should be 7"),
+        ("reshape", ["f32[2,3]", "i64[0]"], {}, "E103", "6, should be 1"),
         ("reshape", ["f32[2,3]", ints(-1, -1)], {}, "E103", "more than one"),
         ("reshape", ["f32[2,3]", "i64[n]"], {}, "E109", "rank"),
         ("reshape", ["f32[2,3]", "i64[2,2]"], {}, "E103", "rank 1"),
