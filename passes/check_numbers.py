@@ -23,6 +23,9 @@ from leptonc.passes.observers import Observer
 
 Feeds = Mapping[str, Array]
 
+QUOTIENTS = frozenset({"div", "pow", "reciprocal"})
+"""Operations, beside normalisations, that turn the sign of a zero into that of an infinity."""
+
 RUNS = 4
 """How often a graph is run with random roundings to see what they do to its results."""
 
@@ -207,12 +210,25 @@ class CheckNumbers(Observer):
                 shaken = shaken or self._shaken(feed)
                 noise = max(_distance(run[name], truth[name]) for run in shaken)
                 worst = contract.worst(got[name], expected, truth[name], noise)
+            if worst <= 1 and self._turned(got[name], expected):
+                worst = float("inf")
             if not worst <= 1:
                 return (
                     f"changed output {name!r} by {worst:.3g} times what its contract {contract} "
                     f"allows: it is {got[name]!s:.200}, should be {expected!s:.200}"
                 )
         return ""
+
+    def _turned(self, got: Array, want: Array) -> bool:
+        """True where infinities have the other sign; quotients by zero may have any."""
+        if want.dtype.kind not in "fV":
+            return False
+        infinite = np.isinf(want)
+        turned = infinite & np.isinf(got) & (np.signbit(got) != np.signbit(want))
+        if not turned.any():
+            return False
+        assert self._before is not None
+        return not any(op.name in QUOTIENTS or "norm" in op.name for op in self._before.walk())
 
     def _shaken(self, feed: Feeds) -> list[Outputs]:
         """What the graph before gives where every number of it is off by a rounding."""

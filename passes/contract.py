@@ -16,8 +16,8 @@ class Contract:
 
     `exact` allows none, the sign of zero included. Otherwise a result may differ by
     `rtol * |expected| + atol * (largest finite expected)`, both at least what reassociating sums
-    costs in the element type. The sign of a zero counts as rounding, and so the sign of infinities,
-    which are quotients by zero. Where a NaN or an infinity comes from data, it stands in the
+    costs in the element type. The sign of a zero counts as rounding, and so the sign of infinities
+    that are quotients by zero. Where a NaN or an infinity comes from data, it stands in the
     same places after, unless the contract `assumes_finite` data.
     """
 

@@ -61,6 +61,14 @@ def too_much(m: Match, build: Builder) -> Value:
     return build.mul(m[x], build.const(Blob.of(data * 2)))
 
 
+@rule(pat.mul(x, c))
+def opposite(m: Match, build: Builder) -> Value:
+    """Wrong: infinity has the other sign."""
+    data = m.blob(c).array
+    m.fits(bool((data == np.inf).all()))
+    return build.mul(m[x], build.const(Blob.of(-data)))
+
+
 HALF = Blob.of(np.array(0.5, np.float32))
 
 
@@ -85,6 +93,13 @@ class Far(Rules):
     """One that does more."""
 
     rules: ClassVar[tuple[Rule, ...]] = (too_much,)
+
+
+@dataclass(frozen=True)
+class Turning(Rules):
+    """One that takes infinity for its opposite."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (opposite,)
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,20 @@ def test_what_is_as_near_to_float64_as_before_is_fine() -> None:
     assert REASSOCIATES.worst(np.array([1.0, 0.1], np.float32), want) > 1
     assert REASSOCIATES.worst(np.array([1.0, 0.1], np.float32), want, truth) < 1
     assert REASSOCIATES.worst(np.array([1.0, 2.0], np.float32), want, truth) > 1
+
+
+def test_infinities_keep_their_sign_unless_they_are_quotients() -> None:
+    text = """graph @g(%a: f32[8]) -> (p: f32[8]) {
+  %i = const() {value = splat(inf)} : f32[]
+  %one = const() {value = splat(1.0)} : f32[]
+  %s = OP(%one, %a) : f32[8]
+  %m = mul(%s, %i) : f32[8]
+  return %m
+}
+"""
+    assert check(text.replace("OP", "div"), Turning()).counts == {"opposite": 1}
+    with pytest.raises(LeptonBug, match="changed output 'p'"):
+        check(text.replace("OP", "add"), Turning())
 
 
 def test_what_overflowed_before_may_be_finite() -> None:
