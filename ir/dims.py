@@ -326,14 +326,15 @@ FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     """`dim` with the named symbols replaced; an int once all of them are."""
-    if isinstance(dim, int):
+    if isinstance(dim, int) or not values:
         return dim
     total: Dim = 0
     for monomial, factor in dim.terms:
         term: Dim = factor
         for atom in monomial:
             if isinstance(atom, Symbol):
-                term = term * values.get(atom.name, symbol(atom.name))
+                known = values.get(atom.name)
+                term = term * (symbol(atom.name) if known is None else known)
             else:
                 term = term * FUNCTIONS[atom.function](*(substitute(a, values) for a in atom.args))
         total = total + term

@@ -76,7 +76,7 @@ class OpPattern:
         """Match only where one of the named operations feeds the root of the pattern."""
         return replace(self, feeders=frozenset(pat.any_of(*names).definitions))
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """The number of operations on the longest path through the pattern."""
         parts = [*(self.operands or ()), *self.named.values()]
