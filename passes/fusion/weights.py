@@ -82,8 +82,8 @@ def multiplied(m: Match, data: Array, factor: Array) -> Array:
     largest, lost = 0.0, False
     for start in range(0, len(data), step):
         part = slice(start, start + step)
-        wide = data[part].astype(np.float64) * whole[part]
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(all="ignore"):
+            wide = data[part].astype(np.float64) * whole[part]
             result[part] = wide.astype(data.dtype)
         _require_finite(m, result[part])
         size = np.abs(wide, out=wide)
@@ -141,10 +141,12 @@ def affine_after(
     offset, data = wide_bias(m), None
     if scale is not None:
         require_own(m, m[weight])
-        offset = offset * scale if offset is not None else None
+        with np.errstate(all="ignore"):
+            offset = offset * scale if offset is not None else None
         data = multiplied(m, m.blob(weight).array, output_factors(op, scale))
     if shift is not None:
-        offset = shift if offset is None else offset + shift
+        with np.errstate(all="ignore"):
+            offset = shift if offset is None else offset + shift
     return rebuilt(m, build, op, m[x], data, offset)
 
 
@@ -158,7 +160,8 @@ def affine_before(
     offset, data = None, None
     if shift is not None:
         old, offset = wide_bias(m), response_to(op, m.blob(weight).array, shift)
-        offset = offset if old is None else old + offset
+        with np.errstate(all="ignore"):
+            offset = offset if old is None else old + offset
     if scale is not None:
         require_own(m, m[weight])
         data = multiplied(m, m.blob(weight).array, input_factors(op, scale))
@@ -205,16 +208,17 @@ def response_to(op: Op, data: Array, shift: Array) -> Array:
     if op.name == "linear":
         matrix = data if op.attrs["transposed"] else data.T
         step = max(1, BLOCK // max(1, matrix.shape[1]))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             parts = [
                 matrix[start : start + step].astype(np.float64) @ shift
                 for start in range(0, len(matrix), step)
             ]
         return np.concatenate(parts) if parts else np.zeros(0)
     groups = op.int("group")
-    taps = data.sum(axis=tuple(range(2, data.ndim)), dtype=np.float64)
-    taps = taps.reshape(groups, data.shape[0] // groups, data.shape[1])
-    return np.einsum("goi,gi->go", taps, shift.reshape(groups, -1)).reshape(-1)
+    with np.errstate(all="ignore"):
+        taps = data.sum(axis=tuple(range(2, data.ndim)), dtype=np.float64)
+        taps = taps.reshape(groups, data.shape[0] // groups, data.shape[1])
+        return np.einsum("goi,gi->go", taps, shift.reshape(groups, -1)).reshape(-1)
 
 
 def pads_nothing(op: Op) -> bool:
