@@ -31,6 +31,7 @@ from leptonc.backends.cpu.attention_tile import (
     Work,
     place,
 )
+from leptonc.backends.cpu.emit import Extent
 from leptonc.backends.cpu.product import each_tile
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import SYMBOLIC_ROWS, tile_rows
@@ -67,6 +68,20 @@ def _is_parallel(spec: AttentionSpec, cpu: CpuTarget) -> bool:
     return cpu.threads > 1 and operations > PARALLEL_OPERATIONS
 
 
+def _open_tiles(rows: Extent, height: int, tile: Callable[[PrimExpr, int], None]) -> None:
+    """Emits `tile(first row, height)` for all rows: whole tiles, then lower ones, then single rows.
+
+    One height for each number of rows that may remain would take seconds to compile.
+    """
+    first = emit.integer(0)
+    for size in sorted({height, max(1, height // 3), 1}, reverse=True):
+        start = first
+        count = emit.let(tirx.floordiv(emit.integer(rows) - start, size))
+        with emit.serial(count) as step:
+            tile(start + step * size, size)
+        first = emit.let(start + count * size)
+
+
 class _Group:
     """Heads of queries that share one of keys: in them blocks of keys, in those tiles of rows."""
 
@@ -82,7 +97,7 @@ class _Group:
         spec, lanes, size = self.spec, self.work.cpu.lanes, self.blocks.size
         keys = emit.workspace((size // self.work.panel, spec.depth, self.work.panel))
         panels = value_panels(spec.width, lanes)
-        values = [emit.workspace((size, vectors * lanes)) for _, vectors in panels]
+        values = [emit.workspace((p.count, size, len(p.widths) * lanes)) for p in panels]
         if self.blocks.several:
             self.each_head(self.start)
         with emit.serial(self.blocks.count) as step:
@@ -120,11 +135,9 @@ class _Group:
             )
 
         pack_keys(block.keys, block.count, cpu, load_key)
-        for (start, vectors), copy in zip(
-            value_panels(spec.width, cpu.lanes), block.values, strict=True
-        ):
-            columns = min(vectors * cpu.lanes, spec.width - start)
-            pack_values(copy, block.count, (start, columns), cpu, load_value)
+        panels = value_panels(spec.width, cpu.lanes)
+        for each, copy in zip(panels, block.values, strict=True):
+            pack_values(copy, block.count, each, cpu, load_value)
 
     def start(self, head: Head) -> None:
         """No row has seen a key."""
@@ -160,11 +173,14 @@ class _Group:
 
     def head(self, head: Head, block: Block) -> None:
         """All rows of one head, for one block of keys."""
-        each_tile(
-            self.spec.queries,
-            self.rows,
-            lambda first, height: self.tile(head, block, first, height),
-        )
+
+        def tile(first: PrimExpr, height: int) -> None:
+            self.tile(head, block, first, height)
+
+        if isinstance(self.spec.queries, int):
+            each_tile(self.spec.queries, self.rows, tile)
+        else:
+            _open_tiles(self.spec.queries, self.rows, tile)
 
     def tile(self, head: Head, block: Block, first: PrimExpr, height: int) -> None:
         """Some rows: their scores, weights, and sums of values."""

@@ -44,10 +44,23 @@ def blocks_of(keys: Extent, width: int, panel: int, cpu: CpuTarget) -> Blocks:
     return Blocks(size, emit.ceildiv(keys, size), several=True)
 
 
-def value_panels(width: int, lanes: int) -> list[tuple[int, int]]:
-    """The first column and the vectors of each panel of values."""
-    vectors = -(-width // lanes)
-    return [(at * lanes, min(KEY_VECTORS, vectors - at)) for at in range(0, vectors, KEY_VECTORS)]
+@dataclass(frozen=True)
+class ValuePanels:
+    """`count` panels of values from column `first` on; a vector has as many as `widths` says."""
+
+    count: int
+    first: int
+    widths: tuple[int, ...]
+
+
+def value_panels(width: int, lanes: int) -> list[ValuePanels]:
+    """The panels of so many columns of values: those of whole vectors, and one for the rest."""
+    whole, rest = divmod(width, KEY_VECTORS * lanes)
+    panels = [ValuePanels(whole, 0, (lanes,) * KEY_VECTORS)] if whole else []
+    if rest:
+        widths = (lanes,) * (rest // lanes) + ((rest % lanes,) if rest % lanes else ())
+        panels.append(ValuePanels(1, width - rest, widths))
+    return panels
 
 
 def pack_keys(copy: Buffer, count: Extent, cpu: CpuTarget, load: Load) -> None:
@@ -70,15 +83,18 @@ def pack_keys(copy: Buffer, count: Extent, cpu: CpuTarget, load: Load) -> None:
 
 
 def pack_values(
-    copy: Buffer, count: Extent, columns: tuple[int, int], cpu: CpuTarget, load: Load
+    copy: Buffer, count: Extent, panels: ValuePanels, cpu: CpuTarget, load: Load
 ) -> None:
-    """Copies so many columns of values from the first on; the rest of a vector is zero."""
-    lanes, (first, width) = cpu.lanes, columns
-    whole, rest = divmod(width, lanes)
-    with emit.serial(count) as key:
-        for vector in range(whole):
-            value = load(key, emit.integer(first + vector * lanes), lanes)
-            emit.store(copy, value, [key, vector * lanes], lanes)
-        for at in range(whole * lanes, (whole + 1) * lanes if rest else 0):
-            value = load(key, emit.integer(first + at), 1) if at < width else emit.const(0.0)
-            emit.store(copy, value, [key, at])
+    """Copies values into panels [panel, key, column]; what fills up a vector is zero."""
+    lanes = cpu.lanes
+    with emit.serial(panels.count) as panel, emit.serial(count) as key:
+        first = panels.first + panel * (KEY_VECTORS * lanes)
+        for vector, width in enumerate(panels.widths):
+            if width == lanes:
+                value = load(key, first + vector * lanes, lanes)
+                emit.store(copy, value, [panel, key, vector * lanes], lanes)
+                continue
+            for at in range(vector * lanes, (vector + 1) * lanes):
+                exists = at < vector * lanes + width
+                value = load(key, first + at, 1) if exists else emit.const(0.0)
+                emit.store(copy, value, [panel, key, at])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.attention_blocks import KEY_VECTORS, value_panels
+from leptonc.backends.cpu.attention_blocks import KEY_VECTORS, ValuePanels, value_panels
 from leptonc.backends.cpu.emit import Extent, Register, Shape
 from leptonc.backends.cpu.product import Product
 from leptonc.backends.cpu.target import CpuTarget
@@ -146,8 +146,9 @@ class Tile:
             with guard, nullcontext() if isinstance(self.count, int) else T.Then():
                 self.panel_scores(emit.integer(whole), last=True)
         factors = self.weigh()
-        for at, copy in enumerate(self.block.values):
-            self.add_values(at, copy, factors)
+        panels = value_panels(self.spec.width, self.lanes)
+        for each, copy in zip(panels, self.block.values, strict=True):
+            self.add_values(each, copy, factors)
 
     def panel_scores(self, panel: PrimExpr, *, last: bool) -> None:
         """The scores of a panel of keys, and the largest of them so far."""
@@ -244,31 +245,34 @@ class Tile:
         return [emit.reduce_lanes(s.get(), lanes, lambda a, b: a + b) for s in sums]
 
     def add_values(
-        self, at: int, copy: Buffer, factors: Sequence[tuple[PrimExpr, PrimExpr | None]]
+        self,
+        panels: ValuePanels,
+        copy: Buffer,
+        factors: Sequence[tuple[PrimExpr, PrimExpr | None]],
     ) -> None:
-        """The weighted sum of a panel of values."""
+        """The weighted sums of the values of some panels."""
         lanes, out = self.lanes, self.work.buffers.out
-        start, vectors = value_panels(self.spec.width, lanes)[at]
-        widths = [min(lanes, self.spec.width - start - v * lanes) for v in range(vectors)]
-        product = Product(
-            cpu=self.cpu,
-            depth=self.count,
-            lanes=lanes,
-            widths=tuple(widths),
-            unrolled=True,
-            left=lambda row, k: emit.load(self.work.scores, [row, k]),
-            right=lambda k, v: emit.load(copy, [k, v * lanes], lanes),
-            write=_nothing,
-        )
-        sums = product.sums(emit.integer(0), self.height)
-        for r, (row, (new, old)) in enumerate(zip(sums, factors, strict=True)):
-            for v, (register, width) in enumerate(zip(row, widths, strict=True)):
-                with emit.vectorized(width) as lane:
-                    column = start + v * lanes + lane
-                    where = self.work.result(self.head, self.row + r, column)
-                    value = register.lane(lane)
-                    scaled = value * new if old is None else emit.load(out, where) * old + value
-                    emit.store(out, scaled, where)
+        with emit.serial(panels.count) as panel:
+            product = Product(
+                cpu=self.cpu,
+                depth=self.count,
+                lanes=lanes,
+                widths=panels.widths,
+                unrolled=True,
+                left=lambda row, k: emit.load(self.work.scores, [row, k]),
+                right=lambda k, v: emit.load(copy, [panel, k, v * lanes], lanes),
+                write=_nothing,
+            )
+            start = panels.first + panel * (KEY_VECTORS * lanes)
+            sums = product.sums(emit.integer(0), self.height)
+            for r, (row, (new, old)) in enumerate(zip(sums, factors, strict=True)):
+                for v, (register, width) in enumerate(zip(row, panels.widths, strict=True)):
+                    with emit.vectorized(width) as lane:
+                        column = start + v * lanes + lane
+                        where = self.work.result(self.head, self.row + r, column)
+                        value = register.lane(lane)
+                        before = None if old is None else emit.load(out, where) * old
+                        emit.store(out, value * new if before is None else before + value, where)
 
 
 def _nothing(value: PrimExpr, row: PrimExpr, column: PrimExpr) -> None:
