@@ -43,11 +43,7 @@ def _is_fresh(dim: Dim) -> bool:
 def replace_value(old: Value, new: Value) -> None:
     """Make every reader of `old` read `new`; what `new` knows better flows on to their results."""
     refined = new.type != old.type or (old.content is None and new.content is not None)
-    learnt = {
-        str(before): after
-        for before, after in zip(old.type.shape, new.type.shape, strict=True)
-        if before != after and _FRESH.fullmatch(str(before))
-    }
+    learnt = _learnt(old.type, new.type)
     readers = old.users
     if not new.name:
         new.name = old.name
@@ -57,6 +53,15 @@ def replace_value(old: Value, new: Value) -> None:
         substitute_dims(graph, learnt)
     if refined:
         update_types(readers)
+
+
+def _learnt(old: TensorType, new: TensorType) -> dict[str, Dim]:
+    """The extents that had names because they were not known, and now are."""
+    return {
+        str(before): after
+        for before, after in zip(old.shape, new.shape, strict=True)
+        if before != after and _FRESH.fullmatch(str(before))
+    }
 
 
 def substitute_dims(graph: Graph, known: Mapping[str, Dim]) -> None:
@@ -93,17 +98,25 @@ def _substituted(dim: object, known: Mapping[str, Dim]) -> Dim:
 
 
 def update_types(ops: Iterable[Op]) -> None:
-    """Infer the types of `ops` again, and of what reads them as long as they say more."""
+    """Infer the types of `ops` again, and of what reads them as long as they say more.
+
+    What is learnt about an extent holds wherever it is named.
+    """
     waiting = deque(ops)
+    learnt: dict[str, Dim] = {}
+    graph: Graph | None = None
     while waiting:
         op = waiting.popleft()
         if op.definition is RETURN or op.region is None or not op.results:
             continue
-        if _update(op):
+        if _update(op, learnt):
+            graph = op.graph
             waiting.extend(reader for result in op.results for reader in result.users)
+    if learnt and graph is not None:
+        substitute_dims(graph, learnt)
 
 
-def _update(op: Op) -> bool:
+def _update(op: Op, learnt: dict[str, Dim]) -> bool:
     changed = False
     for result, type in zip(op.results, infer_types(op), strict=True):
         shape = tuple(
@@ -112,6 +125,7 @@ def _update(op: Op) -> bool:
         )
         better = type.with_shape(*shape)
         if better != result.type and refines(better, result.type):
+            learnt.update(_learnt(result.type, better))
             result.type = better
             changed = True
     content = infer_content(op)
