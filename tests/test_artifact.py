@@ -25,8 +25,8 @@ from leptonc.artifact import (
     TargetSpec,
     TensorSpec,
     WeightSpec,
-    write_artifact,
 )
+from leptonc.artifact_writer import write_artifact
 from leptonc.container import (
     ALIGNMENT,
     COMMENT,
@@ -261,7 +261,8 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     path = tmp_path / "m.lepton"
     code = """
 import sys, time
-from leptonc.artifact import Manifest, WeightSpec, write_artifact
+from leptonc.artifact import Manifest, WeightSpec
+from leptonc.artifact_writer import write_artifact
 
 def weights():
     yield bytes(1 << 20)

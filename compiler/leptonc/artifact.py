@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS, Checked, check
-from leptonc.artifact_writer import copy_artifact, write_artifact
 from leptonc.container import ALIGNMENT
 from leptonc.ir.types import DTYPE_OF_NAME
 from leptonc.manifest import (
@@ -34,7 +33,7 @@ from leptonc.manifest import (
 
 __all__ = [
     "FORMAT", "LIBRARY", "MANIFEST", "WEIGHTS", "Artifact", "FunctionSpec", "Manifest", "Part",
-    "TargetSpec", "TensorSpec", "WeightSpec", "write_artifact",
+    "TargetSpec", "TensorSpec", "WeightSpec",
 ]  # fmt: skip
 
 
@@ -79,6 +78,8 @@ class Artifact:
 
     def save(self, path: str | os.PathLike[str]) -> int:
         """Write the same file under another name, whole or not at all; returns its size."""
+        from leptonc.artifact_writer import copy_artifact  # what only runs need not import it
+
         with memoryview(self._data) as content:
             return copy_artifact(content, path)
 

@@ -24,7 +24,7 @@ def save_artifact(
     report: CompileReport, text: Vocabulary,
 ) -> int:  # fmt: skip
     """Write the artefact; weights are packed one by one on the way to the file."""
-    from leptonc.artifact import write_artifact
+    from leptonc.artifact_writer import write_artifact
 
     weights = list(weights_of(graph))
     functions, carried = functions_of(graph)

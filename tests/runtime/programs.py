@@ -16,7 +16,8 @@ from tvm import relax, te, tirx
 from tvm.relax import vm_build
 from tvm.relax.backend.cpu_generic import pipeline
 
-from leptonc.artifact import Manifest, TensorSpec, WeightSpec, write_artifact
+from leptonc.artifact import Manifest, TensorSpec, WeightSpec
+from leptonc.artifact_writer import write_artifact
 from leptonc.ir.types import DTYPE_OF_NAME
 
 compiler: Any = tvm  # whose types pyright cannot see

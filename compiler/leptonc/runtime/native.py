@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +124,10 @@ def load_library(code: memoryview, path: str) -> Any:
 Place: TypeAlias = Callable[[memoryview], contextlib.AbstractContextManager[str]]
 
 
-def places_of(path: str) -> tuple[Place, ...]:
+def places_of(path: str) -> Iterator[Place]:
     """Ways to have code under a name that the loader takes, the best first."""
-    return (_in_memory, *map(_in_folder, _folders(path)))
+    yield _in_memory
+    yield from map(_in_folder, _folders(path))
 
 
 _numbers = itertools.count()
@@ -149,6 +149,8 @@ def _in_memory(code: memoryview) -> Iterator[str]:
 
 
 def _folders(path: str) -> Iterator[str]:
+    import tempfile  # costs milliseconds, and is needed where memory cannot be executed
+
     yield tempfile.gettempdir()
     yield from filter(None, [os.environ.get("XDG_RUNTIME_DIR"), os.path.dirname(path)])
 
@@ -156,6 +158,8 @@ def _folders(path: str) -> Iterator[str]:
 def _in_folder(folder: str) -> Place:
     @contextlib.contextmanager
     def place(code: memoryview) -> Iterator[str]:
+        import tempfile
+
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".leptonc-", suffix=".so") as file:
             file.write(code)
             file.flush()
