@@ -176,7 +176,9 @@ def line_through_clip(found: Spelling) -> tuple[float, float, bool] | None:
     low, high = (found.leaf.operand(name) for name in ("min", "max"))
     limits = [uniform(limit) if limit is not None else None for limit in (low, high)]
     inner, outer = found.inner.quotient, found.outer.quotient
-    if limits[0] != 0 or not limits[1] or set(outer.below) != {ONE} or set(inner.below) != {(0,)}:
+    if limits[0] != 0 or set(outer.below) != {ONE} or set(inner.below) != {(0,)}:
+        return None
+    if limits[1] is None or not limits[1] > 0:  # below the other limit, it is all that is left
         return None
     gated = set(outer.above) == {XT}
     if not (gated or set(outer.above) == {T}) or not {(1,)} <= set(inner.above) <= {(0,), (1,)}:
