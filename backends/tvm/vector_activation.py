@@ -7,6 +7,7 @@ import math
 
 from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 from leptonc.backends.tvm.vector_math import (
+    LOG2_E,
     absolute,
     at_least,
     at_most,
@@ -16,11 +17,14 @@ from leptonc.backends.tvm.vector_math import (
     f32,
     fma,
     horner,
+    i32,
     log1p,
     vectorised,
     with_sign,
 )
 
+# Log2 e, rounded to fp32.
+LOG2_E_SHORT = 1.4426950216293335
 TANH_ABOVE = (
     -2.76076847742355e-16,
     2.00018790482477e-13,
@@ -53,6 +57,18 @@ ERF_BELOW = (
     1.0,
 )
 
+# (2**f - 1) / f for f within a half: 2e-8 of 2**f at most.
+EXP2_REST = (
+    0.00015370704932138324,
+    0.0013399848248809576,
+    0.009618373587727547,
+    0.05550329014658928,
+    0.24022647738456726,
+    0.6931471824645996,
+)
+# A number of this size has no bits below 1, and those of the exponent of 1 in its lowest ones.
+ROUNDER = 1.5 * 2**23 + 127
+
 
 @vectorised(extern("tanh"))
 def tanh(x: PrimExpr) -> PrimExpr:
@@ -75,10 +91,30 @@ def sigmoid_wide(x: PrimExpr) -> PrimExpr:
     return one / (one + tirx.exp(-x))
 
 
+def one_plus_exp(x: PrimExpr) -> PrimExpr:
+    """`1 + exp(-x)` in half the operations of `exp`, which may round to 1 and may overflow.
+
+    The power is 2 to k + f. Adding a large number rounds to k and leaves it in the lowest bits,
+    from where it is shifted into the exponent.
+    """
+
+    def power(x: PrimExpr, rounded: PrimExpr) -> PrimExpr:
+        k = rounded - f32(ROUNDER)
+        f = fma(x, f32(LOG2_E_SHORT - LOG2_E), fma(x, f32(-LOG2_E_SHORT), f32(0.0) - k))
+        whole = tirx.reinterpret("float32", tirx.reinterpret("int32", rounded) << i32(23))
+        part = let(f, lambda f: fma(f, horner(f, EXP2_REST), f32(1.0)))
+        return fma(part, whole, f32(1.0))
+
+    return let(
+        clamp(x, -89.0, 88.0),
+        lambda x: let(fma(x, f32(-LOG2_E_SHORT), f32(ROUNDER)), lambda k: power(x, k)),
+    )
+
+
 @vectorised(sigmoid_wide)
 def sigmoid(x: PrimExpr) -> PrimExpr:
     """The logistic function."""
-    return f32(1.0) / (f32(1.0) + exp(f32(0.0) - x))
+    return f32(1.0) / one_plus_exp(x)
 
 
 def silu_wide(x: PrimExpr) -> PrimExpr:
@@ -89,7 +125,7 @@ def silu_wide(x: PrimExpr) -> PrimExpr:
 @vectorised(silu_wide)
 def silu(x: PrimExpr) -> PrimExpr:
     """`x * sigmoid(x)`."""
-    return let(x, lambda x: x / (f32(1.0) + exp(f32(0.0) - x)))
+    return let(x, lambda x: x / one_plus_exp(x))
 
 
 @vectorised(extern("erf"))
