@@ -7,6 +7,7 @@ for whole tiles. Padded inputs are copied, a band of rows at a time that stays i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,6 +96,7 @@ class Emitter:
         self.blocks = channel_blocks(spec.weight.channels, self.inner)
         self.tile_pixels = tile_rows(spec.panel // cpu.lanes, cpu)
         self.long = spec.epilogue.is_long(5)
+        self.weight_bytes = 4 * math.prod(conv_weight_shape(spec.weight, spec.panel))
 
     def emit(self) -> None:
         """Emits the whole convolution."""
@@ -261,7 +263,7 @@ class Emitter:
         for size, count in split_rows(pixels, self.tile_pixels):
             one_row = isinstance(self.columns, int) and self.columns % size == start % size == 0
             with emit.serial(count) as step:
-                emit_tile(Pixels(step * size + start, size, one_row))
+                emit_tile(Pixels(step * size + start, size, one_row, -(-pixels // size)))
             start += size * count
 
     def depth_parts(self, pixels: int) -> int:

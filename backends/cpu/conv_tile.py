@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The elements of a line of the caches.
 LINE = 16
+# Smaller weights arrive in time by themselves.
+FETCHED_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Pixels:
     start: PrimExpr
     count: int
     one_row: bool = False
+    tiles: int = 0
+    """How many tiles all pixels make, where that is known and each reads its whole depth."""
 
 
 class Tile:
@@ -58,6 +62,7 @@ class Tile:
             with emit.serial(full) as block:
                 if self.source.far and self.is_contiguous:
                     self.fetch_ahead(bases[0] + block * self.source.plane, at.count * inner)
+                self.fetch_weights(at, block)
                 self.block_products(sums, bases, block, inner)
         if rest:
             self.block_products(sums, bases, emit.integer(full), rest)
@@ -138,6 +143,22 @@ class Tile:
         """
         for offset in range(0, size, LINE):
             emit.prefetch(self.source.data, [place + (size + offset)])
+
+    def fetch_weights(self, at: Pixels, block: PrimExpr) -> None:
+        """Asks for a share of the next panel's weights, where they come from memory each time.
+
+        They are read in the order of memory, by all tiles of this panel together.
+        """
+        weight, panel = self.spec.weight, self.spec.panel
+        block_lines = weight.kernel[0] * weight.kernel[1] * self.parent.inner * panel // LINE
+        if not at.tiles or at.tiles > block_lines or self.parent.weight_bytes <= FETCHED_BYTES:
+            return
+        share = -(-block_lines // at.tiles)
+        tile = tirx.floordiv(at.start, at.count)
+        first = (tile * self.parent.blocks + block) * share
+        for line in range(share):
+            place = [self.panel + 1, emit.integer(0), (first + line) * LINE]
+            emit.prefetch(self.parent.weight, place)
 
     def position(self, pixel: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
         """The row in the chunk and the column of a pixel."""

@@ -84,9 +84,26 @@ def split_depth(tile: Tile, cpu: CpuTarget) -> int:
 
 
 def conv_panel(filters: int, pixels: int | None, cpu: CpuTarget) -> int:
-    """The filters of a panel of a packed convolution weight; `filters` are those of one group."""
+    """The filters of a panel of a packed convolution weight; `filters` are those of one group.
+
+    The last panel has only the vectors that are left, in tiles as high as those of the others.
+    """
     blocks = -(-filters // cpu.lanes)
-    return best_tile(pixels, blocks * cpu.lanes, cpu, (2, 3, 4, 1)).vectors * cpu.lanes
+    count = TYPICAL_ROWS if pixels is None else max(pixels, 1)
+
+    def cycles(vectors: int) -> float:
+        tiles = -(-count // tile_rows(vectors, cpu))
+        height, (full, rest) = count / tiles, divmod(blocks, vectors)
+        return round(tiles * (full * step_cycles(height, vectors) + step_cycles(height, rest)), 6)
+
+    return min((2, 3, 4, 1), key=cycles) * cpu.lanes
+
+
+def step_cycles(rows: float, vectors: int) -> float:
+    """Cycles of one step of a reduction that is not split: arithmetic, loads or latency."""
+    if not vectors:
+        return 0
+    return max(rows * vectors / 2, (rows + vectors) / 2, CHAINS / 2)
 
 
 def tile_rows(vectors: int, cpu: CpuTarget) -> int:

@@ -59,6 +59,8 @@ CASES = {
         8, 2 * LANES, (4, 20), Window((3, 3), pads=(1, 1, 1, 1))
     ),
     "weights beyond the cache": Case(1024, 2 * LANES, (4, 5), Window((3, 3), pads=(1, 1, 1, 1))),
+    "weights from memory": Case(520, 1030, (5, 4), Window((1, 1))),
+    "a narrower last panel": Case(2 * LANES, 5 * LANES, (9, 14), Window((1, 1))),
     "groups": Case(4 * LANES, 6 * LANES, (7, 7), Window((3, 3), pads=(1, 1, 1, 1)), groups=2),
     "one axis": Case(2 * LANES, 16, (1, 33), Window((1, 9), pads=(0, 4, 0, 4)), batch=2),
     "one pixel": Case(16, 16, (1, 1), Window((1, 1)), batch=3),

@@ -48,6 +48,7 @@ def test_known_best_tiles() -> None:
     assert matmul_tile(None, 768, 768, by_name("avx512")) == Tile(8, 3)
     assert conv_panel(64, 3136, by_name("avx2")) == 16
     assert conv_panel(24, 3136, by_name("avx2")) == 24
+    assert conv_panel(40, 784, by_name("avx2")) == 24  # 3 + 2 blocks fill all accumulators
 
 
 def test_few_accumulators_split_the_depth() -> None:
