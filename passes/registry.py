@@ -38,6 +38,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
+    "recognize-lookups": "leptonc.passes.fusion.recognize_lookups:RecognizeLookups",
     "recognize-recurrent":
         "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
     "propagate-ranges": "leptonc.passes.shapes.propagate_ranges:PropagateRanges",

@@ -58,7 +58,7 @@ class CpuBackend:
             "recognize-quantized,integers-to-float,"
             "eliminate-common-subexpressions,eliminate-dead-code"
         )
-        norms = "recognize-for-kernels,spell-out-norms"
+        norms = "recognize-for-kernels,recognize-lookups,spell-out-norms"
         blocks = f"{norms},{floats},widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
         return f"{attention},{blocks},eliminate-dead-code"
 
