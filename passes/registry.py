@@ -47,6 +47,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-resampling":
         "leptonc.passes.fusion.recognize_resampling:RecognizeResampling",
     "recognize-softmax": "leptonc.passes.fusion.recognize_softmax:RecognizeSoftmax",
+    "recognize-squeeze": "leptonc.passes.fusion.recognize_squeeze:RecognizeSqueeze",
     "recognize-rotary": "leptonc.passes.fusion.recognize_rotary:RecognizeRotary",
     "reduce-strength": "leptonc.passes.fusion.reduce_strength:ReduceStrength",
     "scan-to-loop": "leptonc.passes.control_flow.scan_to_loop:ScanToLoop",

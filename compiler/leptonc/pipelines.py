@@ -21,8 +21,8 @@ _FOLD = (
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
 _RECOGNIZE = (
-    "recognize-activations,form-linear,fold-constants,fold-scale,merge-linear-maps,"
-    "eliminate-common-subexpressions,merge-parallel,widen-attention"
+    "recognize-activations,form-linear,recognize-squeeze,fold-constants,fold-scale,"
+    "merge-linear-maps,eliminate-common-subexpressions,merge-parallel,widen-attention"
 )
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 # views that sink would hide the heads of attention before it is recognised
