@@ -55,6 +55,20 @@ EXPECTED: Mapping[str, Counts] = {
     "efficientnet": {"swish": 11},
     "resnet": {},
     "unet": {"attention": 1, "group_normalization": 5, "swish": 5},
+    "mistral": {"attention": 2, "rotary_embedding": 4, "rms_normalization": 5, "swish": 2},
+    "gemma3": {"attention": 2, "rotary_embedding": 4, "rms_normalization": 13, "gelu": 2},
+    "bloom": {"attention": 2, "layer_normalization": 6, "gelu": 2},
+    "deberta": {"attention": 2, "layer_normalization": 5, "gelu": 2},
+    "modernbert": {"attention": 2, "rotary_embedding": 4, "layer_normalization": 5, "gelu": 2},
+    "conformer": {"attention": 2, "layer_normalization": 12, "gelu": 8},
+    "sam": {"attention": 2, "layer_normalization": 6, "gelu": 2},
+    "detr": {"attention": 5, "layer_normalization": 11},
+    "complex_rotary": {"attention": 1, "rotary_embedding": 2, "rms_normalization": 1},
+    "llama_half": {"attention": 2, "rotary_embedding": 4, "rms_normalization": 5, "swish": 2},
+    "mobilevit": {"attention": 9, "layer_normalization": 21, "swish": 34},
+    "seresnet": {},
+    "xcit": {"attention": 4, "layer_normalization": 11, "gelu": 9},
+    "swinv2": {"attention": 2, "layer_normalization": 7, "gelu": 2},
 }
 """By architecture, what its models have of each."""
 
@@ -62,6 +76,12 @@ APART: Mapping[str, Counts] = {
     "gpt_neox_eager_script": {**EXPECTED["gpt_neox"], "layer_normalization": 3}
 }
 """Two layers whose normalisation before a scale is the same, and made once."""
+
+ALONE: Mapping[str, Counts] = {"conformer": {"instance_normalization": 1}}
+"""What looks like a piece, and is all of what the model has."""
+
+ROUNDING: Mapping[str, float] = {"llama_half": 2e-2}
+"""How far results may be off, where it is not what f32 explains."""
 
 FILES = sorted(FOLDER.glob("*.onnx"))
 
@@ -97,12 +117,14 @@ def test_nothing_is_left_in_pieces(path: Path, tmp_path: Path) -> None:
     data = feeds(graph)
     run_passes(graph, OPTIMIZE[DEFAULT_LEVEL])
     found = Counter(op.name for op in graph.walk())
-    expected = APART.get(path.stem) or EXPECTED[path.stem.rsplit("_", 2)[0]]
+    architecture = path.stem.rsplit("_", 2)[0]
+    expected = APART.get(path.stem) or EXPECTED[architecture]
     assert {name: found[name] for name in WHOLE if found[name]} == expected
-    assert not {name: found[name] for name in PIECES if found[name]}
+    left = {name: found[name] for name in PIECES if found[name]}
+    assert left == ALONE.get(architecture, {})
     run_passes(graph, WRITE[DEFAULT_LEVEL])
     target = tmp_path / "target.onnx"
     save_model(graph, target)
     results = run_onnxruntime(target, data)
     for name, want in run_onnxruntime(source, data).items():
-        assert deviation(results[name], want) < 2e-5
+        assert deviation(results[name], want) < ROUNDING.get(architecture, 2e-5)

@@ -321,6 +321,128 @@ def unet(attention: str) -> tuple[nn.Module, dict]:
     return Unet(attention), {"image": torch.randn(1, 3, 8, 8), "time": torch.randn(1, 8)}
 
 
+def _model(config: str, model: str, **fields: Any) -> Callable[[str], tuple[nn.Module, dict]]:
+    """A language model of two narrow layers."""
+
+    def make(attention: str) -> tuple[nn.Module, dict]:
+        import transformers
+
+        made = getattr(transformers, config)(attn_implementation=attention, **fields)
+        names = ("input_ids", "attention_mask")
+        fixed = {} if "Bert" in model or "Deberta" in model else {"use_cache": False}
+        return _text(getattr(transformers, model)(made), "last_hidden_state", *names, **fixed)
+
+    return make
+
+
+NARROW = {
+    "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 64, "max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def conformer(attention: str) -> tuple[nn.Module, dict]:
+    from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel
+
+    config = Wav2Vec2ConformerConfig(
+        vocab_size=20, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, conv_dim=(16, 16), conv_stride=(5, 2), conv_kernel=(10, 3),
+        num_feat_extract_layers=2, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+        conv_depthwise_kernel_size=3, position_embeddings_type="relative", max_source_positions=50,
+    )  # fmt: skip
+    inputs = {"input_values": torch.randn(1, 400)}
+    return Only(Wav2Vec2ConformerModel(config), tuple(inputs), "last_hidden_state"), inputs
+
+
+def sam(attention: str) -> tuple[nn.Module, dict]:
+    from transformers import SamVisionConfig
+    from transformers.models.sam.modeling_sam import SamVisionEncoder
+
+    config = SamVisionConfig(
+        hidden_size=32, output_channels=16, num_hidden_layers=2, num_attention_heads=4,
+        image_size=64, patch_size=8, window_size=4, global_attn_indexes=[1], mlp_dim=64,
+        attn_implementation=attention,
+    )  # fmt: skip
+    inputs = {"pixel_values": torch.randn(1, 3, 64, 64)}
+    return Only(SamVisionEncoder(config), tuple(inputs), "last_hidden_state"), inputs
+
+
+class Detector(nn.Module):
+    """Boxes by learnt queries of an image, as torch's own transformer has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(3, 32, 8, 8)
+        self.transformer = nn.Transformer(32, 4, 2, 2, 64, batch_first=True)
+        self.places, self.queries = (
+            nn.Parameter(torch.rand(64, 32)),
+            nn.Parameter(torch.rand(9, 32)),
+        )
+        self.box = nn.Linear(32, 4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The boxes."""
+        rows = self.enter(image).flatten(2).permute(0, 2, 1)
+        asked = self.queries.unsqueeze(0).expand(image.shape[0], -1, -1)
+        return self.box(self.transformer(self.places + rows, asked)).sigmoid()
+
+
+def detr(attention: str) -> tuple[nn.Module, dict]:
+    torch.backends.mha.set_fastpath_enabled(False)
+    return _image(Detector())
+
+
+class Complex(nn.Module):
+    """Attention whose queries and keys are turned as complex numbers."""
+
+    def __init__(self, attention: str) -> None:
+        super().__init__()
+        self.attention, self.norm = attention, nn.RMSNorm(32)
+        self.q, self.k, self.v = (nn.Linear(32, 32, bias=False) for _ in range(3))
+        angles = torch.outer(torch.arange(16.0), 1 / (10000 ** (torch.arange(0, 8, 2) / 8)))
+        self.register_buffer("angles", torch.stack([angles.cos(), angles.sin()], -1))
+
+    def turned(self, rows: torch.Tensor) -> torch.Tensor:
+        """Heads turned by their places."""
+        pairs = torch.view_as_complex(rows.float().reshape(*rows.shape[:-1], -1, 2))
+        by = torch.view_as_complex(self.angles[: rows.shape[1]]).view(1, rows.shape[1], 1, 4)
+        return torch.view_as_real(pairs * by).flatten(3).type_as(rows)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The rows after this."""
+        batch, length, width = x.shape
+        rows = self.norm(x)
+        q, k, v = (each(rows).view(batch, length, 4, 8) for each in (self.q, self.k, self.v))
+        q, k, v = (each.transpose(1, 2) for each in (self.turned(q), self.turned(k), v))
+        if self.attention == "sdpa":
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            mask = torch.triu(torch.full((length, length), float("-inf")), 1)
+            scores = q @ k.transpose(2, 3) / 8**0.5 + mask
+            mixed = torch.softmax(scores.float(), -1).type_as(q) @ v
+        return x + mixed.transpose(1, 2).reshape(batch, length, width)
+
+
+def complex_rotary(attention: str) -> tuple[nn.Module, dict]:
+    return Complex(attention), {"rows": torch.randn(1, 6, 32)}
+
+
+def llama_half(attention: str) -> tuple[nn.Module, dict]:
+    model, inputs = llama(attention)
+    return model.half(), inputs
+
+
+def _timm(name: str, size: int = 64, **fields: Any) -> Callable[[str], tuple[nn.Module, dict]]:
+    def make(attention: str) -> tuple[nn.Module, dict]:
+        import timm
+        from timm.layers import set_fused_attn
+
+        set_fused_attn(attention == "sdpa")
+        return _image(timm.create_model(name, num_classes=10, **fields), size)
+
+    return make
+
+
 PLAIN = (("eager", "script"), ("eager", "dynamo"))
 PAIR = (("eager", "script"), ("sdpa", "dynamo"))
 FOUR = (*PAIR, ("sdpa", "script"), ("eager", "dynamo"))
@@ -332,6 +454,34 @@ MODELS = MappingProxyType({
     "timm_vit": (timm_vit, PAIR), "swin": (swin, PLAIN), "convnext": (convnext, PLAIN),
     "mixer": (mixer, PLAIN), "mobilenet_v3": (mobilenet_v3, PLAIN),
     "efficientnet": (efficientnet, PLAIN), "resnet": (resnet, PLAIN), "unet": (unet, FOUR),
+    "mistral": (_model(
+        "MistralConfig", "MistralModel", num_key_value_heads=2, sliding_window=4, **NARROW
+    ), PAIR),
+    "gemma3": (_model(
+        "Gemma3TextConfig", "Gemma3TextModel", num_key_value_heads=2, head_dim=8,
+        sliding_window=4, **NARROW,
+    ), PAIR),
+    "bloom": (_model(
+        "BloomConfig", "BloomModel", vocab_size=99, hidden_size=32, n_layer=2, n_head=4
+    ), PLAIN),
+    "deberta": (_model(
+        "DebertaV2Config", "DebertaV2Model", relative_attention=True, position_buckets=8,
+        pos_att_type="p2c|c2p", share_att_key=True, norm_rel_ebd="layer_norm",
+        max_relative_positions=16, **NARROW,
+    ), PLAIN),
+    "modernbert": (_model(
+        "ModernBertConfig", "ModernBertModel", pad_token_id=0, local_attention=4,
+        global_attn_every_n_layers=2, **NARROW,
+    ), PAIR),
+    "conformer": (conformer, PLAIN), "sam": (sam, PAIR), "detr": (detr, PLAIN),
+    "complex_rotary": (complex_rotary, (("eager", "dynamo"), ("sdpa", "dynamo"))),
+    "llama_half": (llama_half, (("eager", "dynamo"), ("sdpa", "script"))),
+    "mobilevit": (_timm("mobilevit_xxs"), PLAIN), "seresnet": (_timm("seresnet18"), PLAIN),
+    "xcit": (_timm("xcit_nano_12_p16_224", embed_dim=32, depth=2, num_heads=4), PLAIN),
+    "swinv2": (_timm(
+        "swinv2_tiny_window8_256", img_size=64, window_size=4, embed_dim=16, depths=(1, 1),
+        num_heads=(2, 4),
+    ), PLAIN),
 })  # fmt: skip
 """How each model is made, and with which kinds of attention by which exporters."""
 
