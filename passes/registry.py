@@ -32,6 +32,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "merge-parallel": "leptonc.passes.fusion.merge_parallel:MergeParallel",
     "merge-products": "leptonc.passes.fusion.merge_products:MergeProducts",
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
+    "settle-extents": "leptonc.passes.extents.settle_extents:SettleExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "join-slices": "leptonc.passes.fusion.join_slices:JoinSlices",
     "merge-constants": "leptonc.passes.fusion.merge_constants:MergeConstants",

@@ -6,21 +6,25 @@ program compares their sizes before the kernel that relies on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from leptonc.ir.dims import Dim, symbols
-from leptonc.ir.graph import Op
-from leptonc.ir.table import Trait
+from leptonc.ir.dims import Dim, bounds, floordiv, symbols
+from leptonc.ir.graph import Op, Value
+from leptonc.ir.ops.movement import pad_widths
+from leptonc.ir.table import Inference, Trait
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """The extent `found` is `wanted`, or 1 where that broadcasts."""
+    """The extent `found` is `wanted`, or 1 where that broadcasts, or not below it."""
 
     found: Dim
     wanted: Dim
-    broadcasts: bool
+    broadcasts: bool = False
+    is_least: bool = False
+    what: str = "an operand"
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -39,6 +43,9 @@ def assumptions(op: Op) -> list[Assumption]:
 
 def _of(op: Op) -> Iterator[Assumption]:
     shapes = [value.type.shape for value in op.operands]
+    for dim in (dim for value in op.results for dim in value.type.shape):
+        if not isinstance(dim, int) and bounds(dim)[0] < 0:
+            yield Assumption(dim, 0, is_least=True, what="a result")
     if op.definition.has(Trait.ELEMENTWISE):
         for shape in shapes:
             yield from _broadcast(shape, op.result.type.shape)
@@ -52,6 +59,55 @@ def _of(op: Op) -> Iterator[Assumption]:
         axis = op.int("axis") % op.result.type.rank
         for shape in shapes[1:]:
             yield from _equal(_without(shape, axis), _without(shapes[0], axis))
+    elif op.name == "group_normalization":
+        channels, groups = op.operands[0].type.shape[1], op.int("num_groups")
+        yield from _equal([channels], [floordiv(channels, groups) * groups])
+    elif op.name in _LEAST:
+        for found, wanted in _LEAST[op.name](op):
+            if not isinstance(found, int) and wanted > 0:
+                yield Assumption(found, wanted, is_least=True)
+
+
+def _gathered(op: Op) -> Iterator[tuple[Dim, int]]:
+    """Indices that are known lie in the axis."""
+    blob = _outside(op.operands[1]).blob
+    if blob is not None and blob.size:
+        low, high = int(blob.array.min()), int(blob.array.max())
+        yield op.operands[0].type.shape[op.int("axis")], max(high + 1, -low)
+
+
+def _outside(value: Value) -> Value:
+    """What an input of a group stands for."""
+    region = value.owner
+    if region is None or region.parent is None or region.parent.name != "group":
+        return value
+    return region.parent.operands[region.inputs.index(value)]
+
+
+def _picked(op: Op) -> Iterator[tuple[Dim, int]]:
+    yield op.operands[0].type.shape[op.int("axis")], 1
+
+
+def _largest(op: Op) -> Iterator[tuple[Dim, int]]:
+    axis = op.int("axis")
+    count = op.results[0].type.shape[axis]
+    if isinstance(count, int):
+        yield op.operands[0].type.shape[axis], count
+
+
+def _reflected(op: Op) -> Iterator[tuple[Dim, int]]:
+    """A border shows what lies behind the first and the last element."""
+    widths = pad_widths(Inference(op.definition, op.operands, op.operand_names, op.attrs))
+    if op.attrs["mode"] == "reflect" and widths is not None:
+        for extent, pair in zip(op.operands[0].type.shape, widths, strict=True):
+            yield extent, max((width + 1 for width in pair if isinstance(width, int)), default=0)
+
+
+_LEAST: Mapping[str, Callable[[Op], Iterator[tuple[Dim, int]]]] = MappingProxyType({
+    "gather": _gathered, "arg_max": _picked, "arg_min": _picked, "top_k": _largest,
+    "pad": _reflected,
+})  # fmt: skip
+"""Which extents have to be how long, by operation."""
 
 
 def _without(shape: Sequence[Dim], axis: int) -> Sequence[Dim]:

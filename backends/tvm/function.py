@@ -114,11 +114,15 @@ class FunctionBuilder:
         faults: list[Fault] = []
         for each in new:
             found, wanted = (self.dims.expression(dim) for dim in (each.found, each.wanted))
-            holds = found.equal(wanted)
+            holds = found >= wanted if each.is_least else found.equal(wanted)
             if each.broadcasts:
                 holds = tirx.Or(holds, found.equal(tirx.const(1, "int64")))
-            either = f"{each.wanted} or 1" if each.broadcasts else str(each.wanted)
-            message = f"an operand has {{}} elements along an axis, should have {either}"
+            least = "at least " if each.is_least else ""
+            either = " or 1" if each.broadcasts else ""
+            message = (
+                f"{each.what} has {{}} elements along an axis, should have "
+                f"{least}{each.wanted}{either}"
+            )
             faults.append(Fault(holds, found, message))
         self.block.emit(check(op.location, faults))
 

@@ -51,7 +51,8 @@ def wanted_extents(call: Inference, name: str, count: int | None = None) -> list
 def _expand_infer(call: Inference) -> TensorType:
     type, wanted = call[0].type, wanted_extents(call, "shape")
     if content_of(call[1]) is not None:
-        return type.with_shape(*broadcast_shapes(type.shape, wanted))
+        # of two open extents that of the operand is the one that may be 1
+        return type.with_shape(*broadcast_shapes(wanted, type.shape))
     missing = len(wanted) - type.rank
     aligned = [1] * missing + list(type.shape)
     wanted = [1] * -missing + wanted

@@ -109,6 +109,12 @@ def _split_evaluate(call: Evaluation) -> list[Array]:
         part = -(-x.shape[axis] // count)
         cuts = [part * index for index in range(1, count)]
     else:
+        if int(np.sum(sizes)) != x.shape[axis]:
+            raise LeptonError(
+                f"split: sizes {sizes.tolist()} add up to {int(np.sum(sizes))}, should be "
+                f"{x.shape[axis]}",
+                code="E103",
+            )
         cuts = [int(cut) for cut in np.cumsum(sizes)[:-1]]
     return np.split(x, cuts, axis)
 

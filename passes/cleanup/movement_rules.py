@@ -48,6 +48,10 @@ def transpose_of_ones(m: Match, build: Builder) -> Value:
 def view_to_reshape(m: Match, build: Builder) -> Value:
     """Views are spelled as reshapes, so that chains of them become one."""
     require_known_extents(m, m[x])
+    axes = integers(m.root.operand("axes")) or () if m.root.name == "squeeze" else ()
+    m.require(
+        all(m[x].type.shape[axis] == 1 for axis in axes), "an axis that has to be 1 may be longer"
+    )
     return reshape_to(build, m[x], m.root.result.type.shape)
 
 

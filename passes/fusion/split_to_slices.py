@@ -22,7 +22,10 @@ def split_apart(m: Match, build: Builder) -> list[Value]:
     axis = op.int("axis") % source.type.rank
     lengths = [value.type.shape[axis] for value in op.results]
     known = [length for length in lengths if isinstance(length, int)]
-    m.require(len(known) == len(lengths), "how long the parts are is known at run time only")
+    whole = isinstance(source.type.shape[axis], int)
+    m.require(
+        whole and len(known) == len(lengths), "how long the parts are is known at run time only"
+    )
     ends = np.cumsum(known).tolist()
     parts: list[Value] = []
     for value, start, end in zip(op.results, [0, *ends], ends, strict=False):
