@@ -18,7 +18,7 @@ from tvm import tirx
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.attention import attention
 from leptonc.backends.cpu.attention_tile import AttentionBuffers, AttentionSpec
-from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.target import CpuTarget, with_threads
 from tests.backends.cpu.kernels import AVX512, NATIVE, Array, Kernel, assembly
 
 TOLERANCE = 4e-6
@@ -186,3 +186,12 @@ def test_wide_vectors_compile() -> None:
     spec = AttentionSpec(1, 2, 2, 30, 70, 64, 64, 0.1, in_rows=True)
     text = assembly(function(spec, AVX512), AVX512)
     assert "zmm" in text
+
+
+def test_threads_share_the_heads() -> None:
+    cpu = with_threads(SMALL, 2)
+    spec = AttentionSpec(2, 4, 2, 64, 150, 32, 32, 0.2, in_rows=True)
+    made = function(spec, cpu)
+    assert "T.parallel" in made.script()
+    assert "T.parallel" not in function(spec, SMALL).script()
+    check(Kernel(made, cpu), spec, (2, 64, 150))
