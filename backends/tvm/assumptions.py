@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from leptonc.ir.dims import Dim, bounds, floordiv, symbols
 from leptonc.ir.graph import Op, Value
+from leptonc.ir.ops.attention import head_shapes
 from leptonc.ir.ops.movement import pad_widths
 from leptonc.ir.table import Inference, Trait
 
@@ -59,6 +60,10 @@ def _of(op: Op) -> Iterator[Assumption]:
         axis = op.int("axis") % op.result.type.rank
         for shape in shapes[1:]:
             yield from _equal(_without(shape, axis), _without(shapes[0], axis))
+    elif op.name == "attention" and (mask := op.operand("mask")) is not None:
+        counts = op.int("q_num_heads"), op.int("kv_num_heads")
+        q, k, _ = head_shapes(shapes[:3], *counts)
+        yield from _broadcast(mask.type.shape, (*q[:3], k[2]))
     elif op.name == "group_normalization":
         channels, groups = op.operands[0].type.shape[1], op.int("num_groups")
         yield from _equal([channels], [floordiv(channels, groups) * groups])

@@ -15,10 +15,11 @@ TEXT = """\
 graph @taken_for_granted(
   %linear: f32[n,a], %conv: f32[1,c,h,3], %norm: f32[2,d,2],
   %steps: f32[2,f,3], %state: f32[1,g,1], %table: f32[i,2], %best: f32[j], %border: f32[k],
-  %split: f32[l], %grid: f32[m,2,2,2], %image: f32[o,1,3,3], %scale: f32[p], %row: f32[2,q]
+  %split: f32[l], %grid: f32[m,2,2,2], %image: f32[o,1,3,3], %scale: f32[p], %row: f32[2,q],
+  %keys: f32[1,2,t,4], %mask: f32[u,w]
 ) -> (r0: f32[n,2], r1: f32[1,2,h-2,1], r2: f32[2,d,2], r4: f32[2,1,f,1],
       r5: f32[2,2], r6: f32[3], r7: f32[k+4], r8: f32[2], r9: f32[3], r10: f32[o,1,2,2],
-      r11: f32[2,q], r12: i64[2]) {
+      r11: f32[2,q], r12: i64[2], r13: f32[1,2,t,4]) {
   %w = const() {value = random(1)} : f32[3,2]
   %v = const() {value = random(2)} : f32[2,3,3,3]
   %s = const() {value = random(3)} : f32[3]
@@ -39,13 +40,15 @@ graph @taken_for_granted(
   %r10 = grid_sample(%image, %grid) : f32[o,1,2,2]
   %r11, %m11, %v11 = layer_normalization(%row, %scale) {axis = -1} : f32[2,q], f32[2,1], f32[2,1]
   %r12 = arg_max(%row) {axis = 1, keepdims = 0} : i64[2]
-  return %r0, %r1, %r2, %r4, %r5, %r6, %r7, %r8, %r9, %r10, %r11, %r12
+  %r13 = attention(%keys, %keys, %keys, mask=%mask) {scale = 0.5} : f32[1,2,t,4]
+  return %r0, %r1, %r2, %r4, %r5, %r6, %r7, %r8, %r9, %r10, %r11, %r12, %r13
 }"""
 
 FITS: dict[str, tuple[int, ...]] = {
     "linear": (2, 3), "conv": (1, 3, 4, 3), "norm": (2, 3, 2),
     "steps": (2, 5, 3), "state": (1, 5, 1), "table": (3, 2), "best": (3,), "border": (3,),
     "split": (5,), "grid": (1, 2, 2, 2), "image": (1, 1, 3, 3), "scale": (4,), "row": (2, 4),
+    "keys": (1, 2, 5, 4), "mask": (5, 5),
 }  # fmt: skip
 
 OTHERS = [
@@ -59,6 +62,8 @@ OTHERS = [
     ("border", (2,), "an operand has 2 elements along an axis, should have at least 3"),
     ("split", (6,), r"6 elements cannot become one of shape \[5\]"),
     ("grid", (2, 2, 2, 2), r"16 elements cannot become one of shape \[o, 2, 2, 2\]"),
+    ("mask", (5, 4), "an operand has 4 elements along an axis, should have t or 1"),
+    ("mask", (4, 5), "an operand has 4 elements along an axis, should have t or 1"),
     ("scale", (5,), r"5 elements cannot become one of shape \[q\]"),
 ]
 
