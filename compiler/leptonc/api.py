@@ -126,10 +126,10 @@ def optimize(
     """Rewrite an ONNX model into a smaller, equal one: a ModelProto, or None where it is a file.
 
     `passes` is pipeline text in place of the passes of the level, `disable` leaves out passes or
-    rules by name, `only` keeps the passes named. `opset` is the one to write: by default the
-    oldest, from the model's own on, that has all it needs. Operators of domains beside ONNX's own
-    are written where the model has them already, or where `allow` names the domain. `dims` fixes
-    symbolic extents.
+    rules by name, `only` keeps the passes named. `opset` is the one to write, 11 or newer: by
+    default the oldest, from the model's own and 13 on, that has all it needs. Operators of domains
+    beside ONNX's own are written where the model has them already, or where `allow` names the
+    domain. `dims` fixes symbolic extents.
 
     With `check` (or `inputs`, arrays by name) original and result run on random data, and on that
     given; LeptonError says which output is off by more than rounding explains, or by more than

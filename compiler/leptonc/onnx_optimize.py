@@ -49,7 +49,7 @@ class OptimizeOptions:
     """Passes in place of those of the level."""
     selection: Selection = NOTHING
     opset: int | None = None
-    """The opset to write; None is the oldest, from the model's own on, that has all it needs."""
+    """The opset to write; None is the oldest, from the model's own and 13 on, with all it needs."""
     allow: frozenset[str] = frozenset()
     """Domains beside ONNX's own whose operators may be used where the model had none of them."""
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
