@@ -67,6 +67,14 @@ class Value:
         return len(self._uses)
 
     @property
+    def only_user(self) -> Op | None:
+        """The operation that reads this value, in whatever slots, where there is just one."""
+        first = next(iter(self._uses), None)
+        if first is None or any(use.op is not first.op for use in self._uses):
+            return None
+        return first.op
+
+    @property
     def is_used(self) -> bool:
         """True while something reads this value."""
         return bool(self._uses)

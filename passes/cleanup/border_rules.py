@@ -124,7 +124,7 @@ def compute_before_expand(m: Match, build: Builder) -> Value:
         other is value or (other.blob is not None and other.blob.size == 1)
         for other in m.root.operands
     )
-    m.fits(scalars and len(value.uses) == 1)
+    m.fits(scalars and value.use_count == 1)
     source, shape = op.operands[0], m.root.result.type.shape
     m.require(value.type.shape == shape, "the constants add axes")
     known = op.operands[1].content is not None

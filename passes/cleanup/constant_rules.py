@@ -78,7 +78,7 @@ def sums(check: Check) -> Rule:
         with np.errstate(all="ignore"):
             total = np.asarray(signed + last, last.dtype)
         check(m, signed, last, total)
-        m.require(len(middle.uses) == 1, "something else reads the first sum")
+        m.require(middle.use_count == 1, "something else reads the first sum")
         m.also.append(op)
         number = build.const(shortest(total))
         return build.add(source, number) if sign * inner_sign > 0 else build.sub(number, source)

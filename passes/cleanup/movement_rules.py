@@ -123,12 +123,16 @@ def concat_of_one(m: Match, build: Builder) -> Value:
 def concat_of_concat(m: Match, build: Builder) -> Value:
     """Concatenations along one axis are one; parts without elements are left out."""
     axis = _axis(m.root)
+    outer = m.root.result.users[0] if m.root.result.use_count == 1 else None
+    joins_outer = outer is not None and outer.name == "concat" and _axis(outer) == axis
+    m.fits(not joins_outer)  # a chain becomes one at its end, and not step by step
     parts: list[Value] = []
-    for part in m.root.operands:
-        producer = part.producer
-        inner = producer is not None and producer.name == "concat" and _axis(producer) == axis
-        if inner and producer is not None and part.users == (m.root,):
-            parts += producer.operands
+    waiting = [*reversed(m.root.operands)]
+    while waiting:
+        part = waiting.pop()
+        inner = part.producer if part.use_count == 1 else None
+        if inner is not None and inner.name == "concat" and _axis(inner) == axis:
+            waiting += reversed(inner.operands)
         else:
             parts.append(part)
     kept = [part for part in parts if part.type.shape[axis] != 0] or parts[:1]

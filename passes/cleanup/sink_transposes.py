@@ -39,7 +39,7 @@ def transpose_behind(m: Match, build: Builder) -> Value:
     rank = op.result.type.rank
     same = len(order) == rank and all(value.type.rank <= rank for value in op.operands)
     m.require(same, "an operand is broadcast")
-    shared = any(each.result.users != (op,) for each in turned)
+    shared = any(each.result.only_user is not op for each in turned)
     m.require(not shared or len(turned) > 1, "something else reads the transposed tensor")
     operands = [untransposed(build, value, order) for value in op.operands]
     result = build.op(op.definition, operands, op.attrs, names=op.operand_names).result

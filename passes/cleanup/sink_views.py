@@ -54,7 +54,7 @@ def view_behind(m: Match, build: Builder) -> Value:
     constants = [value for value in op.operands if array_of(value) is not None]
     fits = all(_means_the_same(value, source.type.shape, shape) for value in constants)
     m.require(fits, "a constant broadcasts otherwise to what is viewed")
-    m.require(all(each.result.users == (op,) for each in views), "something else reads the view")
+    m.require(all(each.result.only_user is op for each in views), "something else reads the view")
     require_known_extents(m, source)
     operands = [v if array_of(v) is not None else _source(v) for v in op.operands]
     result = build.op(op.definition, operands, op.attrs, names=op.operand_names).result

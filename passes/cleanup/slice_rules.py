@@ -137,7 +137,7 @@ def slice_of_concat(m: Match, build: Builder) -> Value:
             break
         position = end
     m.fits(len(kept) < len(parts))
-    alone = len(m[joined].result.uses) == 1
+    alone = m[joined].result.use_count == 1
     m.require(len(kept) == 1 or alone, "something else reads the concatenation")
     moved = {**cuts, axis: Cut(cut.start - skipped, cut.step, cut.extent)}
     whole: Dim = 0
@@ -229,7 +229,7 @@ def concat_of_slices(m: Match, build: Builder) -> Value:
             old = runs.pop().cut
             assert old is not None
             assert new.cut is not None
-            gone += len(part.uses) == 1
+            gone += part.use_count == 1
             new = _Run(None, new.source, Cut(old.start, 1, old.extent + new.cut.extent))
         runs.append(new)
     m.fits(len(runs) < len(m.root.operands))
@@ -275,7 +275,7 @@ def split_of_concat(m: Match, build: Builder) -> list[Value]:
         m.require(bool(group), "a part has no elements")
         groups.append(group)
     m.require(not parts, "it is split elsewhere")
-    alone = len(m.root.operands[0].uses) == 1
+    alone = m.root.operands[0].use_count == 1
     m.require(alone or all(len(group) == 1 for group in groups), "something else reads it")
     joins = sum(len(group) > 1 for group in groups)
     m.require(joins <= 1, "several concatenations would be needed")

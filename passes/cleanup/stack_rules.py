@@ -65,7 +65,7 @@ def stack_to_concat(m: Match, build: Builder) -> Value:
     shape = (*first.shape[:axis], 1, *first.shape[axis:])
     m.fits(axis < first.rank and all(value.type == first for value in sources))
     m.fits(all(part.type.shape == shape for part in m.root.operands))
-    alone = all(part.users == (m.root,) for part in m.root.operands)
+    alone = all(part.only_user is m.root for part in m.root.operands)
     m.require(alone, "something else reads the views")
     require_known_extents(m, sources[0])
     joined = build.concat(*sources, axis=axis)
@@ -102,7 +102,7 @@ def concat_of_views(m: Match, build: Builder) -> Value:
     place = places.pop() or 0
     rests = {(*v.type.shape[:place], *v.type.shape[place + 1 :]) for v in sources}
     m.require(len(rests) == 1, "the views are of tensors of different shapes")
-    alone = all(part.users == (m.root,) for part in m.root.operands)
+    alone = all(part.only_user is m.root for part in m.root.operands)
     m.require(alone, "something else reads the views")
     require_known_extents(m, sources[0])
     return reshape_to(build, build.concat(*sources, axis=place), m.root.result.type.shape)

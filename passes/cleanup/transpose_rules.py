@@ -58,7 +58,7 @@ def transpose_behind_concat(m: Match, build: Builder) -> Value:
     alike = all(permutation(op) == order for op in turned)
     whole = all(transpose_of(part) is not None or array_of(part) is not None for part in parts)
     m.require(alike and whole, "not all parts are transposed alike")
-    alone = sum(len(op.result.uses) == 1 for op in turned)
+    alone = sum(op.result.use_count == 1 for op in turned)
     m.require(alone > 1 or len(turned) == 1 == alone, "something else reads the transposed parts")
     sources = [untransposed(build, part, order) for part in parts]
     return build.transpose(build.concat(*sources, axis=order[axis_of(m.root)]), perm=order)
@@ -124,7 +124,7 @@ def transpose_behind_quantize(m: Match, build: Builder) -> Value:
     op, before = m.root, transpose_of(m.root.operands[0])
     m.fits(before is not None and before.region is op.region)
     assert before is not None
-    m.require(len(before.result.uses) == 1, "something else reads the transposed tensor")
+    m.require(before.result.use_count == 1, "something else reads the transposed tensor")
     m.require(not op.int("block_size"), "scales stand for blocks")
     order = permutation(before)
     attrs = dict(op.attrs)
@@ -152,7 +152,7 @@ def transpose_before(m: Match, build: Builder) -> Value:
         value for value, by in zip(op.operands, turned, strict=True)
         if by not in cancel and array_of(value) is None and not is_single(value)
     ]  # fmt: skip
-    gone = sum(len(each.result.uses) == 1 for each in cancel)
+    gone = sum(each.result.use_count == 1 for each in cancel)
     m.require(len(rest) <= gone, "other operands would have to be transposed")
     shaped = all(value.type.rank == rank for value in rest)
     m.require(shaped, "an operand has fewer axes")

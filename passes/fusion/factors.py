@@ -25,7 +25,7 @@ def factors_of(value: Value) -> Factors:
         part, outermost = waiting.pop()
         number = uniform(part)
         op = part.producer
-        free = outermost or len(part.uses) == 1
+        free = outermost or part.use_count == 1
         if number is not None:
             found.number *= number
         elif op is None or not free or part.type != value.type:
@@ -54,7 +54,7 @@ def is_close(number: float, wanted: float) -> bool:
 def plus_constant(value: Value, number: float) -> tuple[Op, Value] | None:
     """The sum and its other operand, where `value` is `number` plus something and read once."""
     op = value.producer
-    if op is None or op.name != "add" or len(value.uses) != 1:
+    if op is None or op.name != "add" or value.use_count != 1:
         return None
     for constant, other in (op.operands, op.operands[::-1]):
         found = uniform(constant)

@@ -81,14 +81,14 @@ def norm_to_scale(m: Match, build: Builder) -> Value:
 
 def _will_fold(op: Op) -> bool:
     """True where `norm_before_product` still has its turn."""
-    readers = op.results[0].users
+    reader = op.results[0].only_user
     return (
-        len(readers) == 1
-        and readers[0].name in WEIGHTED
-        and readers[0].operands[0] is op.results[0]
-        and input_axis(readers[0]) == 1
-        and pads_nothing(readers[0])
-        and all(value.blob is not None for value in readers[0].operands[1:])
+        reader is not None
+        and reader.name in WEIGHTED
+        and reader.operands[0] is op.results[0]
+        and input_axis(reader) == 1
+        and pads_nothing(reader)
+        and all(value.blob is not None for value in reader.operands[1:])
     )
 
 

@@ -24,7 +24,7 @@ def _rest(m: Match, op: Op) -> tuple[int, ...]:
     m.fits(op.result.type.rank >= 2 and m[x].type.dtype.is_float)
     m.require(order[-2] == len(order) - 1, "another axis than the next to last is contiguous")
     rest = (*order[:-2], order[-1], order[-2])
-    alone = len(op.result.uses) == 1 or rest == tuple(range(len(rest)))
+    alone = op.result.use_count == 1 or rest == tuple(range(len(rest)))
     m.require(alone, "something else reads the transposed tensor")
     return rest
 

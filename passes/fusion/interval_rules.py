@@ -48,7 +48,7 @@ def limits_to_clip(m: Match, build: Builder) -> Value:
     needless = (min(max(a, low), high), max(min(b, high), low)) == (a, b)
     if needless and inside.result.type == m.root.result.type:
         return inside.result
-    m.require(len(inside.result.uses) == 1, "something else reads what is limited first")
+    m.require(inside.result.use_count == 1, "something else reads what is limited first")
     m.require(value.type == m.root.result.type, "the constant broadcasts the other operand")
     m.require(a <= high and low <= b, "the lower limit is above the upper one")
     m.require(a <= b and low <= high, "the lower limit is above the upper one")

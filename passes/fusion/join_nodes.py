@@ -54,7 +54,7 @@ def _shifted(inner: OpPattern, sign: int, name: str) -> Rule:
     @rule(pat.mul(inner, factor))
     def body(m: Match, build: Builder) -> Value:
         """A shift and a factor per channel are a batch normalisation without an offset."""
-        reader = m.root.result.users[0] if len(m.root.result.uses) == 1 else None
+        reader = m.root.result.users[0] if m.root.result.use_count == 1 else None
         last = reader is None or reader.name != "add" or not _adds_constant(reader)
         m.fits(last)
         scale, mean = _row(m, factor), -sign * _row(m, shift)

@@ -59,7 +59,7 @@ class MergeProducts(Pass):
         """Why `op` is not merged with layers of `total` outputs; empty if it is."""
         if total + _columns(op) > self.columns:
             return f"together they have more than {self.columns} outputs"
-        if any(len(value.uses) > 1 and _size(value) > LARGE for value in op.operands[1:]):
+        if any(value.use_count > 1 and _size(value) > LARGE for value in op.operands[1:]):
             return "the weight is large and something else reads it too"
         joined = any(reader.definition.has(Trait.ELEMENTWISE) for reader in op.result.users)
         if joined and not self.elementwise:

@@ -36,7 +36,7 @@ def factors_of(root: Op) -> Factors | None:
             found.number *= number**power
             continue
         parts = None
-        if op is not None and (op is root or len(value.uses) == 1):
+        if op is not None and (op is root or value.use_count == 1):
             parts = _parts(op, power)
         if op is None or parts is None:
             found.powers.append((value, power))

@@ -98,7 +98,8 @@ def _attributes(op: Op) -> dict[str, object]:
 
 def _cut_along(values: Sequence[Value], axis: int) -> tuple[Value, Cut | None] | None:
     """The tensor of which `values` are parts that follow each other, and how much of it."""
-    parts = [_part(value, axis) for value in values]
+    starts: dict[Value, int] = {}
+    parts = [_part(value, axis, starts) for value in values]
     source, start, _ = parts[0] or (None, 0, 0)
     end = start
     for part in parts:
@@ -113,8 +114,8 @@ def _cut_along(values: Sequence[Value], axis: int) -> tuple[Value, Cut | None] |
     return (source, cut) if can_cut(source.type.shape, {axis: cut}) else None
 
 
-def _part(value: Value, axis: int) -> tuple[Value, int, int] | None:
-    """What a value is a part of, where it begins and how long it is."""
+def _part(value: Value, axis: int, starts: dict[Value, int]) -> tuple[Value, int, int] | None:
+    """What a value is a part of, where it begins and how long it is; `starts` are those known."""
     op = value.producer
     extent = value.type.shape[axis] if axis < value.type.rank else None
     if op is None or not isinstance(extent, int):
@@ -127,11 +128,22 @@ def _part(value: Value, axis: int) -> tuple[Value, int, int] | None:
         return (op.operands[0], start, extent) if isinstance(start, int) else None
     if op.name != "split" or axis_of(op) != axis:
         return None
-    before = op.results[: op.results.index(value)]
-    lengths = [result.type.shape[axis] for result in before]
-    if not all(isinstance(length, int) for length in lengths):
-        return None
-    return op.operands[0], sum(length for length in lengths if isinstance(length, int)), extent
+    if value not in starts:
+        starts.update(_starts(op, axis))
+    return (op.operands[0], starts[value], extent) if value in starts else None
+
+
+def _starts(split: Op, axis: int) -> dict[Value, int]:
+    """Where the parts of a split begin, as far as that is known."""
+    starts: dict[Value, int] = {}
+    start = 0
+    for part in split.results:
+        starts[part] = start
+        length = part.type.shape[axis]
+        if not isinstance(length, int):
+            break
+        start += length
+    return starts
 
 
 def _weighted(ops: tuple[Op, ...], axis: int) -> Step | str:
@@ -141,7 +153,7 @@ def _weighted(ops: tuple[Op, ...], axis: int) -> Step | str:
     constants = [value for op in ops for value in op.operands[1:]]
     if channel_axis(first) != axis or any(value.blob is None for value in constants):
         return "the products are not joined along their outputs, or their weights are not known"
-    if any(len(value.uses) > 1 and _size(value) > LARGE for value in constants):
+    if any(value.use_count > 1 and _size(value) > LARGE for value in constants):
         return "a weight is large and something else reads it too"
     if on_one:
         along = _outputs_axis(first)

@@ -100,7 +100,7 @@ def _joined(
 
 def _is_narrowed(value: Value) -> bool:
     """True where only a cast to fewer bits reads `value`: then that is what is recognised."""
-    (user,) = value.users if len(value.users) == 1 else (None,)
+    user = value.only_user
     if user is None or user.name != "cast" or not user.result.type.dtype.is_float:
         return False
     return user.result.type.dtype.bits < value.type.dtype.bits

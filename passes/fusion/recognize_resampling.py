@@ -120,7 +120,7 @@ def _repeats_behind(value: Value) -> tuple[Value, list[Op]]:
     steps: list[Op] = []
     for _ in range(8):
         op = value.producer
-        if op is None or len(value.users) != 1:
+        if op is None or value.only_user is None:
             break
         if op.name in VIEWS:
             value = op.operands[0]

@@ -47,7 +47,7 @@ def _way_from_product(op: Op) -> list[Op]:
     while True:
         value = chain[-1].operands[0]
         source = value.producer
-        if source is None or len(value.uses) != 1:
+        if source is None or value.use_count != 1:
             return []
         if source.name in WEIGHTED:
             known = all(operand.blob is not None for operand in source.operands[1:])
@@ -139,7 +139,7 @@ def constant_behind_movement(m: Match, build: Builder) -> Value:
     """A constant before a move is applied behind it, where a product that reads it takes it."""
     inner, root, data = m[mixed], m.root, array_of(m[c])
     m.fits(inner.result.type.dtype.is_float and inner.result.type == m[x].type)
-    reader = root.result.users[0] if len(root.result.uses) == 1 else None
+    reader = root.result.users[0] if root.result.use_count == 1 else None
     m.fits(reader is not None and reader.name in WEIGHTED and reader.operands[0] is root.result)
     assert reader is not None
     assert data is not None

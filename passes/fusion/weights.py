@@ -65,7 +65,7 @@ def per_channel(m: Match, constant: Value, like: Value, axis: int) -> Array:
 def require_own(m: Match, constant: Value) -> None:
     """Go on only where changing `constant` does not leave two large ones in place of one."""
     blob = constant.blob
-    alone = len(constant.uses) == 1 or blob is None or blob.size <= LARGE
+    alone = constant.use_count == 1 or blob is None or blob.size <= LARGE
     m.require(alone, "the weight is large and something else reads it too")
 
 
