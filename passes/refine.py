@@ -66,35 +66,48 @@ def _learnt(old: TensorType, new: TensorType) -> dict[str, Dim]:
 
 def substitute_dims(graph: Graph, known: Mapping[str, Dim]) -> None:
     """Put what is known about symbols in place of them, in every type, content and attribute."""
+    bound = _Bound(known)
     for value in graph.inputs:
-        _substitute_in(value, known)
+        _substitute_in(value, bound)
     for op in graph.walk():
         for region in op.regions:
             for value in region.inputs:
-                _substitute_in(value, known)
+                _substitute_in(value, bound)
         for value in op.results:
-            _substitute_in(value, known)
+            _substitute_in(value, bound)
         for name, attr in op.definition.attrs.items():
             dims = op.attrs[name]
             if attr.kind == "dims" and isinstance(dims, tuple):
-                bound = tuple(_substituted(dim, known) for dim in dims)
-                if bound != dims:
-                    op.set_attr(name, bound)
+                changed = tuple(bound.of(dim) for dim in dims)
+                if changed != dims:
+                    op.set_attr(name, changed)
 
 
-def _substitute_in(value: Value, known: Mapping[str, Dim]) -> None:
+class _Bound:
+    """Extents with what is known put in, each computed once."""
+
+    def __init__(self, known: Mapping[str, Dim]) -> None:
+        self.known = known
+        self.seen: dict[Expr, Dim] = {}
+
+    def of(self, dim: object) -> Dim:
+        """The extent with what is known."""
+        if not isinstance(dim, Expr):
+            return cast(int, dim)
+        if dim not in self.seen:
+            named = not self.known.keys().isdisjoint(symbols(dim))
+            self.seen[dim] = substitute(dim, self.known) if named else dim
+        return self.seen[dim]
+
+
+def _substitute_in(value: Value, bound: _Bound) -> None:
     if not value.type.is_static:
-        shape = tuple(substitute(dim, known) for dim in value.type.shape)
-        value.type = value.type.with_shape(*shape)
+        value.type = value.type.with_shape(*(bound.of(dim) for dim in value.type.shape))
     if value.content is not None:
-        dims = [_substituted(dim, known) for dim in value.content.reshape(-1)]
+        dims = [bound.of(dim) for dim in value.content.reshape(-1)]
         content = np.empty(len(dims), object)
         content[:] = dims
         value.content = content.reshape(value.content.shape)
-
-
-def _substituted(dim: object, known: Mapping[str, Dim]) -> Dim:
-    return substitute(dim, known) if isinstance(dim, Expr) else cast(int, dim)
 
 
 def update_types(ops: Iterable[Op]) -> None:
