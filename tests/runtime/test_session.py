@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import resource
 import threading
 import weakref
 from pathlib import Path
@@ -18,6 +19,7 @@ from leptonc.artifact import Artifact
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.types import DTYPE_OF_NAME
 from leptonc.runtime import Session, load
+from leptonc.runtime.native import Sizes, sizes_of
 from leptonc.runtime.values import aligned
 from tests.runtime.conftest import Artifacts
 
@@ -234,6 +236,30 @@ def test_memory_does_not_grow_with_the_sizes_seen(artifacts: Artifacts) -> None:
     assert resident() - before < 300e6
     session.close()
     assert resident() - before < 100e6  # the rest of the process allocates too
+
+
+def test_runs_of_the_same_sizes_find_the_memory_of_the_last(artifacts: Artifacts) -> None:
+    x = np.ones((400_000, 4), "f4")
+    with load(artifacts("affine"), 1) as session:
+        for rows in (400_000, 300_000, 400_000):
+            session.run({"x": x[:rows]})
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for rows in (400_000, 300_000) * 5:
+            session.run({"x": x[:rows]})
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    assert after - before < 3 * x.nbytes / 4096  # mapping anew would take ten times as many
+
+
+SIZES = (b"vm.builtin.alloc_shape_heap", b"vm.builtin.tensor_to_shape", b"vm.builtin.read_if_cond")
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [((0,), Sizes(True, False)), ((), Sizes(False, False)), ((0, 1), Sizes(True, True)),
+     ((0, 2), Sizes(True, True)), ((2,), Sizes(False, False))],
+)  # fmt: skip
+def test_a_library_tells_what_its_sizes_depend_on(names: tuple[int, ...], sizes: Sizes) -> None:
+    assert sizes_of(memoryview(b"\0".join(SIZES[name] for name in names))) == sizes
 
 
 def test_close_waits_for_the_calls_in_flight(artifacts: Artifacts) -> None:

@@ -30,18 +30,18 @@ GO_ON = 0
 class Lane:
     """Runs one call at a time, in the thread that asks for it."""
 
-    def __init__(self, library: Any, *, serial: bool, sized: bool) -> None:
+    def __init__(self, library: Any, *, serial: bool, pooled: bool) -> None:
         self.calls = self.copies = self.copied_bytes = 0
         self.call: Callable[..., Any] | None = None
         """Runs the program; None while there is no machine to run it."""
         self.look: Look | None = None
         """Called before and after each call of the machines that are started from now on."""
-        self._library, self._serial, self._sized = library, serial, sized
+        self._library, self._serial, self._pooled = library, serial, pooled
         self._staged: dict[int, tuple[Array, Any]] = {}
 
     def start(self) -> Callable[..., Any]:
         """Get a machine, so that there is something to call."""
-        self._machine, main = new_machine(self._library, sized=self._sized)
+        self._machine, main = new_machine(self._library, pooled=self._pooled)
         if self.look is not None:
             self._machine["set_instrument"](native().function(self.look))
         self.call = functools.partial(_call_serial, main) if self._serial else main
@@ -110,8 +110,8 @@ class ParallelLane(Lane):
     user's may ever own one; this costs two changes of thread, about 25 us a call.
     """
 
-    def __init__(self, library: Any, threads: int, *, sized: bool) -> None:
-        super().__init__(library, serial=False, sized=sized)
+    def __init__(self, library: Any, threads: int, *, pooled: bool) -> None:
+        super().__init__(library, serial=False, pooled=pooled)
         self._threads = threads
         self._end: Callable[[], Any] | None = None
 

@@ -20,6 +20,7 @@ _CPU = 1
 _PLAIN, _POOLED = 1, 2
 _EXECUTABLE_MEMFD = 0x10  # MFD_EXEC, which Python does not name yet
 _LAUNCH = b"__TVMBackendParallelLaunch"
+_DATA = (b"vm.builtin.tensor_to_shape", b"vm.builtin.read_if_cond")
 _SIZES = b"vm.builtin.alloc_shape_heap"
 
 
@@ -42,6 +43,8 @@ class Native:
     runtime's own choice."""
     free_memory: Callable[[], Any]
     """Gives back the memory that is kept for later runs."""
+    forget_memory: Callable[[], Any]
+    """Keeps no memory for later runs; the C library may."""
 
 
 @functools.cache
@@ -74,6 +77,7 @@ def native() -> Native:
         function=tvm_ffi.convert,
         set_threads=set_threads,
         free_memory=functools.partial(_free, find("vm.builtin.memory_manager.clear")),
+        forget_memory=find("vm.builtin.memory_manager.clear"),
     )
 
 
@@ -99,9 +103,21 @@ def is_parallel(code: memoryview) -> bool:
     return _LAUNCH in bytes(code)
 
 
-def is_sized(code: memoryview) -> bool:
-    """Whether any size in the program differs from call to call."""
-    return _SIZES in bytes(code)
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the sizes of a program's tensors depend on."""
+
+    shapes: bool
+    """Whether any differs with the extents of the inputs."""
+    data: bool
+    """Whether any may differ from call to call whatever those are."""
+
+
+def sizes_of(code: memoryview) -> Sizes:
+    """What sizes in the program depend on."""
+    content = bytes(code)
+    shapes = _SIZES in content
+    return Sizes(shapes, shapes and any(name in content for name in _DATA))
 
 
 def load_library(code: memoryview, path: str) -> Any:
@@ -168,13 +184,14 @@ def _in_folder(folder: str) -> Place:
     return place
 
 
-def new_machine(library: Any, *, sized: bool) -> tuple[Any, Callable[..., Any]]:
+def new_machine(library: Any, *, pooled: bool) -> tuple[Any, Callable[..., Any]]:
     """A virtual machine for the library, and its main function; one thread may be in it at a time.
 
-    The machine costs a tenth of a millisecond and no memory to speak of. Its allocator keeps what a
-    program needs for the next call; but it looks for exactly the size, so where sizes differ from
-    call to call it would keep more and more, and memory comes from the C library.
+    The machine costs a tenth of a millisecond and no memory to speak of. A pool keeps what a
+    program needs for the next call, which then finds its pages mapped; but it looks for exactly
+    the size: where data tells sizes it would keep more and more, and memory comes from the C
+    library.
     """
     machine = library["vm_load_executable"]()
-    machine["vm_initialization"](_CPU, 0, _PLAIN if sized else _POOLED)
+    machine["vm_initialization"](_CPU, 0, _POOLED if pooled else _PLAIN)
     return machine, machine["main"]

@@ -21,7 +21,7 @@ from leptonc.runtime.failures import failure
 from leptonc.runtime.gate import Gate, refusal
 from leptonc.runtime.host import available_threads, check_host
 from leptonc.runtime.lanes import Lane, Look, ParallelLane
-from leptonc.runtime.native import is_parallel, is_sized, load_library, native
+from leptonc.runtime.native import Sizes, is_parallel, load_library, native, sizes_of
 from leptonc.runtime.pool import Pool
 from leptonc.runtime.text import Text
 from leptonc.runtime.values import ElementType, held_as
@@ -30,6 +30,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _SHAPES_KEPT = 64
 """How many combinations of input shapes a session remembers to be right; it then starts again."""
+_POOLS_KEPT = 4
+"""As `_SHAPES_KEPT` where memory is kept for the sizes of each combination."""
 _THREADS_LIMIT = 1024
 
 
@@ -85,7 +87,8 @@ class Session:
         self._text = Text(manifest)
         self._shapes: set[tuple[tuple[int, ...], ...]] = set()
         self._parameters, self._weights = _parameters(artifact)
-        self._pool = _pool(artifact, self.threads)
+        self._pool, sizes = _pool(artifact, self.threads)
+        self._keeps = sizes.shapes and not sizes.data
         self._native = native()
         weakref.finalize(self, self._native.free_memory).atexit = False
 
@@ -140,6 +143,7 @@ class Session:
             arguments = self._quick(lane, inputs)
             if arguments is None:
                 arrays = self._gate.admit(inputs, cast=cast)
+                self._note(tuple(array.shape for array in arrays))
                 arguments = [
                     lane.place(slot, array, kind)
                     for slot, (array, kind) in enumerate(zip(arrays, self._gate.kinds, strict=True))
@@ -172,15 +176,20 @@ class Session:
             arguments.append(lane.place(slot, array, kind))
         key = tuple(shapes)
         if key not in self._shapes:
-            self._remember(key)
+            problems = self._gate.misfits(key)
+            if problems:
+                raise refusal(problems)
+            self._note(key)
         return arguments
 
-    def _remember(self, shapes: tuple[tuple[int, ...], ...]) -> None:
-        problems = self._gate.misfits(shapes)
-        if problems:
-            raise refusal(problems)
-        if len(self._shapes) >= _SHAPES_KEPT:
+    def _note(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        """Remember shapes that are right; memory is kept for the sizes of a few of them."""
+        if len(self._shapes) >= (_POOLS_KEPT if self._keeps else _SHAPES_KEPT):
+            if shapes in self._shapes:
+                return
             self._shapes.clear()
+            if self._keeps:
+                self._native.forget_memory()
         self._shapes.add(shapes)
 
     def _call(self, lane: Lane, arguments: Sequence[Any], timeout: float | None) -> Any:
@@ -209,10 +218,7 @@ class Session:
 
     @contextlib.contextmanager
     def observed(self, look: Look) -> Iterator[None]:
-        """Within it, `look` sees every call that the program makes, before and after.
-
-        That is for one thread and no other call in flight; runs outside of it cost nothing more.
-        """
+        """Within it, `look` sees every call of the program; with no other run in flight."""
         lane = self._pool.take()
         lane.stop()
         lane.look = look
@@ -261,14 +267,15 @@ def _reload(path: str, digest: str, threads: int | None) -> Session:
     return Session(artifact, threads=threads)
 
 
-def _pool(artifact: Artifact, threads: int) -> Pool:
+def _pool(artifact: Artifact, threads: int) -> tuple[Pool, Sizes]:
     with artifact.library as code:
         library = bound(load_library(code, artifact.path), artifact)
-        parallel, sized = is_parallel(code), is_sized(code)
+        parallel, sizes = is_parallel(code), sizes_of(code)
+    pooled = not sizes.data
     if parallel and threads > 1:
         at_once = max(1, available_threads() // threads)
-        return Pool(lambda: ParallelLane(library, threads, sized=sized), at_once)
-    return Pool(lambda: Lane(library, serial=parallel, sized=sized))
+        return Pool(lambda: ParallelLane(library, threads, pooled=pooled), at_once), sizes
+    return Pool(lambda: Lane(library, serial=parallel, pooled=pooled)), sizes
 
 
 def _parameters(artifact: Artifact) -> tuple[Any, tuple[int, int]]:
