@@ -9,6 +9,8 @@ from leptonc.ir.graph import Op, Value
 from leptonc.passes.constants import integers, uniform
 
 MOST_FACTORS = 8
+MOST_OPERATIONS = 32
+"""Products of more operations than this are not looked into."""
 
 
 @dataclass
@@ -23,13 +25,13 @@ class Factors:
 def factors_of(root: Op) -> Factors | None:
     """What `root` multiplies, through products that nothing else reads and that may broadcast.
 
-    A power stands for a root or a reciprocal; None where there are too many factors.
+    A power stands for a root or a reciprocal; None where there are too many factors or steps.
     """
     found = Factors()
     waiting: list[tuple[Value, float]] = [(root.results[0], 1.0)]
     while waiting:
         value, power = waiting.pop()
-        if len(found.powers) + len(waiting) > MOST_FACTORS:
+        if len(found.powers) + len(waiting) > MOST_FACTORS or len(found.ops) > MOST_OPERATIONS:
             return None
         number, op = uniform(value), value.producer
         if number is not None and (abs(power) == 1 and number != 0):

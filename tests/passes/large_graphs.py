@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,14 +73,68 @@ class Blocks:
 
 def large_model(nodes: int) -> onnx.ModelProto:
     """A model of at least so many nodes."""
+    return _grown(nodes, Blocks.block)
+
+
+def near_misses(nodes: int) -> onnx.ModelProto:
+    """Sums with a product that is nearly an activation at each."""
+
+    def step(blocks: Blocks, x: str) -> str:
+        near = blocks.node("Mul", blocks.node("Add", x, blocks.weight), blocks.node("Sigmoid", x))
+        return blocks.node("Add", x, near)
+
+    return _grown(nodes, step, rows=WIDTH)
+
+
+def concatenations(nodes: int) -> onnx.ModelProto:
+    """Rows put to what was put together so far, one after the other."""
+    return _grown(nodes, lambda blocks, x: blocks.node("Concat", x, "x", axis=0), rows=WIDTH)
+
+
+def factors(nodes: int) -> onnx.ModelProto:
+    """Factors that become one."""
+
+    def step(blocks: Blocks, x: str) -> str:
+        return blocks.node("Mul", x, blocks.constant(np.full(WIDTH, 1.01, np.float32)))
+
+    return _grown(nodes, step)
+
+
+def parts(nodes: int) -> onnx.ModelProto:
+    """As many parts of one tensor, which are put together again."""
+    blocks = Blocks()
+    names = [f"part{index}" for index in range(nodes)]
+    blocks.nodes.append(helper.make_node("Split", ["x"], names, name="split", axis=0))
+    ends = [blocks.node("Sin", name) for name in names]
+    return _model(blocks, blocks.node("Concat", *ends, axis=0), nodes)
+
+
+def readers(nodes: int) -> onnx.ModelProto:
+    """One tensor that every other node reads."""
+    blocks = Blocks()
+    shared = blocks.node("Exp", "x")
+    ends = [
+        blocks.node("Sin", blocks.node("Add", shared, blocks.number(index)))
+        for index in range(nodes // 2)
+    ]
+    return _model(blocks, blocks.node("Concat", *ends, axis=0), "n")
+
+
+def _grown(
+    nodes: int, step: Callable[[Blocks, str], str], rows: int | str = "n"
+) -> onnx.ModelProto:
     blocks, x = Blocks(), "x"
     while len(blocks.nodes) < nodes:
-        x = blocks.block(x)
+        x = step(blocks, x)
+    return _model(blocks, x, rows)
+
+
+def _model(blocks: Blocks, output: str, rows: int | str) -> onnx.ModelProto:
     graph = helper.make_graph(
         blocks.nodes,
         "large",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", WIDTH])],
-        [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["n", WIDTH])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, WIDTH])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, WIDTH])],
         blocks.constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
