@@ -200,6 +200,14 @@ def test_a_peer_that_cannot_run_a_model_has_a_row_that_says_why(
     assert other.minimum is None
 
 
+def test_where_the_reference_does_not_run_there_is_no_deviation(model: Path) -> None:
+    feeds = {"x": np.ones((2, 2), np.float32)}
+    ours, ort = compare(model, feeds, Doubled(), ["ort"], 0.02)
+    assert ours.deviation is None
+    assert ours.calls > 0
+    assert "dimension" in ort.problem
+
+
 def test_openvino_is_a_peer(model: Path) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
     feeds = {"x": np.ones((2, 3), np.float32)}
