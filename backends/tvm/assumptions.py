@@ -13,6 +13,7 @@ from types import MappingProxyType
 from leptonc.ir.dims import Dim, bounds, floordiv, symbols
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.ops.attention import head_shapes
+from leptonc.ir.ops.einsum import label_extents, parse_equation
 from leptonc.ir.ops.movement import pad_widths
 from leptonc.ir.table import Inference, Trait
 
@@ -60,6 +61,22 @@ def _of(op: Op) -> Iterator[Assumption]:
         axis = op.int("axis") % op.result.type.rank
         for shape in shapes[1:]:
             yield from _equal(_without(shape, axis), _without(shapes[0], axis))
+    else:
+        yield from _particular(op, shapes)
+
+
+def _particular(op: Op, shapes: Sequence[tuple[Dim, ...]]) -> Iterator[Assumption]:
+    if op.name == "einsum":
+        equation = parse_equation(str(op.attrs["equation"]), [len(shape) for shape in shapes])
+        extents = label_extents(equation, shapes)
+        for term, shape in zip(equation.terms, shapes, strict=True):
+            yield from _broadcast(shape, [extents[label] for label in term])
+    elif op.name == "gather_elements":
+        axis = op.int("axis") % len(shapes[0])
+        pairs = zip(_without(shapes[0], axis), _without(shapes[1], axis), strict=True)
+        for found, wanted in pairs:
+            if found != wanted and _is_open(found, wanted):
+                yield Assumption(found, wanted, is_least=True)
     elif op.name == "attention" and (mask := op.operand("mask")) is not None:
         counts = op.int("q_num_heads"), op.int("kv_num_heads")
         q, k, _ = head_shapes(shapes[:3], *counts)
