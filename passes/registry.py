@@ -12,6 +12,7 @@ from leptonc.passes.base import Pass
 
 BUILTIN: Mapping[str, str] = MappingProxyType({
     "block-channels": "leptonc.passes.layout.block_channels:BlockChannels",
+    "choose-winograd": "leptonc.passes.layout.choose_winograd:ChooseWinograd",
     "count-turns": "leptonc.passes.control_flow.count_turns:CountTurns",
     "eliminate-common-subexpressions":
         "leptonc.passes.cleanup.eliminate_common_subexpressions:EliminateCommonSubexpressions",

@@ -59,8 +59,9 @@ class CpuBackend:
             "eliminate-common-subexpressions,eliminate-dead-code"
         )
         norms = "recognize-for-kernels,recognize-lookups,spell-out-norms"
-        blocks = f"{norms},{floats},widen-to-planes,block-channels{{lanes={self.cpu.lanes}}}"
-        return f"{attention},{blocks},eliminate-dead-code"
+        lanes = f"{{lanes={self.cpu.lanes}}}"
+        blocks = f"widen-to-planes,block-channels{lanes},choose-winograd{lanes}"
+        return f"{attention},{norms},{floats},{blocks},eliminate-dead-code"
 
     @property
     def fusion_limits(self) -> Mapping[str, Any]:

@@ -69,6 +69,10 @@ def _conv(op: Op, cpu: CpuTarget) -> Choice:
     return Choice(f"{kind} convolution", tiles)
 
 
+def _winograd(op: Op, cpu: CpuTarget) -> Choice:
+    return Choice(f"Winograd's tiles of {op.int('outputs')} x {op.int('outputs')}")
+
+
 def _tiles(
     rows: int | None, columns: int, depth: int, vectors: int, cpu: CpuTarget
 ) -> tuple[Candidate, ...]:
@@ -94,6 +98,8 @@ CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_linear": _linear,
     "packed_linear_bytes": _linear,
     "packed_conv": _conv,
+    "packed_winograd": _winograd,
+    "attention": _named("attention without stored scores"),
     "packed_recurrent": _named("packed recurrence"),
     "matmul": _named("product of variables"),
     "fused_matmul": _named("product of variables"),

@@ -24,9 +24,9 @@ from leptonc.backends.cpu.recurrent_packing import (
 )
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import conv_panel, matmul_panel
-from leptonc.backends.cpu.winograd_cost import TYPICAL_EXTENT, Extents, band_tiles, chosen_outputs
 from leptonc.backends.cpu.winograd_tables import (
     Transform,
+    band_tiles,
     pack_winograd_weight,
     winograd_weight_shape,
 )
@@ -182,9 +182,8 @@ def _linear_bytes(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing 
 def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
     blob, group, lanes = blobs["w"], op.int("group"), op.int("lanes")
     filters, part, height, width = blob.type.extents
-    outputs = _winograd_outputs(op, cpu)
-    if outputs:
-        return _winograd(op, blobs, outputs, cpu)
+    if op.attrs["tile"]:
+        return _winograd(op, blobs, op.int("tile"), cpu)
     depthwise = part == 1 and group == filters and group > 1
     sizes = ConvWeight(part * group, filters, (height, width), group, bool(op.attrs["plain"]))
     pixels = product(op.result.type.shape[2:4])
@@ -218,19 +217,6 @@ def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob
     bias = blobs["bias"]
     shape = (channel_blocks(filters, lanes) * lanes,)
     return {"bias": _packed(shape, lambda: pack_channels(bias.array, lanes))}
-
-
-def _winograd_outputs(op: Op, cpu: CpuTarget) -> int:
-    """The width of the tiles of a convolution that takes fewer cycles by tiles, else 0."""
-    filters, channels, *kernel = op.operands[1].type.extents
-    once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
-    if kernel != [3, 3] or not once or op.int("group") != 1 or op.attrs["plain"]:
-        return 0
-    rows, columns = (
-        extent if isinstance(extent, int) else TYPICAL_EXTENT
-        for extent in op.result.type.shape[2:4]
-    )
-    return chosen_outputs(Extents(channels, filters, rows, columns), cpu)
 
 
 def _winograd(op: Op, blobs: Mapping[str, Blob], outputs: int, cpu: CpuTarget) -> Packing:

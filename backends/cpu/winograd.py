@@ -19,8 +19,12 @@ from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
 from leptonc.backends.cpu.window import Window
-from leptonc.backends.cpu.winograd_cost import band_tiles
-from leptonc.backends.cpu.winograd_tables import TAPS, Transform, winograd_weight_shape
+from leptonc.backends.cpu.winograd_tables import (
+    TAPS,
+    Transform,
+    band_tiles,
+    winograd_weight_shape,
+)
 from leptonc.backends.cpu.winograd_transform import Band, Inputs, Outputs
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 

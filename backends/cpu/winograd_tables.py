@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonc.backends.cpu.packing import pack_matmul_weight
+from leptonc.backends.cpu.target import CpuTarget
 
 Array = NDArray[Any]
 TAPS = 3
+FEWEST_TILES = 24
+"""Fewer rows of a product than these would not pay for reading its weights."""
 # Those of 4 double the rounding of a direct sum; 1 and 2, which need fewer products, quadruple it.
 PAIRS = {2: (1.0,), 4: (0.6875, 1.5)}
 
@@ -87,3 +90,9 @@ def pack_winograd_weight(weight: Array, outputs: int, panel: int) -> Array:
     at_points = np.einsum("pi,ocij,qj->pqoc", values, wide, values, optimize=True)
     at_points = at_points.reshape(-1, filters, channels).astype(weight.dtype)
     return np.stack([pack_matmul_weight(part, panel, transposed=True) for part in at_points])
+
+
+def band_tiles(channels: int, filters: int, outputs: int, cpu: CpuTarget) -> int:
+    """The tiles whose inputs and outputs at all points fit the second-level cache together."""
+    tile_bytes = 4 * Transform(outputs).points * (channels + filters)
+    return max(FEWEST_TILES, cpu.l2_bytes // tile_bytes)

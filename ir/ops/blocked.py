@@ -91,9 +91,13 @@ def _conv_evaluate(call: Evaluation) -> Array:
 
 CONV_BLOCKED = define(
     "conv_blocked(x, w, bias?)",
-    "Two-dimensional convolution of a blocked operand (plain if `plain`) to a blocked result.",
+    "Two-dimensional convolution of a blocked operand (plain if `plain`) to a blocked result; by "
+    "Winograd's tiles of `tile` squared outputs unless that is 0.",
     infer=_conv_infer, evaluate=_conv_evaluate,
-    attrs={**CONV_ATTRS, "lanes": Attr("int", required=True), "plain": Attr("bool", False)},
+    attrs={
+        **CONV_ATTRS, "lanes": Attr("int", required=True),
+        "plain": Attr("bool", False), "tile": Attr("int", 0),
+    },
     traits=[Trait.PRODUCT],
 )  # fmt: skip
 

@@ -18,7 +18,6 @@ from leptonc.backends.cpu.target import CpuTarget, by_name, with_threads
 from leptonc.backends.cpu.tiles import conv_panel
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.cpu.winograd import WinogradSpec, winograd
-from leptonc.backends.cpu.winograd_cost import Extents, chosen_outputs
 from leptonc.backends.cpu.winograd_tables import Transform, pack_winograd_weight
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
@@ -153,20 +152,6 @@ def test_rounding_stays_near_that_of_a_direct_sum(outputs: int) -> None:
     assert off < {2: 6e-7, 4: 1.2e-6}[outputs]
 
 
-@pytest.mark.parametrize(
-    ("extents", "outputs"),
-    [
-        (Extents(64, 64, 56, 56), 4),
-        (Extents(256, 256, 14, 14), 2),  # larger tiles would read twice the weights for less
-        (Extents(512, 512, 7, 7), 2),
-        (Extents(8, 8, 64, 64), 0),  # all transforms and hardly a product
-        (Extents(512, 512, 2, 2), 0),  # all weights
-    ],
-)
-def test_the_cheapest_way_is_chosen(extents: Extents, outputs: int) -> None:
-    assert chosen_outputs(extents, by_name("avx2")) == outputs
-
-
 @pytest.mark.parametrize("size", [(7, 64, 64, 56), (64, 40, 40, 15)])
 def test_a_packed_weight_keeps_its_meaning(size: tuple[int, int, int, int]) -> None:
     """The row that prepare makes computes what the convolution did."""
@@ -177,7 +162,7 @@ def test_a_packed_weight_keeps_its_meaning(size: tuple[int, int, int, int]) -> N
     text = f"""graph @c(%x: {x_type}) -> (y: f32[1,{blocks},{height},{width},{cpu.lanes}]) {{
   %w = const() {{value = random(3)}} : f32[{filters},{channels},3,3]
   %b = const() {{value = random(4)}} : f32[{filters}]
-  %y = conv_blocked(%x, %w, bias=%b) {{lanes = {cpu.lanes}, pads = [1, 1, 1, 1]}} : f32[1,{blocks},{height},{width},{cpu.lanes}]
+  %y = conv_blocked(%x, %w, bias=%b) {{lanes = {cpu.lanes}, pads = [1, 1, 1, 1], tile = 4}} : f32[1,{blocks},{height},{width},{cpu.lanes}]
   return %y
 }}
 """  # noqa: E501

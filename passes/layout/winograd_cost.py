@@ -1,4 +1,4 @@
-"""Which convolutions take fewer cycles through Winograd's filtering, and how many tiles at a time.
+"""Which convolutions take fewer cycles through Winograd's filtering.
 
 The cycles of a convolution of C channels to F filters, on a CPU with L lanes and two multiply-adds
 a cycle, are
@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.winograd_tables import TAPS, Transform
+TAPS = 3
+"""Rows and columns of the filters that this is for."""
 
 WEIGHT_BYTES = 10
 """Bytes of weights that a cycle of waiting brings."""
@@ -32,9 +32,6 @@ LARGER_TILE = 0.85
 TYPICAL_EXTENT = 32
 """An extent that is not known is taken for this."""
 
-FEWEST_TILES = 24
-"""Fewer rows of a product than these would not pay for reading its weights."""
-
 
 @dataclass(frozen=True)
 class Extents:
@@ -46,33 +43,27 @@ class Extents:
     columns: int
 
 
-def chosen_outputs(extents: Extents, cpu: CpuTarget) -> int:
+def chosen_outputs(extents: Extents, lanes: int, largest: int = 4) -> int:
     """The width of the tile to take, 2 or 4; 0 where a direct convolution is better."""
-    best, least = 0, direct_cycles(extents, cpu)
-    for outputs in (2, 4):
-        cycles = winograd_cycles(extents, outputs, cpu)
+    best, least = 0, direct_cycles(extents, lanes)
+    for outputs in (2, 4) if largest >= 4 else (2,):
+        cycles = winograd_cycles(extents, outputs, lanes)
         if cycles < LARGER_TILE * least:
             best, least = outputs, cycles
     return best
 
 
-def direct_cycles(extents: Extents, cpu: CpuTarget) -> float:
+def direct_cycles(extents: Extents, lanes: int) -> float:
     """The cycles of a direct convolution."""
     pixels, weights = extents.rows * extents.columns, extents.channels * extents.filters * TAPS**2
-    return pixels * weights / (2 * cpu.lanes) + 4 * weights / WEIGHT_BYTES
+    return pixels * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES
 
 
-def winograd_cycles(extents: Extents, outputs: int, cpu: CpuTarget) -> float:
+def winograd_cycles(extents: Extents, outputs: int, lanes: int) -> float:
     """The cycles through tiles of `outputs` squared."""
-    points = Transform(outputs).points
+    points = (outputs + TAPS - 1) ** 2
     tiles = -(-extents.rows // outputs) * -(-extents.columns // outputs)
     weights = points * extents.channels * extents.filters
-    product = tiles * weights / (2 * cpu.lanes) + 4 * weights / WEIGHT_BYTES
-    vectors = points * tiles * (extents.channels + extents.filters) / cpu.lanes
+    product = tiles * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES
+    vectors = points * tiles * (extents.channels + extents.filters) / lanes
     return product + TRANSFORM_CYCLES * vectors
-
-
-def band_tiles(channels: int, filters: int, outputs: int, cpu: CpuTarget) -> int:
-    """The tiles whose inputs and outputs at all points fit the second-level cache together."""
-    tile_bytes = 4 * Transform(outputs).points * (channels + filters)
-    return max(FEWEST_TILES, cpu.l2_bytes // tile_bytes)

@@ -1,0 +1,25 @@
+"""Tests for which convolutions are computed by tiles."""
+
+from __future__ import annotations
+
+import pytest
+
+from leptonc.passes.layout.winograd_cost import Extents, chosen_outputs
+
+
+@pytest.mark.parametrize(
+    ("extents", "outputs"),
+    [
+        (Extents(64, 64, 56, 56), 4),
+        (Extents(256, 256, 14, 14), 2),  # larger tiles would read twice the weights for less
+        (Extents(512, 512, 7, 7), 2),
+        (Extents(8, 8, 64, 64), 0),  # all transforms and hardly a product
+        (Extents(512, 512, 2, 2), 0),  # all weights
+    ],
+)
+def test_the_cheapest_way_is_chosen(extents: Extents, outputs: int) -> None:
+    assert chosen_outputs(extents, lanes=8) == outputs
+
+
+def test_large_tiles_can_be_left_out() -> None:
+    assert chosen_outputs(Extents(64, 64, 56, 56), lanes=8, largest=2) == 2
