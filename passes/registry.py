@@ -18,6 +18,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
         "leptonc.passes.cleanup.eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "leptonc.passes.cleanup.eliminate_dead_code:EliminateDeadCode",
     "fold-constants": "leptonc.passes.cleanup.fold_constants:FoldConstants",
+    "fold-blocks": "leptonc.passes.fusion.fold_blocks:FoldBlocks",
     "fold-batch-norm": "leptonc.passes.fusion.fold_batch_norm:FoldBatchNorm",
     "fold-pad": "leptonc.passes.fusion.fold_pad:FoldPad",
     "fold-scale": "leptonc.passes.fusion.fold_scale:FoldScale",

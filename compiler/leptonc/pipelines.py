@@ -17,7 +17,7 @@ _CLEAN = (
 _FOLD = (
     "reduce-strength,recognize-layer-norm,recognize-softmax,recognize-resampling,"
     "recognize-rotary,recognize-attention,turn-reductions,recognize-layer-norm,fold-pad,"
-    "fold-batch-norm,form-linear"
+    "fold-blocks,fold-batch-norm,form-linear"
 )
 # factors that belong to an activation or a normalisation are no weights' before it is recognised
 _RECOGNIZE = (
