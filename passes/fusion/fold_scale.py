@@ -39,7 +39,8 @@ class FoldScale(RewritePass):
     name: ClassVar[str] = "fold-scale"
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
-        views.constant_before_movement, views.constant_behind_movement,
+        views.constant_before_movement, views.sign_before_movement,
+        views.constant_behind_movement,
         after.factor_into_product, after.divisor_into_product, after.summand_into_bias,
         after.subtrahend_into_bias, after.minuend_into_bias, after.sign_into_product,
         before.factor_before_product, before.divisor_before_product, before.sign_before_product,

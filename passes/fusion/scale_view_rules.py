@@ -41,6 +41,16 @@ def constant_before_movement(m: Match, build: Builder) -> Value:
     return build.op(op.definition, operands, op.attrs, names=op.operand_names).result
 
 
+@rule(pat.neg(movement))
+def sign_before_movement(m: Match, build: Builder) -> Value:
+    """A sign is changed before its product's result is moved, where it joins the weight."""
+    op = m[movement]
+    m.fits(op.result.type.dtype.is_float)
+    m.require(bool(_way_from_product(op)), "no product with a constant weight is before it")
+    operands = [build.neg(op.operands[0]), *op.operands[1:]]
+    return build.op(op.definition, operands, op.attrs, names=op.operand_names).result
+
+
 def _way_from_product(op: Op) -> list[Op]:
     """The moves from `op` back to a product with a constant weight; nothing without one."""
     chain = [op]

@@ -114,6 +114,19 @@ graph @g(%x: u8[2,3], %c: bool[], %other: u8[3,2]) -> (y: u8[3,2]) {
   return %y
 }
 """,
+    "a divisor of -1 behind moves of a product": """
+graph @g(%x: f32[2,3,4,4]) -> (y: f32[5,16,2]) {
+  %w = const() {value = random(1)} : f32[5,3,1,1]
+  %s = const() {value = dense([-1.0, -1.0, -1.0, -1.0, -1.0])} : f32[5]
+  %shape = const() {value = dense([2, 5, 16])} : i64[3]
+  %c = conv(%x, %w) : f32[2,5,4,4]
+  %r = reshape(%c, %shape) : f32[2,5,16]
+  %t = transpose(%r) {perm = [0, 2, 1]} : f32[2,16,5]
+  %d = div(%t, %s) : f32[2,16,5]
+  %y = transpose(%d) : f32[5,16,2]
+  return %y
+}
+""",
 }
 
 
