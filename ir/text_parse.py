@@ -16,7 +16,7 @@ from leptonc.ir.dims import Dim, symbols
 from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
 from leptonc.ir.location import UNKNOWN, Location
-from leptonc.ir.table import GROUP, RETURN, OpDef, op_named
+from leptonc.ir.table import CONST, GROUP, RETURN, OpDef, op_named
 from leptonc.ir.types import DTYPE_OF_NAME, TensorType
 
 _SPACE = re.compile(r"(?:\s+|//[^\n]*)*")
@@ -222,7 +222,9 @@ class _Parser:
             types.append(self.type())
         if len(types) != len(names):
             raise self.error(f"{len(names)} results have {len(types)} types", starts[0])
-        attrs = definition.complete({key: value(types[0]) for key, value in pending.items()})
+        # data of any other operation is the one element that it repeats
+        holds = types[0] if definition is CONST else types[0].with_shape(1)
+        attrs = definition.complete({key: value(holds) for key, value in pending.items()})
         op = Op(
             definition,
             operands,

@@ -171,6 +171,37 @@ graph @g(%x: f32[a]) -> (y: f32[floordiv(a,2)], z: i64[1]) {
     agree(text, x=np.arange(5, dtype=np.float32))
 
 
+def test_what_was_computed_for_extents_is_read_again() -> None:
+    text = """
+graph @g(%x: f32[a], %y: f32[b]) -> (v: f32[min(3,a)], r: i64[min(3,a)], n: i64[1]) {
+  %three = dims() {value = [min(3,a)], shape = [1]} : i64[1]
+  %v, %i = top_k(%x, %three) : f32[min(3,a)], i64[min(3,a)]
+  %r = constant_of_shape(%three) {value = dense([7])} : i64[min(3,a)]
+  %both = concat(%x, %y) {axis = 0} : f32[a+b]
+  %n = dims() {value = [4*a+4*b], shape = [1]} : i64[1]
+  return %v, %r, %n
+}
+"""
+    counts = ops_of(exported(text).graph)
+    assert counts.count("Shape") == 2  # of x, and of both together
+    assert counts.count("Mul") == counts.count("Min") == 1
+    numbers = np.arange(5, dtype=np.float32)
+    agree(text, x=numbers, y=numbers[:2])
+    agree(text, x=numbers[:2], y=numbers[:0])
+
+
+def test_results_that_onnx_requires_are_written_unread() -> None:
+    text = """
+graph @g(%x: f32[4,6]) -> (v: f32[4,2], z: u8[]) {
+  %two = const() {value = dense([2])} : i64[1]
+  %v, %i = top_k(%x, %two) : f32[4,2], i64[4,2]
+  %q, %s, %z = dynamic_quantize_linear(%x) : u8[4,6], f32[], u8[]
+  return %v, %z
+}
+"""
+    agree(text, x=np.arange(24, dtype=np.float32).reshape(4, 6) - 7)
+
+
 def test_extents_of_a_branch_are_not_read_outside_of_it() -> None:
     text = """
 graph @g(%go: bool[], %x: f32[a]) -> (y: f32[2*a], z: i64[1]) {

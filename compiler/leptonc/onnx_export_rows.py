@@ -28,7 +28,8 @@ REGION_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 EXPLICIT = frozenset({"mean_variance_normalization"})
 """Operations written with all their attributes: ONNX's checker forgets the default of one."""
 
-VARIADIC = frozenset({"split", "if", "loop", "scan"})
+VARIADIC = frozenset({"split", "if", "loop", "scan", "top_k", "dynamic_quantize_linear",
+                      "string_split"})  # fmt: skip
 """Operations whose results all have to be named, read or not."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Generator, Hashable, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from onnx import GraphProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import infer_content
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Call, Dim, Expr, Symbol, bounds
+from leptonc.ir.dims import Call, Dim, Expr, Symbol, bounds, floordiv
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import DType
 from leptonc.onnx_tensor import ONNX_OF_DTYPE
@@ -99,8 +100,18 @@ class SizeWriter:
         """The name of a row that holds `dim` alone."""
         if isinstance(dim, int):
             return self.constant(dim)
+        if (known := self.sizes.written.get(dim)) is not None:
+            return known
         if (place := self.sizes.places.get(dim)) is not None:
             return self._read(place, 1)
+        name = self.sizes.written[dim] = self._computed(dim)
+        return name
+
+    def _computed(self, dim: Expr) -> str:
+        """The name of a row that holds `dim`, which nothing that is written has."""
+        shared = math.gcd(*(factor for _, factor in dim.terms))
+        if shared > 1 and len(dim.terms) > 1:
+            return self._scaled(self.of(floordiv(dim, shared)), shared)
         total = ""
         rest: Dim = dim
         for atom, factor in _remainders(dim):
@@ -151,7 +162,7 @@ class SizeWriter:
             count += 1
         while 1 < count < len(dims) and isinstance(dims[count - 1], int):
             count -= 1  # the numbers that follow are one constant
-        return self._read(place, count), count
+        return self.of(first) if count == 1 else self._read(place, count), count
 
     def _read(self, place: Place, count: int) -> str:
         start, end = place.axis, place.axis + count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -276,3 +277,19 @@ def sum_of(items: Sequence[Dim]) -> Dim:
     for item in items:
         total = total + item
     return total
+
+
+def lowest_of(items: Sequence[Dim]) -> Dim | None:
+    """The lowest of integers; None of truth and of no items."""
+    return _extreme_of(lower, items)
+
+
+def highest_of(items: Sequence[Dim]) -> Dim | None:
+    """The highest of integers; None of truth and of no items."""
+    return _extreme_of(higher, items)
+
+
+def _extreme_of(of_two: Callable[[Dim, Dim], Dim], items: Sequence[Dim]) -> Dim | None:
+    if not items or any(isinstance(item, bool | np.bool_) for item in items):
+        return None
+    return reduce(of_two, items)

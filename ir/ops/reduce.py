@@ -189,11 +189,13 @@ REDUCE_MEAN = _reduction(
 )
 REDUCE_MAX = _reduction(
     "reduce_max", "The largest over axes; NaN if one is.", _max,
-    dtypes=NUMBERS | {DType.BOOL}, onnx="ReduceMax", since=20,
+    dtypes=NUMBERS | {DType.BOOL}, content=contents.reduced(contents.highest_of),
+    onnx="ReduceMax", since=20,
 )  # fmt: skip
 REDUCE_MIN = _reduction(
     "reduce_min", "The smallest over axes; NaN if one is.", _min,
-    dtypes=NUMBERS | {DType.BOOL}, onnx="ReduceMin", since=20,
+    dtypes=NUMBERS | {DType.BOOL}, content=contents.reduced(contents.lowest_of),
+    onnx="ReduceMin", since=20,
 )  # fmt: skip
 REDUCE_PROD = _reduction(
     "reduce_prod", "The product over axes.", _product,

@@ -175,3 +175,17 @@ def test_values_without_names_are_numbered() -> None:
     build.return_(second)
     assert "%x_1 = relu(%x)" in print_graph(graph)
     assert "%0 = relu(%x_1)" in print_graph(graph)
+
+
+def test_what_fills_a_tensor_is_one_element_whatever_it_fills() -> None:
+    text = """
+graph @fill(%x: i64[1]) -> (y: i64[n], z: i64[3]) {
+  %y = constant_of_shape(%x) {value = dense([7])} : i64[n]
+  %z = constant_of_shape(%x) {value = splat(7)} : i64[3]
+  return %y, %z
+}
+"""
+    for op in parse_graph(text):
+        if op.name != "return":
+            assert isinstance(op.attrs["value"], Blob)
+            assert op.attrs["value"].array.tolist() == [7]

@@ -116,3 +116,17 @@ def test_products_and_casts_keep_extents() -> None:
     total = build.reduce_prod(narrow, keepdims=0)
     assert total.content is not None
     assert str(total.content.item()) == "64*batch*seq"
+
+
+def test_extremes_keep_extents() -> None:
+    graph = Graph("extremes")
+    x = graph.add_input(Value(tensor("f32[batch,8]"), "x"))
+    build = Builder(graph)
+    lowest = build.reduce_min(build.shape(x), keepdims=0)
+    highest = build.reduce_max(build.shape(x))
+    truth = build.reduce_min(build.equal(build.shape(x), build.shape(x)))
+    assert lowest.content is not None
+    assert str(lowest.content.item()) == "min(8,batch)"
+    assert highest.content is not None
+    assert [str(dim) for dim in highest.content] == ["max(8,batch)"]
+    assert truth.content is None
