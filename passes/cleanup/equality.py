@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.dims import Dim
-from leptonc.ir.graph import Attribute, Op
+from leptonc.ir.graph import Attribute, Op, Value
 from leptonc.ir.table import CONST, Trait
 from leptonc.passes.refine import refines
 
@@ -16,18 +16,27 @@ SAMPLES = 61
 """How many elements of a constant tell whether comparing all of it is worth while."""
 
 
-def key_of(op: Op) -> Hashable:
-    """Equal for operations that may be equal; constants get the key of their type and a sample."""
+def key_of(op: Op, number: Callable[[Value], int] = id) -> Hashable:
+    """Equal for operations that may be equal; constants get the key of their type and a sample.
+
+    `number` tells values apart. What stands in regions is not looked at.
+    """
     if op.definition is CONST:
         blob = op.attrs["value"]
         assert isinstance(blob, Blob)
         return (CONST, blob.type, _sample(blob.array))
-    slots = [(name, id(value)) for name, value in zip(op.operand_names, op.operands, strict=True)]
+    pairs = zip(op.operand_names, op.operands, strict=True)
+    slots = [(name, number(value)) for name, value in pairs]
     if _may_swap(op):
         first, second = sorted(value for _, value in slots[:2])
         slots[:2] = [(slots[0][0], first), (slots[1][0], second)]
     attrs = tuple((name, spelled(op.attrs[name])) for name in sorted(op.attrs))
     return (op.definition, tuple(slots), attrs, len(op.results))
+
+
+def is_repeatable(op: Op) -> bool:
+    """True unless `op` draws other random numbers each time, as no seed is given."""
+    return not ("seed" in op.definition.attrs and op.attrs["seed"] is None)
 
 
 def _may_swap(op: Op) -> bool:

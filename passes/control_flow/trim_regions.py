@@ -15,6 +15,7 @@ from leptonc.ir.table import RETURN
 from leptonc.passes.base import Pass
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import EXACT, Contract
+from leptonc.passes.control_flow.induction import equal_carried
 from leptonc.passes.control_flow.liveness import Kept, Live, is_dead, kept_of
 from leptonc.passes.control_flow.regions import Turning, is_true, known_number, origin, rebuilt
 from leptonc.passes.refine import erase_dead_from, refines, replace_value
@@ -24,9 +25,10 @@ from leptonc.passes.refine import erase_dead_from, refines, replace_value
 class TrimRegions(Pass):
     """Removes results of `if`, `loop` and `scan` that nothing reads, and what only they need.
 
-    A carried value that no turn changes is read from where it came from, of two that begin and go
-    on alike one stays, and of equal results too. Sequences that no turn reads go, and so does a
-    condition that never ends a loop before its last turn.
+    A carried value that no turn changes is read from where it came from. Of two that begin alike
+    one stays, if each turn gives equal ones where it takes equal ones; of equal results too.
+    Sequences that no turn reads go, and so does a condition that never ends a loop before its last
+    turn.
     """
 
     name: ClassVar[str] = "trim-regions"
@@ -146,26 +148,28 @@ def _counts(value: Value, turn: Value) -> bool:
 
 def _share_carried(loop: Turning, context: PassContext) -> None:
     """Read what no turn changes from where it came from, and one of two that are alike."""
-    first: dict[tuple[Value, Value], int] = {}
+    changing: list[int] = []
     for index, (start, taken, given) in enumerate(
         zip(loop.starts, loop.taken, loop.given, strict=True)
     ):
         result = loop.op.results[index]
         if not (taken.is_used or result.is_used):
             continue
-        if origin(given) is taken:
-            fits = refines(start.type, taken.type) and refines(start.type, result.type)
-            others = [use for use in taken.uses if use.op is not loop.region.terminator]
-            new = fits and bool(others or result.is_used)
-            if new and context.grant("invariant-carried", loop.op.location):
-                replace_value(taken, start)
-                replace_value(result, start)
+        if origin(given) is not taken:
+            changing.append(index)
             continue
-        twin = first.setdefault((start, origin(given)), index)
-        same = loop.taken[twin].type == taken.type
-        if twin != index and same and context.grant("equal-carried", loop.op.location):
-            replace_value(taken, loop.taken[twin])
-            replace_value(result, loop.op.results[twin])
+        fits = refines(start.type, taken.type) and refines(start.type, result.type)
+        others = [use for use in taken.uses if use.op is not loop.region.terminator]
+        new = fits and bool(others or result.is_used)
+        if new and context.grant("invariant-carried", loop.op.location):
+            replace_value(taken, start)
+            replace_value(result, start)
+    for index, twin in equal_carried(loop, changing):
+        result, other = loop.op.results[index], loop.op.results[twin]
+        same = refines(other.type, result.type)
+        if same and context.grant("equal-carried", loop.op.location):
+            replace_value(loop.taken[index], loop.taken[twin])
+            replace_value(result, other)
 
 
 def _share_results(op: Op, context: PassContext) -> None:
