@@ -40,6 +40,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "merge-constants": "leptonc.passes.fusion.merge_constants:MergeConstants",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",
+    "recognize-fourier": "leptonc.passes.fusion.recognize_fourier:RecognizeFourier",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",
     "recognize-lookups": "leptonc.passes.fusion.recognize_lookups:RecognizeLookups",
     "recognize-recurrent":

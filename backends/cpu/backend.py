@@ -58,7 +58,7 @@ class CpuBackend:
             "recognize-quantized,integers-to-float,"
             "eliminate-common-subexpressions,eliminate-dead-code"
         )
-        norms = "recognize-for-kernels,recognize-lookups,spell-out-norms"
+        norms = "recognize-fourier,recognize-for-kernels,recognize-lookups,spell-out-norms"
         lanes = f"{{lanes={self.cpu.lanes}}}"
         blocks = f"widen-to-planes,block-channels{lanes},choose-winograd{lanes}"
         return f"{attention},{norms},{floats},{blocks},eliminate-dead-code"
