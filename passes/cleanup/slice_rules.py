@@ -106,6 +106,19 @@ def _composed(first: Cut, second: Cut) -> Cut:
     return Cut(first.start + second.start * first.step, first.step * second.step, second.extent)
 
 
+@rule(pat.slice(...))
+def step_of_one(m: Match, build: Builder) -> Value:
+    """A slice of one element takes no steps."""
+    cuts = known_cuts(m.root)
+    m.fits(any(cut.step != 1 and cut.extent == 1 for cut in (cuts or {}).values()))
+    plain = {
+        axis: Cut(cut.start, 1, 1) if cut.extent == 1 else cut for axis, cut in (cuts or {}).items()
+    }
+    source = m.root.operands[0]
+    m.require(can_cut(source.type.shape, plain), "constants cannot say the slice")
+    return cut_by(build, source, plain)
+
+
 joined = pat.concat(...).shared()
 cut_join = pat.slice(joined, Var("starts"), Var("ends"), axes=Var("axes").optional(),
                      steps=Var("steps").optional())  # fmt: skip
@@ -282,4 +295,6 @@ def split_of_concat(m: Match, build: Builder) -> list[Value]:
     return [group[0] if len(group) == 1 else build.concat(*group, axis=axis) for group in groups]
 
 
-RULES = (slice_of_slice, slice_of_concat, slice_of_pad, concat_of_slices, split_of_concat)
+RULES = (
+    slice_of_slice, step_of_one, slice_of_concat, slice_of_pad, concat_of_slices, split_of_concat,
+)  # fmt: skip
