@@ -98,14 +98,14 @@ def _trailing(op: Op) -> Wanted:
 
 
 def _recurrent(op: Op) -> Wanted:
-    x, w = op.operands[0].type.shape, op.operands[1].type.shape
+    x, w, r = (operand.type.shape for operand in op.operands[:3])
     batch_first = bool(op.int("layout"))
     batch = x[0] if batch_first else x[1]
     yield "x", 2, w[2]
     yield "sequence_lens", 0, batch
     for name in ("initial_h", "initial_c"):
         yield name, 0 if batch_first else 1, batch
-        yield name, 2, op.int("hidden_size")
+        yield name, 2, r[2]
 
 
 def _attention(op: Op) -> Wanted:

@@ -31,8 +31,8 @@ from leptonc.artifact import (
     TargetSpec,
     TensorSpec,
     WeightSpec,
-    write_artifact,
 )
+from leptonc.artifact_writer import write_artifact
 from leptonc.container import COMMENT, END_LENGTH, Member, layout
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.runtime import load
