@@ -128,12 +128,16 @@ def alternate(session: leptonc.Session, feeds: Sequence[Feeds]) -> None:
 def _held(session: leptonc.Session, given: Feeds) -> int:
     """What is allocated behind a call, which keeps its outputs, after what calls before it kept.
 
-    Sessions keep memory of up to four sizes, so the fifth decides which are kept.
+    Sessions keep memory of up to four sizes, so the fifth decides which are kept. Threads give back
+    what they freed late: the least of a few looks is right.
     """
-    native().forget_memory()
-    session.run(given)
-    gc.collect()
-    return allocated()
+    looks: list[int] = []
+    for _ in range(3):
+        native().forget_memory()
+        session.run(given)
+        gc.collect()
+        looks.append(allocated())
+    return min(looks)
 
 
 @pytest.mark.parametrize("model", [pytest.param(model, id=model.name) for model in DYNAMIC])
