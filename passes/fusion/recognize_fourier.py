@@ -116,8 +116,9 @@ class RecognizeFourier(RewritePass):
     """Transforms frames of a signal fast that exporters multiply by all waves.
 
     For targets whose kernels transform fast. One thread takes 0.8 of the time for frames of 256
-    samples, 0.4 for 98 of 400 and 0.2 for one of 1024. In ONNX the convolution stays. Where the weights were computed from rounded angles they are not the waves
-    that a transform has, and stay as well.
+    samples, 0.4 for 98 of 400 and 0.2 for one of 1024. In ONNX the convolution
+    stays. Where the weights were computed from rounded angles they are not the waves that a
+    transform has, and stay as well.
     """
 
     name: ClassVar[str] = "recognize-fourier"
