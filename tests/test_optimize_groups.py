@@ -29,13 +29,12 @@ PERHAPS_MANY = helper.make_optional_type_proto(MANY)
 def _model(
     nodes: list[Any], inputs: dict[str, onnx.TypeProto], outputs: dict[str, onnx.TypeProto]
 ) -> onnx.ModelProto:
-    sides = [
+    taken, given = (
         [helper.make_value_info(name, kind, f"what {name} is") for name, kind in side.items()]
         for side in (inputs, outputs)
-    ]
-    graph = helper.make_graph(
-        [helper.make_node(*args, **more) for *args, more in nodes], "g", *sides
     )
+    made = [helper.make_node(*args, **more) for *args, more in nodes]
+    graph = helper.make_graph(made, "g", taken, given)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
@@ -56,13 +55,17 @@ def _same(written: onnx.ModelProto, source: onnx.ModelProto, **feeds: Any) -> No
     _same_signature(written, source)
     expected = onnxruntime_gives(source, feeds)
     for got, want in zip(onnxruntime_gives(written, feeds), expected, strict=True):
-        assert type(got) is type(want)
-        assert (got is None) == (want is None)
-        for ours, theirs in (
-            zip(got or [], want or [], strict=True) if isinstance(want, list) else [(got, want)]
-        ):
-            if want is not None:
-                np.testing.assert_allclose(ours, theirs)
+        _same_value(got, want)
+
+
+def _same_value(got: Any, want: Any) -> None:
+    """Arrays, and lists of them, and nothing."""
+    assert type(got) is type(want)
+    if want is None:
+        return
+    assert len(got) == len(want)
+    for ours, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(ours, theirs)
 
 
 def test_sequences_stay_sequences() -> None:
