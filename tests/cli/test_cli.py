@@ -14,7 +14,8 @@ import onnx
 import onnx.parser
 import pytest
 
-from leptonc.cli.main import COMMANDS, main
+from leptonc.cli.main import COMMANDS
+from tests.commands import run
 
 MODEL = """
 <ir_version: 10, opset_import: ["" : 20], producer_name: "test">
@@ -35,15 +36,6 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "mlp.onnx"
     path.write_bytes(onnx.parser.parse_model(MODEL).SerializeToString())
     return path
-
-
-def run(*arguments: str | Path) -> int:
-    """The exit status of the command."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(str(end.code))
-    return 0
 
 
 def test_compile_then_run_then_inspect(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

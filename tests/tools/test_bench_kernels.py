@@ -12,13 +12,13 @@ import leptonc
 from leptonc.backends.cpu.choices import choice
 from leptonc.backends.cpu.peaks import Level, Peaks, measure_peaks
 from leptonc.backends.cpu.target import by_name, with_threads
-from leptonc.cli.main import main
 from leptonc.driver import Options, compile_model
 from leptonc.ir.text import parse_graph
 from leptonc.runtime import load
 from leptonc.runtime.lanes import GO_ON
 from leptonc.tools.bench_kernels import KernelRow, kernel_rows, sources_of, work_of
 from leptonc.tools.bench_profile import Call, profile
+from tests.commands import run
 
 NATIVE = with_threads(by_name("native"), 1)
 PEAKS = Peaks(1e9, (Level("L2", 1000, 2e9), Level("memory", 1 << 62, 1e9)))
@@ -141,15 +141,6 @@ def test_peaks_are_in_the_order_of_the_levels() -> None:
     assert all(level.bandwidth > 1e7 for level in peaks.levels)
     assert peaks.level(1).name == "L2"
     assert peaks.level(1 << 40).name == "memory"
-
-
-def run(*arguments: str | Path) -> int:
-    """The exit status of a command."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(str(end.code))
-    return 0
 
 
 def test_bench_explains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
