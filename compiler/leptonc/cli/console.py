@@ -43,22 +43,28 @@ def progress() -> Generator[Report]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output; numbers to the right."""
-    drawn = Table(title=title or None, title_justify="left")
+    """A table on standard output below its title; numbers to the right."""
+    drawn = Table()
     for index, column in enumerate(columns):
         drawn.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*map(Text, row))
-    Console().print(drawn)
+    console = Console()
+    if title:
+        # a table breaks its own title where its columns end
+        console.print(Text(title, "italic"), soft_wrap=True)
+    console.print(drawn)
 
 
 WIDE = 200
 """Columns of a wide table where nobody says how wide a line may be."""
 
 
-def wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def wide_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str | None = None
+) -> None:
     """A table of text on standard output, as wide as a terminal or as text in a file may be."""
-    drawn = Table(title_justify="left")
+    drawn = Table(caption=caption, caption_justify="left")
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
