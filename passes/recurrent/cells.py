@@ -9,6 +9,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.constants import is_exactly
 from leptonc.passes.recurrent.gates import Sums, made_by, pairs
+from leptonc.passes.recurrent.picked import Picked
 
 
 @dataclass
@@ -185,7 +186,8 @@ def _reset_before(
     if new is None or not new.add(2, candidate.operands[0]):
         return
     for source in new.weights:
-        for product, (reset, memory) in _products(source, "sigmoid"):
+        found = () if isinstance(source, Picked) else _products(source, "sigmoid")
+        for product, (reset, memory) in found:
             sums = _summed(state, (update, reset), (*inner, product, reset))
             if memory is state and sums is not None and sums.take(new, source, state):
                 yield Cell("gru", op, state, sums, recurrent=state)

@@ -11,9 +11,13 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.constants import array_of, integers
+from leptonc.passes.recurrent.picked import MOST_PICKS, Picked, row_wise
 
 MOST_OPERATIONS = 64
 """A cell has fewer; this bounds how deep sums are followed."""
+
+Source = Value | Picked
+"""What is multiplied in a step."""
 
 
 @dataclass(frozen=True)
@@ -37,42 +41,54 @@ class Weight:
 class Sums:
     """The sums that gates are of: weights by what is multiplied and by gate, biases by gate.
 
-    `ops` are the operations that stand for them, in the order in which they were met.
+    `ops` are the operations that stand for them, in the order in which they were met, and `before`
+    those of all steps at once, of which parts are picked.
     """
 
     units: int
-    weights: dict[Value, dict[int, Weight]] = field(default_factory=dict[Value, dict[int, Weight]])
+    weights: dict[Source, dict[int, Weight]] = field(
+        default_factory=dict[Source, dict[int, Weight]]
+    )
     biases: dict[int, Array] = field(default_factory=dict[int, Array])
     ops: dict[Op, None] = field(default_factory=dict[Op, None])
+    before: dict[Op, None] = field(default_factory=dict[Op, None])
 
-    def add(self, gate: int, value: Value, start: int = 0) -> bool:
-        """Take in what `value`, from column `start` on, is the sum of; False if it is none."""
+    def add(self, gate: int, value: Value, start: int = 0, picks: tuple[Value, ...] = ()) -> bool:
+        """Take in what `value`, from column `start` on, is the sum of; False if it is none.
+
+        `picks` are what moved and selected its rows.
+        """
         op, row = value.producer, row_of(value, start + self.units)
         if row is not None:
             self._add_bias(gate, row[start:])
             return True
-        if op is None or len(self.ops) > MOST_OPERATIONS:
+        if op is None or len(self.ops) + len(self.before) > MOST_OPERATIONS:
             return False
+        met = self.before if picks else self.ops
         source = _source_of_part(op, value)
         if source is not None:
-            self.ops[op] = None
-            return self.add(gate, source[0], start + source[1])
+            met[op] = None
+            return self.add(gate, source[0], start + source[1], picks)
         if op.name == "add":
-            return self._add_sum(gate, op, start)
-        if op.name != "linear" or not self._add_product(gate, op, start):
+            met[op] = None
+            return self._add_sum(gate, op, start, picks)
+        if op.name == "linear":
+            met[op] = None
+            return self._add_product(gate, op, start, picks)
+        rows = row_wise(value)
+        if rows is None or len(picks) == MOST_PICKS:
             return False
-        self.ops[op] = None
-        return True
+        met[op] = None
+        return self.add(gate, rows, start, (*picks, value))
 
-    def _add_sum(self, gate: int, op: Op, start: int) -> bool:
-        self.ops[op] = None
+    def _add_sum(self, gate: int, op: Op, start: int, picks: tuple[Value, ...]) -> bool:
         for value in op.operands:
             row = row_of(value, start + self.units)
             if row is None and value.type != op.result.type:
                 return False
-        return all(self.add(gate, value, start) for value in op.operands)
+        return all(self.add(gate, value, start, picks) for value in op.operands)
 
-    def _add_product(self, gate: int, op: Op, start: int) -> bool:
+    def _add_product(self, gate: int, op: Op, start: int, picks: tuple[Value, ...]) -> bool:
         bias, weight = op.operand("bias"), array_of(op.operands[1])
         row = array_of(bias) if bias is not None else None
         if weight is None or (bias is not None and row is None):
@@ -81,7 +97,7 @@ class Sums:
         if columns[1] > weight.shape[0 if transposed else 1]:
             return False
         source, begin = op.operands[0], 0
-        parts = _joined(source)
+        parts = (Picked.of(op, picks),) if picks else _joined(source)
         for part in parts:
             width = part.type.shape[-1]
             if not isinstance(width, int):
@@ -102,7 +118,7 @@ class Sums:
         # in double precision, so that the order and what was summed before make no difference
         self.biases[gate] = self.biases.get(gate, np.zeros(self.units)) + row
 
-    def take(self, other: Sums, source: Value, known_as: Value) -> bool:
+    def take(self, other: Sums, source: Source, known_as: Source) -> bool:
         """Take in what `other` is the sum of, where `source` is multiplied as `known_as`."""
         for value, given in other.weights.items():
             mine = self.weights.setdefault(known_as if value is source else value, {})
@@ -112,9 +128,10 @@ class Sums:
         for gate, row in other.biases.items():
             self._add_bias(gate, row)
         self.ops.update(other.ops)
+        self.before.update(other.before)
         return True
 
-    def read(self, source: Value) -> set[Value]:
+    def read(self, source: Source) -> set[Value]:
         """The constants that `source` is multiplied with."""
         return {weight.constant for weight in self.weights[source].values()}
 

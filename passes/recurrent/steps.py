@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Value
-from leptonc.passes.constants import array_of
+from leptonc.passes.constants import array_of, is_exactly
 from leptonc.passes.views import reshape_to
 
 VIEWS = frozenset({"flatten", "identity", "reshape", "squeeze", "unsqueeze"})
@@ -38,3 +41,13 @@ def as_step(build: Builder, value: Value) -> Value:
 def without_step(build: Builder, value: Value, shape: tuple[Dim, ...]) -> Value:
     """What a layer gives of one step, in another shape."""
     return value if value.type.shape == shape else reshape_to(build, value, shape)
+
+
+def is_zeros(value: Value) -> bool:
+    """True for a tensor of zeros, whatever its extents."""
+    source = behind_views(value)
+    op = source.producer
+    if op is not None and op.name == "constant_of_shape":
+        blob = op.attrs["value"]
+        return not isinstance(blob, Blob) or not np.any(blob.array)
+    return is_exactly(op.operands[0] if op is not None and op.name == "expand" else source, 0.0)

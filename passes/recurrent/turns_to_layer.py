@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Dim, is_positive
 from leptonc.ir.graph import Graph, Op, Value
@@ -15,13 +12,12 @@ from leptonc.ir.location import Location
 from leptonc.ir.ops.control import LOOP
 from leptonc.ir.table import RETURN
 from leptonc.passes.base import Pass
-from leptonc.passes.constants import is_exactly
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.control_flow.regions import Turning, inner_first, origin
 from leptonc.passes.control_flow.speculation import is_free
 from leptonc.passes.recurrent.sequences import steps_first
-from leptonc.passes.recurrent.steps import VIEWS, behind_views
+from leptonc.passes.recurrent.steps import VIEWS, behind_views, is_zeros
 from leptonc.passes.refine import erase_dead_from, replace_value
 from leptonc.passes.views import reshape_to
 
@@ -125,7 +121,7 @@ class _Rewrite:
                                                                 strict=True)):  # fmt: skip
             return "the states change their extents"
         known = is_positive(self.source.steps)
-        zeros = all(_is_zero(start) for start in loop.starts)
+        zeros = all(is_zeros(start) for start in loop.starts)
         if not known and not (self.layer.name == "lstm" and zeros):
             return "it may not turn at all, after which runtimes do not give the first states back"
         directions = loop.per_item("scan_output_directions", len(loop.collected))
@@ -183,15 +179,17 @@ class _Rewrite:
         x = layer.operands[0].type
         operands = [steps_first(build, source.whole, source.axis, (source.steps, *x.shape[1:]))]
         starts = dict(zip(self.loop.taken, self.loop.starts, strict=True))
+        names = [layer.operand_names[0]]
         for name, value in list(zip(layer.operand_names, layer.operands, strict=True))[1:]:
             state = starts[behind_views(value)] if name in ("initial_h", "initial_c") else value
+            if state is not value and is_zeros(state):
+                continue
+            names.append(name)
             same = state.type.shape == value.type.shape
             operands.append(state if same else reshape_to(build, state, value.type.shape))
         attrs = dict(layer.attrs)
         attrs["direction"] = "reverse" if source.backward else "forward"
-        results = build.op(
-            layer.definition, operands, attrs, names=layer.operand_names
-        ).results  # fmt: skip
+        results = build.op(layer.definition, operands, attrs, names=names).results
         for old, new in zip(op.results, self._given(build, results), strict=True):
             if old.is_used:
                 new.name = new.name or old.name
@@ -219,13 +217,3 @@ class _Rewrite:
                 rows = build.transpose(rows, perm=tuple(rest))
             given.append(rows)
         return given
-
-
-def _is_zero(value: Value) -> bool:
-    """True for a tensor of zeros, whatever its extents."""
-    source = behind_views(value)
-    op = source.producer
-    if op is not None and op.name == "constant_of_shape":
-        blob = op.attrs["value"]
-        return not isinstance(blob, Blob) or not np.any(blob.array)
-    return is_exactly(op.operands[0] if op is not None and op.name == "expand" else source, 0.0)
