@@ -113,7 +113,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-HEAVY = {"tvm", "tvm_ffi", "onnx", "onnx_graphsurgeon", "onnxruntime", "networkx", "rich", "click"}
+HEAVY = {"tvm", "tvm_ffi", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "click"}
 
 
 def test_importing_leptonc_loads_nothing_heavy() -> None:

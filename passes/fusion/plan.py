@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
-
-import networkx as nx
 
 from leptonc.ir.graph import Op, Region
 from leptonc.passes.fusion.kinds import (
@@ -23,6 +20,7 @@ from leptonc.passes.fusion.kinds import (
     repeats,
 )
 from leptonc.passes.fusion.limits import FusionLimits
+from leptonc.passes.fusion.meeting import meeting_points
 
 
 @dataclass(eq=False)
@@ -74,7 +72,8 @@ class Planner:
             self.groups[op] = Group(op, kind, [op], anchor=anchor, before=before)
         self.order = {op: index for index, op in enumerate(region)}
         self.readers = {op: self._readers(op) for op in self.kinds}
-        self.exits = self._post_dominators()
+        self.exits = meeting_points(self.readers)
+        """The first operation that all ways from each to the outside go through."""
 
     def plan(self, *, fuse: bool = True) -> list[Group]:
         """The groups, in the order of their exits; each operation by itself unless `fuse`."""
@@ -100,21 +99,6 @@ class Planner:
         """The operations that read `op`; None where one of them cannot be in a group with it."""
         readers = list(dict.fromkeys(reader for value in op.results for reader in value.users))
         return readers if readers and all(reader in self.kinds for reader in readers) else None
-
-    def _post_dominators(self) -> dict[Op, Op | None]:
-        """For each operation the first one that all ways from it to the outside go through."""
-        outside = object()
-        paths: nx.DiGraph[object] = nx.DiGraph()
-        paths.add_node(outside)
-        for op in self.kinds:
-            for value in op.results:
-                for reader in value.users:
-                    paths.add_edge(reader if reader in self.kinds else outside, op)
-            if not any(value.is_used for value in op.results):
-                paths.add_edge(outside, op)
-        dominators = cast(Callable[..., Mapping[object, object]], nx.immediate_dominators)  # pyright: ignore[reportUnknownMemberType]
-        found = dominators(paths, outside)
-        return {op: None if found[op] is outside else cast(Op, found[op]) for op in self.kinds}
 
     # ------------------------------------------------------------ behind products and reductions
 
