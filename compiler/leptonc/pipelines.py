@@ -9,7 +9,7 @@ _REGIONS = (
     "trim-regions,hoist-invariants,unroll-loops,fold-constants,inline-branches,"
     "hoist-invariants,merge-branches,select-branches"
 )
-_SHAPES = "fold-constants,propagate-ranges,sink-expands"
+_SHAPES = "fold-constants,recognize-lookups,propagate-ranges,sink-expands"
 _CLEAN = (
     f"simplify,{_SHAPES},spell-einsum,{_REGIONS},"
     "share-constants,eliminate-common-subexpressions,simplify,sink-expands"

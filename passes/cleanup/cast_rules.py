@@ -5,7 +5,7 @@ from __future__ import annotations
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import DType
-from leptonc.passes.pattern import Match, Var, pat
+from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.rewrite import rule
 
 x = Var("x")
@@ -88,4 +88,20 @@ def casts_around_move(m: Match, build: Builder) -> Value:
     return build.op(op.definition, operands, op.attrs, names=op.operand_names).result
 
 
-RULES = (cast_to_same, cast_like_to_cast, cast_of_cast, casts_around_move)
+hot = pat.one_hot(x, Var("depth"), Const("values"))
+
+
+@rule(pat.cast(hot))
+def cast_of_one_hot(m: Match, build: Builder) -> Value:
+    """What one-hot rows are made of is cast, not the rows."""
+    op = m[hot]
+    index, depth, values = op.operands
+    same = index.type.dtype is depth.type.dtype is DType.I64
+    m.require(
+        same and m.root.result.type.dtype is DType.F32, "runtimes lack one-hot rows of such types"
+    )
+    cast = _cast(build, values, m.root)
+    return build.op(op.definition, [index, depth, cast], op.attrs).result
+
+
+RULES = (cast_to_same, cast_like_to_cast, cast_of_cast, casts_around_move, cast_of_one_hot)
