@@ -148,7 +148,19 @@ def gathered_axis_kept(m: Match, build: Builder) -> Value:
     return cut_by(build, m[x], {axis: Cut(at, 1, 1)})
 
 
+index = Var("index")
+tuples = pat.reshape(index, Var("extents")).shared()
+
+
+@rule(pat.gather_nd(x, tuples))
+def gather_by_single_indices(m: Match, build: Builder) -> Value:
+    """A gather by tuples of one index each is a gather along the first axis by the indices."""
+    m.fits(not m.root.int("batch_dims"))
+    m.fits(m[tuples].result.type.shape == (*m[index].type.shape, 1))
+    return build.gather(m[x], m[index], axis=0)
+
+
 RULES = (
-    gathered_axis_kept, gather_the_only_one, gather_in_steps, gather_of_gather, gather_of_slice,
-    gather_of_concat, slice_of_gather,
+    gather_by_single_indices, gathered_axis_kept, gather_the_only_one, gather_in_steps,
+    gather_of_gather, gather_of_slice, gather_of_concat, slice_of_gather,
 )  # fmt: skip
