@@ -28,6 +28,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "hoist-invariants": "leptonc.passes.control_flow.hoist_invariants:HoistInvariants",
     "inline-branches": "leptonc.passes.cleanup.inline_branches:InlineBranches",
     "join-steps": "leptonc.passes.recurrent.join_steps:JoinSteps",
+    "keep-integers": "leptonc.passes.precision.keep_integers:KeepIntegers",
     "merge-branches": "leptonc.passes.control_flow.merge_branches:MergeBranches",
     "join-nodes": "leptonc.passes.fusion.join_nodes:JoinNodes",
     "merge-linear-maps": "leptonc.passes.fusion.merge_linear_maps:MergeLinearMaps",

@@ -17,6 +17,7 @@ from leptonc.passes.size import flops_of
 from leptonc.tools.bench_profile import Argument, Call
 
 SILENT = ("const", "dims", "return")
+PACKED = ("packed_linear", "packed_linear_bytes", "packed_integer_linear", "packed_conv")
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,14 @@ def _known(dim: Dim, sizes: Mapping[str, Dim]) -> Dim:
 
 def _flops(op: Op) -> int:
     """As `flops_of`, for packed operations too."""
-    if op.name not in ("packed_linear", "packed_linear_bytes", "packed_conv"):
+    if op.name not in PACKED:
         return flops_of(op)
     count = 2
     for dim in op.results[0].type.shape:
         count *= dim if isinstance(dim, int) else 1
     if op.name != "packed_conv":
-        return count * op.operands[1].type.extents[1]
+        pairs = op.name == "packed_integer_linear"
+        return count * op.operands[1].type.extents[1] * (2 if pairs else 1)
     height, width = op.ints("kernel_shape")
     blocked = op.results[0].type.extents[1] * op.results[0].type.extents[-1]
     whole = count * height * width // blocked * op.int("filters")

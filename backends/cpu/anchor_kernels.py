@@ -12,6 +12,7 @@ from leptonc.backends.cpu.batched_matmul import BatchedMatmulSpec, batched_matmu
 from leptonc.backends.cpu.conv import ConvSpec, conv
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
+from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
 from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
 from leptonc.backends.cpu.matmul import MatmulSpec, matmul
 from leptonc.backends.cpu.packing import ConvWeight
@@ -21,7 +22,7 @@ from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.whole import WholeSpec, whole
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.cpu.winograd import WinogradSpec, winograd
-from leptonc.backends.tvm.lowering import DimTable
+from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.ir.graph import Op
 from leptonc.ir.types import DType, TensorType
 
@@ -66,6 +67,18 @@ def _packed_linear_bytes(anchor: Anchor) -> tirx.PrimFunc | None:
         anchor.epilogue, anchor.out_dtype, "int8", anchor.op.int("block_size"),
     )  # fmt: skip
     return matmul("kernel", spec, anchor.cpu)
+
+
+def _packed_integer_linear(anchor: Anchor) -> tirx.PrimFunc | None:
+    x, w = (value.type for value in anchor.op.operands)
+    *lead, depth = anchor.shape(x)
+    if not isinstance(depth, int):
+        return None
+    spec = IntegerMatmulSpec(
+        tuple(lead), depth, anchor.op.int("columns"), w.extents[2], anchor.epilogue,
+        anchor.out_dtype, TVM_DTYPE[x.dtype], TVM_DTYPE[w.dtype],
+    )  # fmt: skip
+    return integer_matmul("kernel", spec, anchor.cpu)
 
 
 def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
@@ -236,6 +249,7 @@ Emitter = Callable[[Anchor], "tirx.PrimFunc | None"]
 ANCHORS: Mapping[str, Emitter] = {
     "packed_linear": _packed_linear,
     "packed_linear_bytes": _packed_linear_bytes,
+    "packed_integer_linear": _packed_integer_linear,
     "packed_conv": _packed_conv,
     "packed_winograd": _packed_winograd,
     "max_pool_blocked": _max_pool,

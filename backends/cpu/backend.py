@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leptonc.backends.base import LibraryReport, Progress
-from leptonc.backends.cpu.target import CpuTarget, required_features
+from leptonc.backends.cpu.target import CpuTarget, largest_neighbours, required_features
 from leptonc.backends.tvm.cache import Cache, code_digest
 from leptonc.backends.tvm.regions import tells_nodes
 from leptonc.backends.tvm.worker import build_in_child
@@ -55,7 +55,8 @@ class CpuBackend:
         attention = "spell-rare-attention,widen-attention,simplify"
         # not before ONNX is written: onnxruntime fuses only with every conversion in its place
         floats = (
-            "recognize-quantized,integers-to-float,"
+            f"recognize-quantized,keep-integers{{neighbours={largest_neighbours(self.cpu)}}},"
+            "integers-to-float,"
             "eliminate-common-subexpressions,eliminate-dead-code"
         )
         norms = "recognize-fourier,recognize-for-kernels,recognize-lookups,spell-out-norms"

@@ -11,7 +11,9 @@ from leptonc.backends.cpu.tiles import (
     SYMBOLIC_ROWS,
     TYPICAL_ROWS,
     Tile,
+    integer_tile_rows,
     matmul_cost,
+    matmul_tile,
     tile_rows,
 )
 from leptonc.ir.dims import product
@@ -51,6 +53,21 @@ def _linear(op: Op, cpu: CpuTarget) -> Choice:
     return Choice(
         "packed product", _tiles(count, op.int("columns"), depth, panel // cpu.lanes, cpu)
     )
+
+
+def _integer_linear(op: Op, cpu: CpuTarget) -> Choice:
+    """Integers, over the product of floats that the same model could be computed by."""
+    x, w = (value.type for value in op.operands)
+    rows = product(x.shape[:-1])
+    count = TYPICAL_ROWS if not isinstance(rows, int) else max(rows, 1)
+    _, steps, panel, together = w.extents
+    columns = op.int("columns")
+    integers = Tile(integer_tile_rows(panel // cpu.lanes, together, cpu), panel // cpu.lanes)
+    floats = matmul_tile(rows if isinstance(rows, int) else None, columns, together * steps, cpu)
+    return Choice("packed product of integers", (
+        Candidate("integers", (together // 2) * steps * matmul_cost(count, columns, integers, cpu)),
+        Candidate("floats", together * steps * matmul_cost(count, columns, floats, cpu)),
+    ))  # fmt: skip
 
 
 def _conv(op: Op, cpu: CpuTarget) -> Choice:
@@ -97,6 +114,7 @@ def _named(algorithm: str) -> Callable[[Op, CpuTarget], Choice]:
 CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_linear": _linear,
     "packed_linear_bytes": _linear,
+    "packed_integer_linear": _integer_linear,
     "packed_conv": _conv,
     "packed_winograd": _winograd,
     "attention": _named("attention without stored scores"),

@@ -40,7 +40,7 @@ def unchanged(value: PrimExpr, index: Sequence[PrimExpr], buffers: Sequence[Buff
 class Epilogue:
     """What a kernel does to each value before it stores it.
 
-    `apply` gets the fp32 value as a scalar, the logical index of the output element, and a buffer
+    `apply` gets the value as a scalar, the logical index of the output element, and a buffer
     for each operand. It is called inside vectorised loops, once for each store that the kernel
     emits, so it must only build expressions.
     """
@@ -52,12 +52,12 @@ class Epilogue:
         """The kernel parameters that hold the operands."""
         return [(f"operand{i}", shape, dtype) for i, (shape, dtype) in enumerate(self.operands)]
 
-    def is_long(self, rank: int) -> bool:
+    def is_long(self, rank: int, dtype: str = "float32") -> bool:
         """Whether unrolling it over the registers of a tile would cost more than it gains."""
         buffers = [tirx.decl_buffer(shape, dtype) for shape, dtype in self.operands]
         index = [tirx.Var(f"i{axis}", "int64") for axis in range(rank)]
         nodes: list[PrimExpr] = []
-        value = self.apply(tirx.Var("value", "float32"), index, buffers)
+        value = self.apply(tirx.Var("value", dtype), index, buffers)
         tvm_ffi.structural_walk(value, (Expr, lambda node: nodes.append(node)))
         return len(nodes) > UNROLLED_OPERATIONS
 

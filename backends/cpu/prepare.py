@@ -10,10 +10,12 @@ from leptonc.backends.cpu.packing import (
     ConvWeight,
     channel_blocks,
     conv_weight_shape,
+    integer_weight_shape,
     matmul_weight_shape,
     pack_channels,
     pack_conv_weight,
     pack_depthwise_weight,
+    pack_integer_weight,
     pack_matmul_weight,
 )
 from leptonc.backends.cpu.recurrent_packing import (
@@ -22,8 +24,8 @@ from leptonc.backends.cpu.recurrent_packing import (
     pack_recurrent_weight,
     recurrent_weight,
 )
-from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import conv_panel, matmul_panel
+from leptonc.backends.cpu.target import CpuTarget, largest_neighbours
+from leptonc.backends.cpu.tiles import conv_panel, integer_panel, matmul_panel
 from leptonc.backends.cpu.winograd_tables import (
     Transform,
     band_tiles,
@@ -34,6 +36,7 @@ from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import ceildiv, product
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
+from leptonc.ir.ops.integer_linear import neighbours_of
 from leptonc.ir.types import DType, TensorType
 
 _KEPT_BY_CONV = ("strides", "dilations", "pads", "group", "plain", "lanes")
@@ -179,6 +182,23 @@ def _linear_bytes(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing 
     return Packing("packed_linear_bytes", attrs, found)
 
 
+def _integer_linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+    x, blob = op.operands[0].type, blobs["w"]
+    depth, columns = blob.type.extents
+    in_bytes = x.dtype is DType.U8
+    if depth == 0 or columns == 0 or (in_bytes and blob.type.dtype is not DType.I8):
+        return None
+    if in_bytes and neighbours_of(blob.array) > largest_neighbours(cpu):
+        return None
+    rows, together = product(x.shape[:-1]), 4 if in_bytes else 2
+    panel = integer_panel(rows if isinstance(rows, int) else None, columns, together, cpu)
+    packed = Blob(
+        TensorType(blob.type.dtype, integer_weight_shape(depth, columns, panel, together)),
+        lambda: pack_integer_weight(blob.array, panel, together),
+    )
+    return Packing("packed_integer_linear", {"columns": columns}, {"w": packed})
+
+
 def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
     blob, group, lanes = blobs["w"], op.int("group"), op.int("lanes")
     filters, part, height, width = blob.type.extents
@@ -274,7 +294,8 @@ def _packed(shape: tuple[int, ...], pack: Callable[[], Array]) -> Blob:
 
 
 PACKINGS: Mapping[str, Chooser] = {
-    "linear": _linear, "linear_bytes": _linear_bytes, "conv_blocked": _conv,
+    "linear": _linear, "linear_bytes": _linear_bytes, "integer_linear": _integer_linear,
+    "conv_blocked": _conv,
     "lstm": _recurrent, "gru": _recurrent, "rnn": _recurrent,
 }  # fmt: skip
 """The operations that take packed weights, and how."""

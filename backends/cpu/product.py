@@ -50,7 +50,8 @@ class Product:
     `left(row, k)` is a scalar, `right(k, vector)` is `lanes` neighbouring columns, and
     `write(value, row, column)` stores one value; `column` counts from the panel's first. A vector
     has `widths[vector]` columns that exist. `ahead(first row, step)` may ask for data that is read
-    later: it is emitted every AHEAD_STEPS elements of the depth.
+    later: it is emitted every AHEAD_STEPS elements of the depth. `add(value, column, sum)` is the
+    sum with one more product; `last(row)` is a scalar for one more step behind the depth.
     """
 
     cpu: CpuTarget
@@ -62,6 +63,9 @@ class Product:
     right: Callable[[Extent, int], PrimExpr]
     write: Callable[[PrimExpr, PrimExpr, PrimExpr], None]
     ahead: Callable[[PrimExpr, PrimExpr], None] | None = None
+    dtype: str = "float32"
+    add: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr] = emit.fma
+    last: Callable[[PrimExpr], PrimExpr] | None = None
 
     def rows(self, rows: Extent, tile_rows: int) -> None:
         """Emits all rows: tiles of two heights, or whole tiles and one exact rest."""
@@ -77,11 +81,11 @@ class Product:
         if isinstance(self.depth, int):
             split = min(split, max(self.depth, 1))
         parts: list[Sums] = [
-            [[Register(self.lanes) for _ in self.widths] for _ in range(height)]
+            [[Register(self.lanes, self.dtype) for _ in self.widths] for _ in range(height)]
             for _ in range(split)
         ]
         for register in (r for part in parts for row in part for r in row):
-            register.set(emit.broadcast(emit.const(0.0), self.lanes))
+            register.set(emit.broadcast(emit.const(0, self.dtype), self.lanes))
         together = split if self.ahead is None else max(split, AHEAD_STEPS)
         whole = self.depth // together
         with emit.serial(whole) as k:
@@ -92,19 +96,25 @@ class Product:
         if together > 1:
             with emit.serial(self.depth - whole * together) as k:
                 self.step(first, whole * together + k, parts[0])
+        if self.last is not None:
+            self.step(first, self.depth, parts[0], self.last)
         for part in parts[1:]:
             for row, others in zip(parts[0], part, strict=True):
                 for register, other in zip(row, others, strict=True):
                     register.set(register.get() + other.get())
         return parts[0]
 
-    def step(self, first: PrimExpr, k: Extent, sums: Sums) -> None:
+    def step(
+        self, first: PrimExpr, k: Extent, sums: Sums,
+        left: Callable[[PrimExpr], PrimExpr] | None = None,
+    ) -> None:  # fmt: skip
         """Adds the products of one element of the depth."""
         columns = [self.right(k, vector) for vector in range(len(self.widths))]
         for r, row in enumerate(sums):
-            value = emit.broadcast(self.left(first + r, k), self.lanes)
+            scalar = self.left(first + r, k) if left is None else left(first + r)
+            value = emit.broadcast(scalar, self.lanes)
             for register, column in zip(row, columns, strict=True):
-                register.set(emit.fma(value, column, register.get()))
+                register.set(self.add(value, column, register.get()))
 
     def finish(self, first: PrimExpr, sums: Sums) -> None:
         """Stores a tile."""
@@ -115,7 +125,7 @@ class Product:
                     with emit.vectorized(width) as lane:
                         self.write(register.lane(lane), first + r, v * lanes + lane)
             return
-        staged = [Register(lanes * height) for _ in self.widths]
+        staged = [Register(lanes * height, self.dtype) for _ in self.widths]
         for r, row in enumerate(sums):
             for register, stage in zip(row, staged, strict=True):
                 emit.store(stage.buffer, register.get(), [r * lanes], lanes)

@@ -38,11 +38,22 @@ class CpuTarget:
 
 
 LEVELS = (
+    CpuTarget(
+        "avx512-vnni",
+        "x86-64-v4",
+        (*AVX512, "avx512_vnni"),
+        lanes=16,
+        registers=32,
+        l2_bytes=1024 * 1024,
+    ),
     CpuTarget("avx512", "x86-64-v4", AVX512, lanes=16, registers=32, l2_bytes=1024 * 1024),
+    CpuTarget("avx2-vnni", "x86-64-v3", (*AVX2, "avx_vnni"), lanes=8, registers=16),
     CpuTarget("avx2", "x86-64-v3", AVX2, lanes=8, registers=16),
     CpuTarget("sse", "x86-64-v2", SSE4, lanes=4, registers=16),
     CpuTarget("generic", "generic", (), lanes=4, registers=16),
 )
+EXTENSIONS = {"avx512_vnni": "+avx512vnni", "avx_vnni": "+avxvnni"}
+"""What LLVM calls the features that no architecture level has."""
 NAMES = ("native", *(level.name for level in LEVELS))
 
 
@@ -90,6 +101,18 @@ def missing_features(cpu: CpuTarget, root: Path = Path("/")) -> tuple[str, ...]:
     return tuple(flag for flag in cpu.features if flag not in present)
 
 
+def multiplies_bytes(cpu: CpuTarget) -> bool:
+    """Whether one instruction adds four products of unsigned and signed bytes to 32 bits."""
+    return any(flag in cpu.features for flag in EXTENSIONS)
+
+
+def largest_neighbours(cpu: CpuTarget) -> int:
+    """The largest sum of two weights that bytes are multiplied by: `keep-integers` says why."""
+    if multiplies_bytes(cpu):
+        return 2 * 128
+    return 32767 // 255 if "ssse3" in cpu.features else 0
+
+
 def tvm_target(cpu: CpuTarget) -> Target:
     """The target as TVM spells it."""
     from tvm.target import Target
@@ -97,9 +120,12 @@ def tvm_target(cpu: CpuTarget) -> Target:
     description: dict[str, object] = {"kind": "llvm", "num-cores": cpu.threads}
     if cpu.features:
         description["mcpu"] = cpu.mcpu
-    if cpu.name == "avx512":
+    attributes = [name for flag, name in EXTENSIONS.items() if flag in cpu.features]
+    if "avx512f" in cpu.features:
         # The level prefers 256-bit vectors; the kernels are written for 512.
-        description["mattr"] = ["-prefer-256-bit"]
+        attributes.append("-prefer-256-bit")
+    if attributes:
+        description["mattr"] = attributes
     return Target(description)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leptonc.backends.cpu.target import CpuTarget
 
@@ -109,6 +109,20 @@ def step_cycles(rows: float, vectors: int) -> float:
 def tile_rows(vectors: int, cpu: CpuTarget) -> int:
     """The rows of the largest tile of so many vectors: accumulators, weights and one broadcast."""
     return min(MOST_ROWS, (cpu.registers - 1) // vectors - 1)
+
+
+def integer_tile_rows(vectors: int, together: int, cpu: CpuTarget) -> int:
+    """As `tile_rows`, with registers for products of two elements of the depth, or of four."""
+    return min(MOST_ROWS, (cpu.registers - 1 - together // 2) // vectors - 1)
+
+
+def integer_panel(rows: int | None, columns: int, together: int, cpu: CpuTarget) -> int:
+    """The columns of a panel of a weight packed for products of integers.
+
+    Two vectors leave most rows for each weight that is read.
+    """
+    fewer = replace(cpu, registers=cpu.registers - together // 2)
+    return best_tile(rows, columns, fewer, (2, 3, 4, 1)).vectors * cpu.lanes
 
 
 def recurrent_units(batch: int | None, hidden: int, gates: int, cpu: CpuTarget) -> int:

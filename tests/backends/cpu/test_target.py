@@ -35,7 +35,9 @@ def machine(root: Path, flags: tuple[str, ...]) -> Path:
 @pytest.mark.parametrize(
     ("flags", "name", "lanes", "registers"),
     [
+        ((*AVX512, "avx512_vnni", "avx_vnni"), "avx512-vnni", 16, 32),
         (AVX512, "avx512", 16, 32),
+        ((*AVX2, "avx_vnni"), "avx2-vnni", 8, 16),
         (AVX2, "avx2", 8, 16),
         (tuple(flag for flag in AVX2 if flag != "fma"), "sse", 4, 16),
         ((), "generic", 4, 16),
@@ -98,9 +100,11 @@ def test_llvm_knows_the_level_and_its_features(name: str) -> None:
         "sse4_1": "sse4.1",
         "sse4_2": "sse4.2",
         "bmi1": "bmi",
+        "avx512_vnni": "avx512vnni",
+        "avx_vnni": "avxvnni",
     }
     features = [spelling.get(flag, flag) for flag in required_features(cpu)]
     assert codegen.llvm_cpu_has_features(features, target)
     assert not codegen.llvm_cpu_has_features("amx-tile", target)
-    if name != "avx512":
+    if "avx512f" not in cpu.features:
         assert not codegen.llvm_cpu_has_features("avx512f", target)

@@ -1,0 +1,172 @@
+# pyright: standard
+"""The product of rows of integers of 8 or 16 bits and a packed weight, exact in 32 bits.
+
+Instructions multiply neighbours of the depth and add their products: two of 16 bits at once, or
+four bytes. Where none does the latter, the products of two bytes are added in 16 bits first, and
+weights must be small enough for that (`largest_neighbours`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm.tirx import PrimFunc
+from tvm.tirx.script import builder as T  # noqa: N812
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
+from leptonc.backends.cpu.matmul import PARALLEL_OPERATIONS
+from leptonc.backends.cpu.packing import integer_weight_shape
+from leptonc.backends.cpu.product import Product
+from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
+from leptonc.backends.cpu.tiles import integer_tile_rows
+from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
+
+# Products of pairs of 16 bits, added to 32 bits, by the lanes of the result.
+PAIRS = {
+    4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512",
+}  # fmt: skip
+# Products of unsigned and signed bytes, two added to 16 bits, which saturate.
+BYTES = {
+    4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw",
+    16: "llvm.x86.avx512.pmaddubs.w.512",
+}  # fmt: skip
+# The same, four added to a sum of 32 bits.
+QUADS = {
+    4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256",
+    16: "llvm.x86.avx512.vpdpbusd.512",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IntegerMatmulSpec:
+    """`out[*lead, columns] = epilogue(x[*lead, depth] @ weight)`, the sums in 32 bits.
+
+    Rows are uint8 or int16. The weight is packed in panels of `panel` columns, `together` elements
+    of the depth side by side: `packing.pack_integer_weight`.
+    """
+
+    lead: Shape
+    depth: int
+    columns: int
+    panel: int
+    epilogue: Epilogue = IDENTITY
+    out_dtype: str = "int32"
+    dtype: str = "int16"
+    weight_dtype: str = "int8"
+
+    @property
+    def together(self) -> int:
+        """The elements of the depth in one step."""
+        return 4 if self.dtype == "uint8" else 2
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """The shape of the packed weight."""
+        return integer_weight_shape(self.depth, self.columns, self.panel, self.together)
+
+
+def integer_matmul(name: str, spec: IntegerMatmulSpec, cpu: CpuTarget) -> PrimFunc:
+    """The kernel (x, weight, *operands, out)."""
+    parameters = [
+        ("x", (*spec.lead, spec.depth), spec.dtype),
+        ("weight", spec.weight_shape, spec.weight_dtype),
+        *spec.epilogue.parameters(),
+        ("out", (*spec.lead, spec.columns), spec.out_dtype),
+    ]
+    return emit.function(name, parameters, lambda *buffers: _Emitter(spec, cpu, buffers).emit())
+
+
+class _Emitter:
+    """Emits one product: panels of columns, inside them tiles of rows, inside them the depth."""
+
+    def __init__(self, spec: IntegerMatmulSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
+        self.spec, self.cpu = spec, cpu
+        x, weight, *self.operands, self.out = buffers
+        self.rows = emit.product(spec.lead)
+        self.x = emit.view(x, (self.rows, spec.depth))
+        panels, steps, panel, together = spec.weight_shape
+        self.weight = emit.view(weight, (panels, steps, panel * together))
+        self.unrolled = not spec.epilogue.is_long(len(spec.lead) + 1, "int32")
+
+    def emit(self) -> None:
+        """Emits the whole product."""
+        spec, lanes = self.spec, self.cpu.lanes
+        full, rest = divmod(spec.columns, spec.panel)
+        if full:
+            with emit.outer_loop(full, parallel=self.is_parallel) as panel:
+                self.panel(panel, (lanes,) * (spec.panel // lanes))
+        if rest:
+            whole, part = divmod(rest, lanes)
+            self.panel(emit.integer(full), (lanes,) * whole + (part,) * bool(part))
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether the panels are shared by threads; symbolic rows are taken for a few."""
+        rows = self.rows if isinstance(self.rows, int) else 32
+        operations = self.spec.columns * self.spec.depth * rows
+        return self.cpu.threads > 1 and operations > PARALLEL_OPERATIONS
+
+    def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
+        """All rows of one panel."""
+        spec = self.spec
+
+        def write(value: PrimExpr, row: PrimExpr, column: PrimExpr) -> None:
+            index = [*emit.unflatten(row, spec.lead), panel * spec.panel + column]
+            result = spec.epilogue.apply(value, index, self.operands)
+            T.buffer_store(self.out, result, index)
+
+        rest = spec.depth % spec.together
+        Product(
+            cpu=self.cpu,
+            depth=spec.depth // spec.together,
+            lanes=self.cpu.lanes,
+            widths=widths,
+            unrolled=self.unrolled,
+            left=lambda row, step: self.neighbours(row, emit.integer(step) * spec.together),
+            right=lambda step, vector: self.weights(panel, step, vector),
+            write=write,
+            dtype="int32",
+            add=self.add_bytes if spec.dtype == "uint8" else self.add_pairs,
+            last=self.last if rest else None,
+        ).rows(self.rows, integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu))
+
+    def neighbours(self, row: PrimExpr, start: PrimExpr) -> PrimExpr:
+        """Elements of a row, as the parts of one number."""
+        return tirx.reinterpret("int32", emit.load(self.x, [row, start], self.spec.together))
+
+    def last(self, row: PrimExpr) -> PrimExpr:
+        """What remains of a row, as the parts of a number that is filled with zeros."""
+        spec, total = self.spec, tirx.const(0, "int32")
+        rest, bits = spec.depth % spec.together, 32 // spec.together
+        for part in range(rest):
+            value = emit.load(self.x, [row, spec.depth - rest + part])
+            total = total | (
+                tirx.reinterpret(f"uint{bits}", value).astype("int32") << (bits * part)
+            )
+        return total
+
+    def weights(self, panel: PrimExpr, step: Extent, vector: int) -> PrimExpr:
+        """The weights of one vector of columns."""
+        spec, lanes = self.spec, self.cpu.lanes * self.spec.together
+        value = emit.load(self.weight, [panel, step, vector * lanes], lanes)
+        wide = f"int16x{lanes}"
+        return value.astype(wide) if (spec.dtype, spec.weight_dtype) == ("int16", "int8") else value
+
+    def add_pairs(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
+        """The sums with two products of 16 bits more."""
+        lanes = self.cpu.lanes
+        pairs = tirx.reinterpret(f"int16x{2 * lanes}", value)
+        return total + tirx.call_llvm_pure_intrin(f"int32x{lanes}", PAIRS[lanes], pairs, column)
+
+    def add_bytes(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
+        """The sums with four products of bytes more."""
+        lanes = self.cpu.lanes
+        given = tirx.reinterpret(f"int8x{4 * lanes}", value)
+        if multiplies_bytes(self.cpu):
+            return tirx.call_llvm_pure_intrin(f"int32x{lanes}", QUADS[lanes], total, given, column)
+        pairs = tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", BYTES[lanes], given, column)
+        ones = emit.broadcast(tirx.const(1, "int16"), 2 * lanes)
+        sums = tirx.call_llvm_pure_intrin(f"int32x{lanes}", PAIRS[lanes], pairs, ones)
+        return total + sums

@@ -1,0 +1,155 @@
+# pyright: standard
+"""The products of integers: exact, whatever the extents and the values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tvm import tirx
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.emit import Epilogue
+from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
+from leptonc.backends.cpu.packing import pack_integer_weight
+from leptonc.backends.cpu.target import CpuTarget, by_name, largest_neighbours, with_threads
+from leptonc.backends.cpu.tiles import integer_panel
+from leptonc.ir.ops.integer_linear import neighbours_of
+from tests.backends.cpu.kernels import NATIVE, Array, Kernel, assembly
+
+RNG = np.random.default_rng(3)
+TYPES = [("uint8", "int8"), ("int16", "int8"), ("int16", "int16")]
+KNOWN = [(0, 4, 8), (1, 1, 1), (2, 2, 5), (3, 3, 7), (5, 4, 8), (7, 5, 9), (8, 6, 16), (15, 7, 33),
+         (33, 64, 24), (1, 131, 100)]  # fmt: skip
+
+
+def weight_of(depth: int, columns: int, types: tuple[str, str]) -> Array:
+    """Any numbers, the extremes among them; small ones where bytes are multiplied."""
+    low, high = (-64, 65) if types[0] == "uint8" else (-128, 128)
+    if types[1] == "int16":
+        low, high = -255, 256
+    weight = RNG.integers(low, high, (depth, columns)).astype(types[1])
+    weight[:, 0], weight[:, -1] = low, high - 1
+    return weight
+
+
+def rows_of(rows: int, depth: int, types: tuple[str, str]) -> Array:
+    """Any numbers, some rows all of the extremes."""
+    low, high = (0, 256) if types[0] == "uint8" else (-255, 256)
+    x = RNG.integers(low, high, (rows, depth)).astype(types[0])
+    x[::3], x[1::5] = high - 1, low
+    return x
+
+
+def packed(weight: Array, rows: int | None, types: tuple[str, str], cpu: CpuTarget) -> Array:
+    together = 4 if types[0] == "uint8" else 2
+    return pack_integer_weight(
+        weight, integer_panel(rows, weight.shape[1], together, cpu), together
+    )
+
+
+def spec_of(
+    rows: emit.Extent, weight: Array, data: Array, types: tuple[str, str], **more: Any
+) -> IntegerMatmulSpec:
+    depth, columns = weight.shape
+    return IntegerMatmulSpec(
+        (rows,), depth, columns, data.shape[2], dtype=types[0], weight_dtype=types[1], **more
+    )  # fmt: skip
+
+
+def run(kernel: Kernel, inputs: list[Array], shape: tuple[int, ...], dtype: str) -> Array:
+    """The output, with memory that starts at odd places and is watched on both sides."""
+    given: list[Array] = []
+    for x in inputs:
+        memory = np.zeros(x.nbytes + 128, np.uint8)
+        start = -memory.ctypes.data % 64 + 4
+        given.append(memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape))
+        given[-1][...] = x
+    memory = np.full(int(np.prod(shape)) + 64, 7, dtype)
+    out = memory[32 : memory.size - 32].reshape(shape)
+    kernel.call(*given, out)
+    assert (memory[:32] == 7).all()
+    assert (memory[memory.size - 32 :] == 7).all()
+    return out
+
+
+@pytest.mark.parametrize("types", TYPES)
+def test_known_rows(types: tuple[str, str]) -> None:
+    for rows, depth, columns in KNOWN:
+        weight, x = weight_of(depth, columns, types), rows_of(rows, depth, types)
+        data = packed(weight, rows, types, NATIVE)
+        kernel = Kernel(integer_matmul("main", spec_of(rows, weight, data, types), NATIVE))
+        got = run(kernel, [x, data], (rows, columns), "int32")
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
+
+
+@pytest.mark.parametrize("types", TYPES[:2])
+def test_symbolic_rows(types: tuple[str, str]) -> None:
+    rows, weight = tirx.Var("rows", "int64"), weight_of(37, 21, types)
+    data = packed(weight, None, types, NATIVE)
+    kernel = Kernel(integer_matmul("main", spec_of(rows, weight, data, types), NATIVE))
+    for count in range(20):
+        x = rows_of(count, 37, types)
+        got = run(kernel, [x, data], (count, 21), "int32")
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
+
+
+@pytest.mark.parametrize("types", TYPES[:2])
+def test_deep_sums_and_an_epilogue(types: tuple[str, str]) -> None:
+    """Sums near the limit of 32 bits; a long epilogue is a loop."""
+    weight, cpu = weight_of(1 << 15, 20, types), with_threads(NATIVE, 2)
+
+    def scaled(value: Any, index: object, buffers: object) -> Any:
+        for _ in range(8):
+            value = tirx.max(tirx.min(value, tirx.const(2**31 - 1, "int32")), -(2**30))
+        return value.astype("float32") * emit.const(0.5)
+
+    data, x = packed(weight, 9, types, cpu), rows_of(9, 1 << 15, types)
+    spec = spec_of(9, weight, data, types, epilogue=Epilogue(apply=scaled), out_dtype="float32")
+    got = run(Kernel(integer_matmul("main", spec, cpu), cpu), [x, data], (9, 20), "float32")
+    sums = np.maximum(x.astype(np.int64) @ weight.astype(np.int64), -(2**30))
+    np.testing.assert_array_equal(got, sums.astype(np.float32) * np.float32(0.5))
+
+
+def test_sums_of_neighbours() -> None:
+    weight = np.array([[100, -3], [28, -5], [-128, 1], [-1, 127], [9, -8]], np.int8)
+    assert neighbours_of(weight) == 129
+    assert neighbours_of(weight[2:] // 2) == 65
+    assert neighbours_of(weight[:0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "types", "instruction"),
+    [
+        ("generic", TYPES[1], "pmaddwd\t"),
+        ("sse", TYPES[0], "pmaddubsw\t"),
+        ("avx2", TYPES[0], "vpmaddubsw\t"),
+        ("avx2", TYPES[1], "vpmaddwd\t"),
+        ("avx512", TYPES[0], "vpmaddubsw\t"),
+        ("avx512", TYPES[1], "vpmaddwd\t"),
+        ("avx2-vnni", TYPES[0], "vpdpbusd\t"),
+        ("avx512-vnni", TYPES[0], "vpdpbusd\t"),
+    ],
+)
+def test_instructions(name: str, types: tuple[str, str], instruction: str) -> None:
+    cpu, weight = with_threads(by_name(name), 1), weight_of(32, 64, types)
+    assert types[0] == "int16" or neighbours_of(weight) <= largest_neighbours(cpu)
+    data = packed(weight, 24, types, cpu)
+    text = assembly(integer_matmul("main", spec_of(24, weight, data, types), cpu), cpu)
+    lines = [line for line in text.splitlines() if instruction in line]
+    assert len(lines) >= 8
+    if cpu.lanes == 16:
+        assert all("%zmm" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["generic", "sse"])
+def test_narrower_vectors(name: str) -> None:
+    """The same products in vectors of 128 bits."""
+    cpu = with_threads(by_name(name), 1)
+    for types in TYPES[name == "generic" :]:
+        weight, x = weight_of(13, 11, types), rows_of(10, 13, types)
+        data = packed(weight, 10, types, cpu)
+        kernel = Kernel(integer_matmul("main", spec_of(10, weight, data, types), cpu), cpu)
+        got = run(kernel, [x, data], (10, 11), "int32")
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
