@@ -18,6 +18,7 @@ from leptonc.passes.cleanup import (
     movement_rules,
     quantize_rules,
     reduction_rules,
+    requantize_rules,
     selection_rules,
     sign_rules,
     slice_rules,
@@ -41,5 +42,5 @@ class Simplify(RewritePass):
         *arithmetic_rules.RULES, *logic_rules.RULES, *choice_rules.RULES, *limit_rules.RULES,
         *sign_rules.RULES, *constant_rules.RULES, *cast_rules.RULES, *movement_rules.RULES,
         *slice_rules.RULES, *gather_rules.RULES, *border_rules.RULES, *reduction_rules.RULES,
-        *stack_rules.RULES, *quantize_rules.RULES, *selection_rules.RULES,
+        *stack_rules.RULES, *quantize_rules.RULES, *requantize_rules.RULES, *selection_rules.RULES,
     )  # fmt: skip

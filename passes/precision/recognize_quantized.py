@@ -64,29 +64,6 @@ def quantized_again(m: Match, build: Builder) -> Value:
     return m[x]
 
 
-moved = pat.any_of("reshape", "transpose", "squeeze", "unsqueeze", "flatten", "expand", "slice")(
-    ...
-)
-
-
-@rule(pat.quantize_linear(moved, scale, offset.optional()))
-def moved_while_real(m: Match, build: Builder) -> Value:
-    """What is made real, only moved and quantized again in the same way is moved as integers."""
-    view = m[moved]
-    inner = view.operands[0].producer
-    m.fits(inner is not None and inner.name == "dequantize_linear")
-    assert inner is not None
-    source, zero_point = inner.operands[0], inner.operand("x_zero_point")
-    for hole, value in ((x, source), (inner_scale, inner.operands[1]), (inner_offset, zero_point)):
-        if value is not None:
-            m.values[hole] = value
-    _require_same_form(m, m.root, inner)
-    m.require(m[scale].type.shape in ((), (1,)), "there is more than one scale")
-    m.also.append(inner)
-    operands = [source, *view.operands[1:]]
-    return build.op(view.definition, operands, view.attrs, names=view.operand_names).result
-
-
 factor, shift = Const("factor"), Const("shift")
 wide = pat.cast(x)
 
@@ -119,11 +96,11 @@ class RecognizeQuantized(RewritePass):
     """Cancels pairs of conversions between integers and real numbers, and recognises the latter.
 
     A quantization behind the opposite one of the same scale and zero point gives the integers
-    back, whatever moved them in between. Pairs the other way round, which round, are kept.
+    back. Pairs the other way round, which round, are kept.
     """
 
     name: ClassVar[str] = "recognize-quantized"
     numbers: ClassVar[Contract] = EXACT
     rules: ClassVar[tuple[Rule, ...]] = (
-        quantized_again, moved_while_real, dequantized_by_arithmetic,
+        quantized_again, dequantized_by_arithmetic,
     )  # fmt: skip
