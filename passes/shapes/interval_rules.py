@@ -23,6 +23,7 @@ from leptonc.passes.shapes.interval import (
     union,
     within,
 )
+from leptonc.passes.shapes.interval_more import MORE
 from leptonc.passes.shapes.interval_moves import MOVED
 
 _SAFE = 1 << 40
@@ -230,8 +231,11 @@ def _where(op: Op, facts: Facts) -> Known:
 def _cum_sum(op: Op, facts: Facts) -> Known:
     known, axis = facts(op.operands[0]), integers(op.operands[1])
     number, type = known.uniform, op.result.type
-    if number is None or axis is None or (number and op.attrs["reverse"]):
+    if axis is None:
         return anything(type)
+    if number is None or (number and op.attrs["reverse"]):
+        count = span(type.shape[axis[0] % type.rank])[1]
+        return within(min(known.low * count, 0), max(known.high * count, 0), type)
     steps = [0] * type.rank
     steps[axis[0] % type.rank] = number
     return affine(0 if op.attrs["exclusive"] else number, steps, type)
@@ -264,7 +268,7 @@ def _place(op: Op, facts: Facts) -> Known:
 
 
 TRANSFER: Mapping[str, Callable[[Op, Facts], Known]] = MappingProxyType({
-    **MOVED, "abs": _abs, "add": _add, "and": _truth, "arg_max": _place, "arg_min": _place,
+    **MORE, **MOVED, "abs": _abs, "add": _add, "and": _truth, "arg_max": _place, "arg_min": _place,
     "cast": _cast, "clip": _clip, "cum_sum": _cum_sum, "div": _div, "max": _extreme,
     "min": _extreme, "mod": _mod, "mul": _mul, "neg": _neg, "not": _truth, "or": _truth,
     "range": _range, "sub": _sub, "where": _where, "xor": _truth,

@@ -10,21 +10,20 @@ from typing import ClassVar
 import numpy as np
 
 from leptonc.ir.build import Builder
-from leptonc.ir.dims import Dim, ExtentTooLargeError
+from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.location import Location
-from leptonc.ir.ops.contents import content_of
 from leptonc.ir.ops.run_time import EXTENTS
 from leptonc.ir.table import CONST, DIMS, GROUP, RETURN, Trait
-from leptonc.ir.types import DType
 from leptonc.passes.base import Pass
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import EXACT, Contract
 from leptonc.passes.refine import erase_dead_from, replace_value
-from leptonc.passes.shapes.decisions import Index, indices_of, of_result
+from leptonc.passes.shapes.computed import is_tracked
+from leptonc.passes.shapes.decisions import Index, indices_of
 from leptonc.passes.shapes.expands import expand_to
-from leptonc.passes.shapes.interval import UNKNOWN_RANGE, Known, anything, limits_of
-from leptonc.passes.shapes.interval_rules import TRANSFER, of_constant, of_content
+from leptonc.passes.shapes.interval import Known, limits_of
+from leptonc.passes.shapes.ranges import Ranges
 from leptonc.passes.views import reshape_to
 
 SMALL = 4096
@@ -40,7 +39,8 @@ class PropagateRanges(Pass):
 
     Of each tensor of integers or truths it is known what its elements lie between, and, where they
     are counted up along axes, each of them: of constants, extents, `range`, and what arithmetic,
-    comparisons, views, cuts and gathers make of them. So comparisons are decided, a `max`, `clip`,
+    comparisons, views, cuts and gathers make of them, by way of floats too, and of a `where` by
+    its condition. So comparisons are decided, a `max`, `clip`,
     `mod`, `abs` or `where` that changes nothing goes away, a gather at the places 0, 1, 2... is a
     view of its operand, numbers that are the same everywhere are one constant, and a check that
     cannot fail is left out. Numbers that may have wrapped around are taken to be anything.
@@ -57,12 +57,12 @@ class PropagateRanges(Pass):
             Propagation(graph, context).run()
 
 
-class Propagation:
+class Propagation(Ranges):
     """One walk through a graph."""
 
     def __init__(self, graph: Graph, context: PassContext) -> None:
+        super().__init__()
         self.graph, self.context = graph, context
-        self.known: dict[Value, Known] = {}
         self.counted: dict[tuple[Dim, int, Dim], Value] = {}
         """Rows that count up, by their first element, step and extent."""
 
@@ -76,37 +76,16 @@ class Propagation:
             if op.definition not in (CONST, DIMS):
                 self._rewrite(op)
 
-    def facts(self, value: Value) -> Known:
-        """What is known of a value."""
-        found = self.known.get(value)
-        if found is None and _is_tracked(value):
-            content = content_of(value)
-            return anything(value.type) if content is None else of_content(content, value.type)
-        return Known(*UNKNOWN_RANGE) if found is None else found
-
     def learn(self, op: Op) -> None:
         """Note what follows for the result of `op`."""
+        super().learn(op)
         value = op.results[0]
-        if len(op.results) != 1 or not _is_tracked(value):
+        found = self.known.get(value)
+        if found is None or found.base is None or value.type.rank != 1 or not any(found.steps):
             return
-        try:
-            found = self._known_of(op)
-        except ExtentTooLargeError:
-            return
-        self.known[value] = found
-        if found.base is not None and value.type.rank == 1 and any(found.steps):
-            top = isinstance(op.region, Graph)
-            key = (found.base, found.steps[0], value.type.shape[0])
-            if top and key not in self.counted:
-                self.counted[key] = value
-
-    def _known_of(self, op: Op) -> Known:
-        value = op.results[0]
-        if value.blob is not None:
-            return of_constant(value.blob.array, value.type)
-        if value.content is not None:
-            return of_content(value.content, value.type)
-        return of_result(op, self.facts, TRANSFER)
+        key = (found.base, found.steps[0], value.type.shape[0])
+        if isinstance(op.region, Graph) and key not in self.counted:
+            self.counted[key] = value
 
     def _rewrite(self, op: Op) -> None:
         if op.definition is EXTENTS:
@@ -156,7 +135,7 @@ class Propagation:
         if not op.definition.has(Trait.ELEMENTWISE) or len(op.operands) < 2:
             return
         for slot, value in enumerate(op.operands):
-            number = self.facts(value).uniform if _is_tracked(value) else None
+            number = self.facts(value).uniform if is_tracked(value) else None
             if number is None or value.blob is not None or value.content is not None:
                 continue
             if not is_spare(op, slot):
@@ -168,11 +147,6 @@ class Propagation:
                 op.set_operand(slot, _number(build, number, value, (1,) * value.type.rank))
                 self.learn(build.made[0])
                 erase_dead_from([value.producer] if value.producer is not None else [])
-
-
-def _is_tracked(value: Value) -> bool:
-    dtype = value.type.dtype
-    return dtype is DType.BOOL or (dtype.is_integer and not dtype.is_narrow)
 
 
 def _location(op: Op) -> Location:
@@ -219,7 +193,7 @@ def _chosen(walk: Propagation, op: Op) -> Value | None:
     if op.name == "where":
         truth = known[0].uniform
         return None if truth is None else op.operands[1 if truth else 2]
-    if not _is_tracked(op.result):
+    if not is_tracked(op.result):
         return None
     if op.name == "cast":
         return _cast_twice(walk, op)
@@ -240,7 +214,7 @@ def _chosen(walk: Propagation, op: Op) -> Value | None:
 def _cast_twice(walk: Propagation, op: Op) -> Value | None:
     """What a cast is of, where another cast brings it back and nothing is lost between them."""
     inner = op.operands[0].producer
-    if inner is None or inner.name != "cast" or not _is_tracked(op.operands[0]):
+    if inner is None or inner.name != "cast" or not is_tracked(op.operands[0]):
         return None
     (source,) = inner.operands
     low, high = limits_of(op.operands[0].type.dtype)
