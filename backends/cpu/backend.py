@@ -62,7 +62,7 @@ class CpuBackend:
         norms = "recognize-fourier,recognize-for-kernels,recognize-lookups,spell-out-norms"
         lanes = f"{{lanes={self.cpu.lanes}}}"
         blocks = f"widen-to-planes,block-channels{lanes},choose-winograd{lanes}"
-        return f"{attention},{norms},{floats},{blocks},eliminate-dead-code"
+        return f"{attention},{norms},{floats},{blocks},narrow-integers,eliminate-dead-code"
 
     @property
     def fusion_limits(self) -> Mapping[str, Any]:

@@ -232,6 +232,8 @@ class Sketch(ControlSteps):
         source = self.value()
         source = build.where(build.is_nan(source), limits[0], source)
         made = build.cast(build.clip(source, min=limits[0], max=limits[1]), to=dtype)
+        if self.draw(st.booleans()):  # then their limits are known
+            made = build.cast(build.cast(made, to=DType.I8), to=dtype)
         for _ in range(self.draw(st.integers(1, 3))):
             number = self.draw(st.sampled_from((0, 1, 2, 3, np.iinfo(dtype.numpy).max)))
             other = build.const(np.array(number, dtype.numpy))
