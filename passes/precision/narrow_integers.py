@@ -68,6 +68,8 @@ class NarrowIntegers(Pass):
         for part in choice.parts():
             place = Location.fused([unit.op.location for unit in part], by=self.name)
             computed, converted = choice.saved(part)
+            if not computed:
+                continue
             if computed - converted < self.least:
                 reason = f"it computes {computed} elements, and {converted} would be converted"
                 context.miss(self.name, place, reason)

@@ -22,6 +22,10 @@ from leptonc.passes.shapes.interval import Known
 from leptonc.passes.shapes.propagate_ranges import PropagateRanges, Propagation
 
 ARITHMETIC = ("add", "sub", "mul", "min", "max", "div", "mod")
+FUNCTIONS = (
+    "neg", "abs", "relu", "sqrt", "log", "exp", "floor", "ceil", "round", "sigmoid", "tanh", "sin",
+    "sign", "identity",
+)  # fmt: skip
 COMPARISONS = ("equal", "less", "less_or_equal", "greater", "greater_or_equal")
 DTYPES = (DType.I64, DType.I32, DType.I8, DType.U8)
 N = symbol("n")
@@ -61,8 +65,9 @@ class _Maker:
 
     def _step(self) -> None:
         kind = self.random.choice(
-            [self._binary, self._binary, self._moved, self._compared, self._unary, self._constant]
-        )
+            [self._binary, self._binary, self._moved, self._compared, self._unary, self._constant,
+             self._by_floats, self._more, self._chosen]
+        )  # fmt: skip
         try:
             value = kind()
         except LeptonError:
@@ -97,6 +102,47 @@ class _Maker:
             return self.build.where(truth, self._operand(), self._operand())
         name = self.random.choice(["and_", "or_", "xor"])
         return getattr(self.build, name)(truth, self._operand(truth=True))
+
+    def _chosen(self) -> Value:
+        """Different numbers by a comparison of what they are computed of."""
+        x, bound, build = self._operand(), self._constant(), self.build
+        condition = getattr(build, self.random.choice(COMPARISONS))(x, bound)
+        if self.random.random() < 0.3:
+            condition = build.not_(condition)
+        parts = [self._by_floats(x), build.sub(x, self._constant()), x, self._operand()]
+        return build.where(condition, *self.random.sample(parts, 2))
+
+    def _by_floats(self, x: Value | None = None) -> Value:
+        build = self.build
+        made = build.cast(x or self._operand(), to=self.random.choice((DType.F32, DType.F64)))
+        for _ in range(self.random.randint(0, 3)):
+            number = build.const(
+                np.array(self.random.choice((-2.5, -0.3, 0.125, 1.0, 7.5)), made.type.dtype.numpy)
+            )
+            name = self.random.choice(("add", "sub", "mul", "div", "min", "max"))
+            pair = [made, number]
+            if name != "div":
+                self.random.shuffle(pair)
+            made = build.op(name, pair).result
+            made = build.op(self.random.choice(FUNCTIONS), [made]).result
+        return build.cast(made, to=self.dtype)
+
+    def _more(self) -> Value:
+        x, build = self._operand(), self.build
+        axis = build.const(np.array([self.random.randint(0, 1)], np.int64))
+        match self.random.randint(0, 3):
+            case 0:
+                name = self.random.choice(("reduce_sum", "reduce_max", "reduce_min"))
+                return build.op(name, [x, axis]).result
+            case 1:
+                name = self.random.choice(("bitwise_and", "bitwise_or", "bitwise_xor"))
+                return build.op(name, [x, self._operand()]).result
+            case 2:
+                shape = build.op(DIMS, [], {"value": (3, N), "shape": (2,)}).result
+                number = Blob.of(np.array([self.random.randint(0, 5)], self.dtype.numpy))
+                return build.constant_of_shape(shape, value=number)
+            case _:
+                return build.sign(x)
 
     def _moved(self) -> Value:
         x, build = self._operand(), self.build
