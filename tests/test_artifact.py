@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from leptonc.artifact import (
     TensorSpec,
     WeightSpec,
 )
+from leptonc.artifact_sums import Sums
 from leptonc.artifact_writer import write_artifact
 from leptonc.container import (
     ALIGNMENT,
@@ -262,6 +264,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     code = """
 import sys, time
 from leptonc.artifact import Manifest, WeightSpec
+from leptonc.artifact_sums import Sums
 from leptonc.artifact_writer import write_artifact
 
 def weights():
@@ -367,3 +370,27 @@ write(path, threads=9)
     assert done.returncode == 0, done.stderr
     assert old != new
     assert path.read_bytes() == new
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (5, 0, 70), (3 << 20, 1, 5 << 20, 2 << 20)])
+def test_sums_are_those_of_all_bytes_in_a_row(sizes: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    pieces = [random.bytes(size) for size in sizes]
+    with Sums() as sums:
+        for piece in pieces:
+            sums.add(memoryview(piece))
+    whole = b"".join(pieces)
+    assert sums.digest.hexdigest() == hashlib.sha256(whole).hexdigest()
+    assert sums.crc == zlib.crc32(whole)
+
+
+def test_no_thread_is_left_where_bytes_cannot_be_made() -> None:
+    def fail() -> None:
+        with Sums() as sums:
+            sums.add(memoryview(bytes(10)))
+            raise OSError("no such bytes")
+
+    before = threading.active_count()
+    with pytest.raises(OSError, match="no such bytes"):
+        fail()
+    assert threading.active_count() == before

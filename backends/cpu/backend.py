@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from leptonc.backends.base import LibraryReport, Progress
-from leptonc.backends.cpu.target import CpuTarget, largest_neighbours, required_features
+from leptonc.backends.cpu.target import (
+    CpuTarget,
+    available_threads,
+    largest_neighbours,
+    required_features,
+)
 from leptonc.backends.tvm.cache import Cache, code_digest
 from leptonc.backends.tvm.regions import tells_nodes
 from leptonc.backends.tvm.worker import build_in_child
@@ -105,7 +109,7 @@ class CpuBackend:
         return build_in_child(
             text, self.cpu, path, cache_folder=cache.folder, version=cache.version,
             rows=list(extension_rows(graph).values()),
-            jobs=len(os.sched_getaffinity(0)), progress=progress,
+            jobs=available_threads(), progress=progress,
         )  # fmt: skip
 
 

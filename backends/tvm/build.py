@@ -103,25 +103,38 @@ def _compile_all(
     kernels: Mapping[str, KernelSource], cpu: CpuTarget, target: tvm.target.Target, folder: Path,
     progress: Progress | None, jobs: int,
 ) -> None:  # fmt: skip
-    """One object file a kernel. Forking is safe: nothing of this process has started threads."""
-    todo = list(kernels.items())
+    """One object file a kernel. Forking is safe: nothing of this process has started threads.
+
+    Each process takes the next kernel that nobody has begun, the longest first: shares that are
+    made before would leave some processes with nothing to do in the end.
+    """
+    todo = sorted(kernels.items(), key=lambda kernel: -len(kernel[1].text))
     children: list[int] = []
-    for job in range(1, min(jobs, len(todo))):
+    for _ in range(1, min(jobs, len(todo))):
         child = os.fork()
         if child == 0:
-            os._exit(_compile_quietly(todo[job::jobs], cpu, target, folder))
+            os._exit(_compile_quietly(todo, cpu, target, folder))
         children.append(child)
-    mine = todo[:: max(1, len(children) + 1)]
-    for done, (name, source) in enumerate(mine):
+    for done, (name, source) in enumerate(todo):
         if progress is not None:
-            progress("kernels", done * (len(children) + 1), len(todo))
-        compile_kernel(source, cpu, target, folder / f"{name}.o")
+            progress("kernels", done, len(todo))
+        if _begin(name, folder):
+            compile_kernel(source, cpu, target, folder / f"{name}.o")
     for child in children:
         os.waitpid(child, 0)
     # what a child failed to make is made here, where its error can be told
     for name, source in todo:
         if not (folder / f"{name}.o").exists():
             compile_kernel(source, cpu, target, folder / f"{name}.o")
+
+
+def _begin(name: str, folder: Path) -> bool:
+    """Whether this process is the first to begin with the kernel."""
+    try:
+        os.close(os.open(folder / f"{name}.begun", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _compile_quietly(
@@ -132,9 +145,10 @@ def _compile_quietly(
 ) -> int:
     try:
         for name, source in kernels:
-            temporary = folder / f"{name}.part"
-            compile_kernel(source, cpu, target, temporary)
-            temporary.rename(folder / f"{name}.o")
+            if _begin(name, folder):
+                temporary = folder / f"{name}.part"
+                compile_kernel(source, cpu, target, temporary)
+                temporary.rename(folder / f"{name}.o")
     except BaseException:
         return 1
     return 0

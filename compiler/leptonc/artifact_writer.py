@@ -20,6 +20,7 @@ import numpy as np
 
 from leptonc import __version__
 from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS
+from leptonc.artifact_sums import Sums
 from leptonc.container import ALIGNMENT, COMMENT, Member, layout
 from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown, shown_path
 from leptonc.ir.types import DTYPE_OF_NAME
@@ -109,16 +110,16 @@ def _write(
 
 
 def _stream(file: IO[bytes], name: str, source: Iterator[memoryview | bytes]) -> Part:
-    digest, crc, size = hashlib.sha256(), 0, 0
-    for content in source:
-        view = memoryview(content)
-        for start in range(0, len(view), _CHUNK):
-            chunk = view[start : start + _CHUNK]
-            file.write(chunk)
-            digest.update(chunk)
-            crc = zlib.crc32(chunk, crc)
-        size += len(view)
-    return Part(name, size, crc, digest.hexdigest())
+    size = 0
+    with Sums() as sums:
+        for content in source:
+            view = memoryview(content)
+            for start in range(0, len(view), _CHUNK):
+                chunk = view[start : start + _CHUNK]
+                file.write(chunk)
+                sums.add(chunk)
+            size += len(view)
+    return Part(name, size, sums.crc, sums.digest.hexdigest())
 
 
 def _padded(manifest: Manifest, weights: Iterable[Weight]) -> Iterator[memoryview | bytes]:

@@ -65,8 +65,8 @@ def test_one_thread_starts_no_other(artifacts: Artifacts, run_python: Run) -> No
     code = (
         PRELUDE
         + """
-session = load(sys.argv[1], 1)
 before = len(os.listdir("/proc/self/task"))
+session = load(sys.argv[1], 1)
 check(session)
 assert len(os.listdir("/proc/self/task")) == before
 """

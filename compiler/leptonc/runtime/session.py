@@ -16,6 +16,7 @@ import numpy as np
 from leptonc.artifact import Artifact, Manifest, TensorSpec
 from leptonc.groups import Groups
 from leptonc.ir.diagnostics import LeptonError, shown, shown_path
+from leptonc.runtime.ahead import loading_ahead
 from leptonc.runtime.carried import bound
 from leptonc.runtime.failures import failure
 from leptonc.runtime.gate import Gate, refusal
@@ -60,7 +61,9 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Session:
     `threads` is how many a run takes, 0 for as many as this process may use; without it, what the
     artefact was compiled for.
     """
-    return Session(Artifact.open(path), threads=threads)
+    with loading_ahead():  # digests are computed without Python's lock
+        artifact = Artifact.open(path)
+    return Session(artifact, threads=threads)
 
 
 class Session:

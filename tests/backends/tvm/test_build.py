@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,39 @@ def test_an_interrupt_ends_the_worker(tmp_path: Path) -> None:
     assert started
     assert _children() == before
     assert not (tmp_path / "a.so").exists()
+
+
+ONCE = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from leptonc.backends.tvm import build
+
+folder, parent, said = Path(sys.argv[1]), os.getpid(), []
+
+def compile_kernel(source, cpu, target, path):
+    if source.name == "k3" and os.getpid() != parent:
+        raise ValueError
+    path.write_text(source.name)
+    with (folder / "done").open("a") as file:
+        file.write(source.name + "\\n")
+
+build.compile_kernel = compile_kernel
+kernels = {f"k{i}": SimpleNamespace(name=f"k{i}", text="x" * i) for i in range(40)}
+build._compile_all(kernels, None, None, folder, lambda *now: said.append(now), 3)
+assert said == [("kernels", i, 40) for i in range(40)], said
+"""
+
+
+def test_each_kernel_is_compiled_once_by_whichever_process_is_free(tmp_path: Path) -> None:
+    """What fails in another process is made again in the one that tells errors."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", ONCE, str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    names = sorted(f"k{index}" for index in range(40))
+    assert sorted((tmp_path / "done").read_text().split()) == names
+    assert sorted(path.stem for path in tmp_path.glob("*.o")) == names
+    assert all(path.read_text() == path.stem for path in tmp_path.glob("*.o"))
 
 
 def _children() -> set[str]:
