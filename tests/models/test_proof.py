@@ -1,4 +1,4 @@
-"""What `tests.models.proof` shows of all models, on those that take little time."""
+"""What `tests.models.proof` shows; orders and digests on the models that take little time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.models.proof import numbers, orders, settled
+from tests.models.zoo import MODELS
 
 QUICK = (
     "ppocr_cls",
@@ -23,7 +24,7 @@ QUICK = (
 )
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", MODELS)
 def test_each_pass_keeps_its_contract_on_real_models(name: str) -> None:
     assert numbers(name) == ""
 
@@ -33,7 +34,7 @@ def test_any_order_of_passes_keeps_the_numbers(name: str) -> None:
     assert orders(name, 2) == ""
 
 
-@pytest.mark.parametrize("name", [*QUICK, "ppocr_rec", "gpt2", "mobilenetv2", "minilm_int8"])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_second_run_of_the_pipeline_changes_nothing(name: str) -> None:
     assert settled(name) == ""
 
