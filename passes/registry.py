@@ -38,6 +38,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "settle-extents": "leptonc.passes.extents.settle_extents:SettleExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",
     "join-slices": "leptonc.passes.fusion.join_slices:JoinSlices",
+    "join-triangles": "leptonc.passes.shapes.join_triangles:JoinTriangles",
     "merge-constants": "leptonc.passes.fusion.merge_constants:MergeConstants",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",

@@ -271,9 +271,50 @@ def test_forms_of_older_opsets_mean_the_same(name: str, opset: int) -> None:
 
 def test_all_that_an_opset_lacks_is_told_at_once() -> None:
     source = onnx.parser.parse_model(
-        '<ir_version: 9, opset_import: ["" : 18]> g (float[2,3] x, int64[m] i) => (float[a,b] y)'
-        " { t = Trilu(x) y = ReduceMean(t, i) }"
+        '<ir_version: 9, opset_import: ["" : 18]> g (float[1,1,2,3] x, float[1,2,3,2] g,'
+        " int64[m] i) => (float[a,b,c,d] y) { t = GridSample(x, g) y = ReduceMean(t, i) }"
     )
     with pytest.raises(LeptonError, match="opset 11 lacks 2 operators") as caught:
         optimized(source, 11)
-    assert caught.value.notes == ["reduce_mean needs opset 18", "trilu needs opset 14"]
+    assert caught.value.notes == ["grid_sample needs opset 20", "reduce_mean needs opset 18"]
+
+
+@pytest.mark.parametrize("past", [0, 2])
+def test_triangles_are_spelled_out(past: int) -> None:
+    source = model(
+        [
+            node("Shape", ("x",), ("s",)), node("Gather", ("s", "one"), ("n",)),
+            node("Range", ("zero", "n", "one"), ("r",)), node("Add", ("r", "past"), ("p",)),
+            node("Reshape", ("p", "column"), ("c",)), node("Less", ("c", "r"), ("m",)),
+            node("Where", ("m", "none", "x")),
+        ],
+        inputs=[value("x", (2, "n", "n"))], outputs=[value("y", (2, "n", "n"))], opset=13,
+        initializers=[
+            const("zero", 0), const("one", 1), const("past", past), const("column", [-1, 1]),
+            const("none", 0, np.float32),
+        ],
+    )  # fmt: skip
+    newer, older = optimized(source), optimized(source, 13)
+    assert (ops_of(newer), opset_of(newer)) == (["Trilu"], 14)
+    assert ("Trilu" in ops_of(older), opset_of(older)) == (False, 13)
+    for size in (0, 1, 5):
+        x = np.random.default_rng(size).standard_normal((2, size, size)).astype(np.float32)
+        same(source, newer, x=x)
+        same(source, older, x=x)
+
+
+def test_limits_of_integers_are_spelled_out() -> None:
+    source = model(
+        [
+            node("Equal", ("x", "places"), ("e",)), node("Cast", ("e",), ("f",), to=1),
+            node("MatMul", ("f", "w")),
+        ],
+        inputs=[value("x", (5, 1), TensorProto.INT64)], outputs=[value("y", (5, 2))], opset=11,
+        initializers=[
+            const("places", [0, 1, 2]), const("w", [[1, 2], [3, 4], [5, 6]], np.float32),
+        ],
+    )  # fmt: skip
+    older = optimized(source, 11)
+    assert "MatMul" not in ops_of(older)
+    assert opset_of(older) == 11
+    same(source, older, x=np.array([[0], [-1], [2], [3], [-(1 << 63)]], np.int64))

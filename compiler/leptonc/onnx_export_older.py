@@ -13,6 +13,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Attribute, Graph, Op, Value
+from leptonc.ir.table import DIMS
 from leptonc.ir.types import DType
 from leptonc.onnx_opsets import AXES_SINCE, OLDEST_OPSET, PARTS, operand_since
 from leptonc.passes.refine import replace_value
@@ -119,6 +120,29 @@ def _is_part(op: Op) -> bool:
     return bool(op.int("start")) or op.attrs.get("end") is not None
 
 
+def _triangle(op: Op, build: Builder) -> Value:
+    """Places are compared: what lies on the other side of the diagonal is zero."""
+    x = op.operands[0]
+    zero, one = (build.const(np.array(number, np.int64)) for number in (0, 1))
+    dims = [{"value": (dim,), "shape": ()} for dim in x.type.shape[-2:]]
+    rows, columns = (build.range(zero, build.op(DIMS, [], each).result, one) for each in dims)
+    places = build.sub(columns, build.reshape(rows, build.const(np.array([-1, 1], np.int64))))
+    lost = build.less if op.int("upper") else build.greater
+    k = op.operand("k")
+    return build.where(lost(places, zero if k is None else k), _number(build, x, 0), x)
+
+
+def _whole_clip(op: Op, build: Builder) -> Value:
+    x, low, high = op.operands[0], op.operand("min"), op.operand("max")
+    if low is not None:
+        x = build.where(build.less(x, low), low, x)
+    return x if high is None else build.where(build.greater(x, high), high, x)
+
+
+def _is_whole(op: Op) -> bool:
+    return not op.operands[0].type.dtype.is_float
+
+
 Spell: TypeAlias = "Callable[[Op, Builder], Value]"
 
 SINCE: Mapping[str, tuple[int, Spell]] = MappingProxyType({
@@ -126,11 +150,13 @@ SINCE: Mapping[str, tuple[int, Spell]] = MappingProxyType({
     "layer_normalization": (17, _layer_norm), "rms_normalization": (23, _rms_norm),
     **dict.fromkeys(("softmax", "log_softmax", "hardmax"), (13, _turned_softmax)),
     **dict.fromkeys(("less_or_equal", "greater_or_equal"), (12, _or_equal)), "shape": (15, _shape),
+    "trilu": (14, _triangle), "clip": (12, _whole_clip),
 })  # fmt: skip
 """Operations that came with an opset, and how they are computed without."""
 
 ONLY: Mapping[str, Callable[[Op], bool]] = MappingProxyType({
     "softmax": _is_inner, "log_softmax": _is_inner, "hardmax": _is_inner, "shape": _is_part,
+    "clip": _is_whole,
 })  # fmt: skip
 """Which of them, where it is not all."""
 

@@ -49,9 +49,9 @@ PORTABLE: Mapping[int, str] = MappingProxyType({
 
 WRITE: Mapping[int, str] = MappingProxyType({
     0: "",
-    1: "join-slices,join-nodes,eliminate-common-subexpressions",
-    2: "join-slices,join-nodes,eliminate-common-subexpressions",
-    3: "join-slices,join-nodes,eliminate-common-subexpressions",
+    1: "join-slices,join-triangles,join-nodes,eliminate-common-subexpressions",
+    2: "join-slices,join-triangles,join-nodes,eliminate-common-subexpressions",
+    3: "join-slices,join-triangles,join-nodes,eliminate-common-subexpressions",
 })  # fmt: skip
 """What says an optimised model in the fewest nodes of ONNX, before it is written."""
 
