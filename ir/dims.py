@@ -1,4 +1,4 @@
-"""Symbolic extents: integer polynomials over named sizes, floordiv, min and max.
+"""Symbolic extents: integer polynomials over named sizes, floordiv, min, max and broadcast.
 
 A `Dim` is an `int` or an `Expr`; arithmetic on them gives the canonical form, so two extents are
 equal where their expressions compare equal. A symbol stands for a size, thus for an integer >= 0.
@@ -47,7 +47,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """``floordiv(a, b)``, ``min(a, b)`` or ``max(a, b)`` that arithmetic cannot resolve."""
+    """``floordiv``, ``min``, ``max`` or ``broadcast`` of two that arithmetic cannot resolve."""
 
     function: str
     args: tuple[Dim, ...]
@@ -257,6 +257,48 @@ def _extreme(function: str, a: Dim, b: Dim) -> Dim:
     return _call(function, *sorted((a, b), key=str))
 
 
+def broadcast(a: Dim, b: Dim) -> Dim:
+    """What two extents broadcast to, each of which is it or 1: where that is wrong, any number.
+
+    A known extent that is not 1 is it. An extent that can be 1 only where another is 1 as well
+    covers that one.
+    """
+    if a in (1, b):
+        return b
+    if b == 1:
+        return a
+    if isinstance(a, int):
+        return max(a, b) * min(a, b, 1) if isinstance(b, int) else a
+    if isinstance(b, int):
+        return b
+    kept: list[Expr] = []
+    for part in (*_joined(a), *_joined(b)):
+        if not any(_covers(other, part) for other in kept):
+            kept = [*(other for other in kept if not _covers(part, other)), part]
+    kept.sort(key=str)
+    return reduce(lambda right, left: _call("broadcast", left, right), reversed(kept))
+
+
+def _joined(dim: Expr) -> tuple[Expr, ...]:
+    """What an extent is broadcast from."""
+    match dim.terms:
+        case (((Call("broadcast", args),), 1),):
+            return tuple(part for arg in args if isinstance(arg, Expr) for part in _joined(arg))
+        case _:
+            return (dim,)
+
+
+def _covers(a: Expr, b: Expr) -> bool:
+    """True where `b` is 1 wherever `a` is."""
+    if a == b or bounds(a)[0] > 1:
+        return True
+    if not is_linear(a):
+        return False
+    (name,) = symbols(a)
+    found = solve_linear(a, 1)
+    return found is None or substitute(b, {name: found[1]}) == 1
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of extents; 1 for none."""
     return reduce(lambda a, b: a * b, dims, 1)
@@ -290,6 +332,8 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
         return min(a, c), min(b, d)
     if atom.function == "max":
         return max(a, c), max(b, d)
+    if atom.function == "broadcast":
+        return min(a, c), max(b, d)
     if c <= 0:
         return -math.inf, math.inf
     if a < 0:
@@ -319,7 +363,8 @@ def symbols(dim: Dim) -> frozenset[str]:
 
 
 FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
-    "floordiv": floordiv, "min": minimum, "max": maximum, "mod": lambda a, b: a % b,
+    "floordiv": floordiv, "min": minimum, "max": maximum, "broadcast": broadcast,
+    "mod": lambda a, b: a % b,
 }  # fmt: skip
 """What an extent's atoms apply, by the name that they are spelled with."""
 

@@ -60,7 +60,7 @@ def _learnt(old: TensorType, new: TensorType) -> dict[str, Dim]:
     return {
         str(before): after
         for before, after in zip(old.shape, new.shape, strict=True)
-        if before != after and _FRESH.fullmatch(str(before))
+        if before != after and _FRESH.fullmatch(str(before)) and str(before) not in symbols(after)
     }
 
 

@@ -224,9 +224,11 @@ def _matmul(anchor: Anchor) -> tirx.PrimFunc | None:
     left, right = anchor.shape(a), anchor.shape(b)
     rows, depth = left[-2:] if not turned[0] else left[:-3:-1]
     columns = right[-2] if turned[1] else right[-1]
+    batch = anchor.shape(op.results[0].type)[:-2]
     spec = BatchedMatmulSpec(
-        left[:-2], right[:-2], rows, depth, columns, *turned, anchor.epilogue, anchor.out_dtype
-    )
+        left[:-2], right[:-2], rows, depth, columns, *turned, anchor.epilogue, anchor.out_dtype,
+        batch,
+    )  # fmt: skip
     return batched_matmul("kernel", spec, anchor.cpu)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import tvm_ffi
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
@@ -26,8 +27,9 @@ NEAR_COLUMNS, FEW_DEPTH, FEW_ROWS = 256, 128, 8
 class BatchedMatmulSpec:
     """`out[*batch, M, N] = epilogue(a @ b)`, the batches broadcast against each other.
 
-    The batches have the same rank; where the extents of an axis differ, one is the int 1. With
-    `transpose_a`, a is [*batch, K, M]; with `transpose_b`, b is [*batch, N, K].
+    The batches have the same rank; where the extents of an axis differ, one is the int 1, or run
+    time tells: then `broadcast` says what they become. With `transpose_a`, a is [*batch, K, M];
+    with `transpose_b`, b is [*batch, N, K].
     """
 
     a_batch: Shape
@@ -39,10 +41,13 @@ class BatchedMatmulSpec:
     transpose_b: bool = False
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
+    broadcast: Shape | None = None
 
     @property
     def batch(self) -> Shape:
         """The broadcast batch."""
+        if self.broadcast is not None:
+            return self.broadcast
         pairs = zip(self.a_batch, self.b_batch, strict=True)
         return tuple(b if isinstance(a, int) and a == 1 else a for a, b in pairs)
 
@@ -115,6 +120,18 @@ class Emitter:
         """The index in the batch, computed once."""
         return [emit.let(i) for i in emit.unflatten(position, self.spec.batch)]
 
+    def index_in(self, extents: Shape, batch: Sequence[PrimExpr]) -> list[PrimExpr]:
+        """Where an operand of these extents has what the batch needs at an index."""
+        index: list[PrimExpr] = []
+        for i, extent, whole in zip(batch, extents, self.spec.batch, strict=True):
+            if isinstance(extent, int):
+                index.append(emit.integer(0) if extent == 1 else i)
+            elif not isinstance(whole, int) and tvm_ffi.structural_equal(extent, whole):
+                index.append(i)
+            else:
+                index.append(tirx.min(i, extent - 1))
+        return index
+
     @property
     def is_packed(self) -> bool:
         """Whether a panel of b is copied before it is used."""
@@ -141,13 +158,7 @@ class Emitter:
     ) -> None:
         """All rows of one panel, which begins at a column."""
         spec = self.spec
-        a_index, b_index = (
-            [
-                emit.integer(0) if isinstance(e, int) and e == 1 else i
-                for i, e in zip(batch, extents, strict=True)
-            ]
-            for extents in (spec.a_batch, spec.b_batch)
-        )
+        a_index, b_index = (self.index_in(each, batch) for each in (spec.a_batch, spec.b_batch))
         vectors = 1 if lanes == 1 else self.width // lanes
 
         def left(row: PrimExpr, k: Extent) -> PrimExpr:
@@ -180,10 +191,7 @@ class Emitter:
     def pack(self, copy: Buffer, batch: list[PrimExpr], first: PrimExpr) -> None:
         """Copies the panel of b that begins at a column."""
         spec, lanes = self.spec, self.cpu.lanes
-        index = [
-            emit.integer(0) if isinstance(e, int) and e == 1 else i
-            for i, e in zip(batch, spec.b_batch, strict=True)
-        ]
+        index = self.index_in(spec.b_batch, batch)
         depth, vectors = emit.integer(spec.depth), self.width // lanes
         if not spec.transpose_b:
             with emit.serial(depth) as k:

@@ -53,6 +53,9 @@ def _of(op: Op) -> Iterator[Assumption]:
             yield from _broadcast(shape, op.result.type.shape)
     elif op.name == "expand":
         yield from _broadcast(shapes[0], op.result.type.shape)
+        wanted = _outside(op.operands[1]).content
+        if wanted is not None:
+            yield from _broadcast([*wanted], op.result.type.shape)
     elif op.name == "matmul" and len(shapes[0]) > 1 and len(shapes[1]) > 1:
         yield from _equal(shapes[1][-2:-1], shapes[0][-1:])
         for shape in shapes:

@@ -73,7 +73,9 @@ class DimTable:
             if atom.name not in self.variables:
                 self.variables[atom.name] = tirx.Var(atom.name, self.index_dtype)
             return self.variables[atom.name]
-        functions = {"floordiv": _quotient, "min": tirx.min, "max": tirx.max}
+        functions = {
+            "floordiv": _quotient, "min": tirx.min, "max": tirx.max, "broadcast": _broadcast,
+        }  # fmt: skip
         return functions[atom.function](*(self.expression(arg) for arg in atom.args))
 
 
@@ -82,6 +84,11 @@ def _quotient(a: Any, b: Any) -> Any:
     if isinstance(b, tirx.IntImm):
         return tirx.floordiv(a, b)
     return tirx.floordiv(a, tirx.max(b, tirx.const(1, str(b.ty))))
+
+
+def _broadcast(a: Any, b: Any) -> Any:
+    """The larger extent, or 0 where one of them is."""
+    return tirx.max(a, b) * tirx.min(tirx.min(a, b), tirx.const(1, str(a.ty)))
 
 
 class LowerCall:

@@ -21,7 +21,7 @@ _NO_NAME = frozenset({"", "?", "-1", "none", "unknown", "unk", "dynamic"})
 _LONGEST_EXPRESSION = 200
 """Names of extents up to this length are read as expressions where they are some."""
 
-_RESERVED = re.compile(r"u\d+_|floordiv|min|max|mod")
+_RESERVED = re.compile(r"u\d+_|floordiv|min|max|mod|broadcast")
 """Names that textual IR uses for something else."""
 
 

@@ -197,6 +197,10 @@ class SizeWriter:
                 code="E022",
             )
         left, right = (self.of(arg) for arg in atom.args)
+        if atom.function == "broadcast":  # the larger, or 0 where one of them is
+            self.exporter.require("Max", LIMITS_SINCE)
+            least = self.node("Min", left, right, self.constant(1))
+            return self.node("Mul", self.node("Max", left, right), least)
         if atom.function != "floordiv":
             self.exporter.require(atom.function.title(), LIMITS_SINCE)
             return self.node(atom.function.title(), left, right)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.ir.dims import Dim
+from leptonc.ir.dims import Dim, broadcast
 from leptonc.ir.table import Inference
 from leptonc.ir.types import DType
 
@@ -27,17 +27,12 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
     """The extent that `a` and `b` broadcast to; None where two known extents differ.
 
     An extent of 1 gives way. A known extent wins over a symbolic one, since at run time the symbol
-    must be equal to it or be 1. Of two different symbolic extents the first is taken: that they
-    are equal is a fact the run time checks, so a model in which one of them may be 1 while the
-    other is not has to say so with the extent 1.
+    must be equal to it or be 1, which the run time checks. Two symbolic extents broadcast to what
+    run time tells.
     """
-    if a == b or b == 1:
-        return a
-    if a == 1:
-        return b
-    if isinstance(a, int) and isinstance(b, int):
+    if isinstance(a, int) and isinstance(b, int) and a != b and 1 not in (a, b):
         return None
-    return b if isinstance(b, int) else a
+    return broadcast(a, b)
 
 
 def broadcast_shapes(*shapes: Sequence[Dim]) -> Shape:

@@ -85,7 +85,11 @@ def _expand(job: Resolution) -> Sequence[Value] | None:
     wanted = _led(job, wanted, type.rank)
     shape = job.choose(job.build.equal(wanted, one), extents, wanted)
     fits = job.build.or_(job.build.equal(extents, one), job.build.equal(extents, shape))
-    return [job.build.expand(x, job.sizes(job.checked(shape, fits), type.shape))]
+    made = job.build.expand(x, job.sizes(job.checked(shape, fits), type.shape))
+    # what it gets is what it was asked for, or the operand's, by now
+    pairs = zip(made.type.shape, type.shape, strict=True)
+    made.type = type.with_shape(*(new if isinstance(new, int) else old for new, old in pairs))
+    return [made]
 
 
 def _led(job: Resolution, row: Value, rank: int) -> Value:

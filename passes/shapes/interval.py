@@ -138,6 +138,8 @@ def _atom(atom: Atom) -> tuple[int, int]:
         return min(a, c), min(b, d)
     if atom.function == "max":
         return max(a, c), max(b, d)
+    if atom.function == "broadcast":
+        return min(a, c), max(b, d)
     if c <= 0:
         return UNKNOWN_RANGE
     found = [x // y for x in (a, b) for y in (c, d)]

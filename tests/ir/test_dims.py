@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from leptonc.ir.dims import (
     Dim,
+    Expr,
     bounds,
+    broadcast,
     ceildiv,
     floordiv,
     maximum,
@@ -116,6 +118,33 @@ def test_known_forms() -> None:
     assert symbols(floordiv(batch + 1, 2) * seq) == {"batch", "seq"}
     assert solve_linear(2 * seq + 1, 9) == ("seq", 4)
     assert solve_linear(2 * seq + 1, 8) is None
+
+
+def test_what_two_extents_broadcast_to_is_known_where_both_are() -> None:
+    both = broadcast(symbol("batch"), symbol("seq"))
+    assert str(both) == "broadcast(batch,seq)"
+    for a, b, want in ((1, 5, 5), (5, 1, 5), (5, 5, 5), (0, 1, 0), (1, 0, 0), (0, 0, 0), (1, 1, 1)):
+        assert broadcast(a, b) == want
+        assert substitute(both, {"batch": a, "seq": b}) == want
+    assert substitute(both, {"batch": 3}) == 3
+    assert substitute(both, {"batch": 1}) == symbol("seq")
+
+
+def test_broadcasting_twice_or_in_another_order_is_the_same() -> None:
+    a, b, c = map(symbol, NAMES)
+    assert broadcast(broadcast(a, b), a) == broadcast(b, a) == broadcast(a, b)
+    assert broadcast(broadcast(a, b), c) == broadcast(c, broadcast(b, a))
+    assert str(broadcast(a, broadcast(b, c))) == "broadcast(batch,broadcast(h,seq))"
+
+
+def test_an_extent_that_is_1_only_where_another_is_gives_way() -> None:
+    seq, batch = symbol("seq"), symbol("batch")
+    assert broadcast(seq, minimum(seq, 32)) == broadcast(minimum(seq, 32), seq) == seq
+    assert broadcast(batch + 2, seq) == batch + 2
+    assert broadcast(2 * batch, seq) == 2 * batch
+    assert broadcast(maximum(minimum(seq, 1) + seq - 1, 0), seq) == seq
+    assert isinstance(broadcast(floordiv(seq, 2), seq), Expr)
+    assert str(broadcast(batch + 1, seq)) == "broadcast(batch+1,seq)"
 
 
 def test_division_by_zero_is_an_error() -> None:
