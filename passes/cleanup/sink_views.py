@@ -9,6 +9,7 @@ from leptonc.ir.build import Builder
 from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Op, Value
 from leptonc.passes.base import RewritePass
+from leptonc.passes.cleanup.border_rules import compute_before_expand
 from leptonc.passes.cleanup.movement_rules import (
     reshape_of_reshape,
     reshape_to_same,
@@ -71,7 +72,8 @@ class SinkViews(RewritePass):
     """Moves views behind elementwise operations on tensors that are viewed alike.
 
     So views meet and become one or none, and nothing stands between a product and the operations
-    that can join its kernel.
+    that can join its kernel. What a view was taken from may be repeated from less, which operations
+    on each element alone then are computed of: behind that may be the next view.
     """
 
     name: ClassVar[str] = "sink-views"
@@ -81,4 +83,5 @@ class SinkViews(RewritePass):
         view_to_reshape,
         reshape_to_same,
         reshape_of_reshape,
+        compute_before_expand,
     )

@@ -73,6 +73,21 @@ graph @g(%x: f32[1,1], %z: f32[3,2]) -> (y: f32[2,3]) {
   return %s
 }
 """,
+    "views and expands in turn before a function of each element": """
+graph @g(%x: f32[n,2,3]) -> (y: f32[n,2,12]) {
+  %s = const() {value = dense([-1, 2, 3, 1])} : i64[4]
+  %e = const() {value = dense([1, 1, 1, 2])} : i64[4]
+  %t = const() {value = dense([-1, 2, 6, 1])} : i64[4]
+  %u = const() {value = dense([-1, 2, 12])} : i64[3]
+  %a = reshape(%x, %s) : f32[n,2,3,1]
+  %b = expand(%a, %e) : f32[n,2,3,2]
+  %c = reshape(%b, %t) : f32[n,2,6,1]
+  %d = expand(%c, %e) : f32[n,2,6,2]
+  %y = reshape(%d, %u) : f32[n,2,12]
+  %r = relu(%y) : f32[n,2,12]
+  return %r
+}
+""",
     "a factor behind an einsum of a constant": """
 graph @g(%x: f32[2,3,2,4]) -> (y: f32[2,2,3,3]) {
   %w = const() {value = random(2)} : f32[2,3,2,4]
