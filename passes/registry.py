@@ -40,6 +40,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "join-slices": "leptonc.passes.fusion.join_slices:JoinSlices",
     "join-triangles": "leptonc.passes.shapes.join_triangles:JoinTriangles",
     "merge-constants": "leptonc.passes.fusion.merge_constants:MergeConstants",
+    "narrow-rows": "leptonc.passes.fusion.narrow_rows:NarrowRows",
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",
     "recognize-fourier": "leptonc.passes.fusion.recognize_fourier:RecognizeFourier",

@@ -27,7 +27,7 @@ _RECOGNIZE = (
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 # views that sink would hide the heads of attention before it is recognised
 _FINISH = (
-    "select-branches,reduce-strength,merge-constants,sink-views,sink-expands,turn-reductions,"
+    "select-branches,narrow-rows,reduce-strength,merge-constants,sink-views,sink-expands,turn-reductions,"
     "sink-views,sink-expands,simplify,merge-branches,select-branches,simplify,fold-constants,"
     "share-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
