@@ -7,7 +7,6 @@ import math
 
 from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 from leptonc.backends.tvm.vector_math import (
-    LOG2_E,
     absolute,
     at_least,
     at_most,
@@ -17,14 +16,12 @@ from leptonc.backends.tvm.vector_math import (
     f32,
     fma,
     horner,
-    i32,
     log1p,
+    power_of_e,
     vectorised,
     with_sign,
 )
 
-# Log2 e, rounded to fp32.
-LOG2_E_SHORT = 1.4426950216293335
 TANH_ABOVE = (
     -2.76076847742355e-16,
     2.00018790482477e-13,
@@ -57,18 +54,6 @@ ERF_BELOW = (
     1.0,
 )
 
-# (2**f - 1) / f for f within a half: 2e-8 of 2**f at most.
-EXP2_REST = (
-    0.00015370704932138324,
-    0.0013399848248809576,
-    0.009618373587727547,
-    0.05550329014658928,
-    0.24022647738456726,
-    0.6931471824645996,
-)
-# A number of this size has no bits below 1, and those of the exponent of 1 in its lowest ones.
-ROUNDER = 1.5 * 2**23 + 127
-
 
 @vectorised(extern("tanh"))
 def tanh(x: PrimExpr) -> PrimExpr:
@@ -92,23 +77,12 @@ def sigmoid_wide(x: PrimExpr) -> PrimExpr:
 
 
 def one_plus_exp(x: PrimExpr) -> PrimExpr:
-    """`1 + exp(-x)` in half the operations of `exp`, which may round to 1 and may overflow.
+    """`1 + exp(-x)` in half the operations of `exp`, which may round to 1 and may overflow."""
 
-    The power is 2 to k + f. Adding a large number rounds to k and leaves it in the lowest bits,
-    from where it is shifted into the exponent.
-    """
-
-    def power(x: PrimExpr, rounded: PrimExpr) -> PrimExpr:
-        k = rounded - f32(ROUNDER)
-        f = fma(x, f32(LOG2_E_SHORT - LOG2_E), fma(x, f32(-LOG2_E_SHORT), f32(0.0) - k))
-        whole = tirx.reinterpret("float32", tirx.reinterpret("int32", rounded) << i32(23))
-        part = let(f, lambda f: fma(f, horner(f, EXP2_REST), f32(1.0)))
+    def sum(part: PrimExpr, whole: PrimExpr) -> PrimExpr:
         return fma(part, whole, f32(1.0))
 
-    return let(
-        clamp(x, -89.0, 88.0),
-        lambda x: let(fma(x, f32(-LOG2_E_SHORT), f32(ROUNDER)), lambda k: power(x, k)),
-    )
+    return let(clamp(x, -89.0, 88.0), lambda x: power_of_e(x, -1, sum, exact=True))
 
 
 @vectorised(sigmoid_wide)
