@@ -23,7 +23,7 @@ SMALLEST, LARGEST = 1e-30, 1e30
 scale, offset = Const("scale"), Const("offset")
 
 
-def _sources(m: Match, given: Sequence[Value]) -> list[Value]:
+def quantised_sources(m: Match, given: Sequence[Value]) -> list[Value]:
     """The integers of which `given` are made, where the root quantises in the same way."""
     inner = [value.producer for value in given]
     found = [op for op in inner if op is not None and op.name == "dequantize_linear"]
@@ -51,6 +51,14 @@ def _alike(m: Match, inner: Op) -> bool:
     return uniform(inner.operands[1]) == uniform(m[scale]) and points[0] == points[1] is not None
 
 
+def _again(
+    m: Match, build: Builder, op: Op, operands: Sequence[Value], names: Sequence[str]
+) -> Value:
+    """The operation on integers."""
+    types = [m.root.result.type]
+    return build.op(op.definition, operands, op.attrs, names=names, result_types=types).result
+
+
 moved = pat.any_of(
     "reshape", "transpose", "squeeze", "unsqueeze", "flatten", "expand", "slice", "gather"
 )(...)
@@ -60,9 +68,8 @@ moved = pat.any_of(
 def moved_while_real(m: Match, build: Builder) -> Value:
     """What is made real, only moved and quantised again in the same way is moved as integers."""
     view = m[moved]
-    (source,) = _sources(m, view.operands[:1])
-    operands = [source, *view.operands[1:]]
-    return build.op(view.definition, operands, view.attrs, names=view.operand_names).result
+    (source,) = quantised_sources(m, view.operands[:1])
+    return _again(m, build, view, [source, *view.operands[1:]], view.operand_names)
 
 
 joined = pat.concat(...)
@@ -71,20 +78,8 @@ joined = pat.concat(...)
 @rule(pat.quantize_linear(joined, scale, offset.optional()))
 def joined_while_real(m: Match, build: Builder) -> Value:
     """Parts that are made real, joined and quantised again in the same way join as integers."""
-    return build.op("concat", _sources(m, m[joined].operands), m[joined].attrs).result
-
-
-pooled = pat.max_pool(...)
-
-
-@rule(pat.quantize_linear(pooled, scale, offset.optional()))
-def pooled_while_real(m: Match, build: Builder) -> Value:
-    """The largest of numbers that a positive scale makes real is the largest integer made real."""
-    op = m[pooled]
-    m.fits(not any(value.is_used for value in op.results[1:]))
-    m.fits(m.root.result.type.dtype in BYTES)
-    m.require((uniform(m[scale]) or 0.0) > 0, "the scale is not positive")
-    return build.op("max_pool", _sources(m, op.operands), op.attrs).results[0]
+    op = m[joined]
+    return _again(m, build, op, quantised_sources(m, op.operands), op.operand_names)
 
 
 resized = pat.resize(...)
@@ -97,8 +92,8 @@ def resized_while_real(m: Match, build: Builder) -> Value:
     m.fits(op.str("mode") == "nearest" and m.root.result.type.dtype in BYTES)
     beyond = op.str("coordinate_transformation_mode") == "tf_crop_and_resize"
     m.require(not beyond, "it may read beyond the operand")
-    (source,) = _sources(m, op.operands[:1])
-    return build.op("resize", [source, *op.operands[1:]], op.attrs, names=op.operand_names).result
+    (source,) = quantised_sources(m, op.operands[:1])
+    return _again(m, build, op, [source, *op.operands[1:]], op.operand_names)
 
 
 padded = pat.pad(...)
@@ -112,12 +107,12 @@ def padded_while_real(m: Match, build: Builder) -> Value:
     value = op.operand("constant_value")
     number = 0.0 if value is None else uniform(value)
     m.require(number is not None, "the padding is known at run time only")
-    (source,) = _sources(m, op.operands[:1])
+    (source,) = quantised_sources(m, op.operands[:1])
     operands = dict(zip(op.operand_names, [source, *op.operands[1:]], strict=True))
     if op.str("mode") == "constant":
         operands["constant_value"] = build.const(Blob.of(_quantised(m, number or 0.0, dtype)))
     names = [name for name in ("x", "pads", "constant_value", "axes") if name in operands]
-    return build.op("pad", [operands[name] for name in names], op.attrs, names=names).result
+    return _again(m, build, op, [operands[name] for name in names], names)
 
 
 def _quantised(m: Match, number: float, dtype: DType) -> np.ndarray[tuple[int, ...], np.dtype]:
@@ -131,5 +126,5 @@ def _quantised(m: Match, number: float, dtype: DType) -> np.ndarray[tuple[int, .
 
 
 RULES = (
-    moved_while_real, joined_while_real, pooled_while_real, resized_while_real, padded_while_real,
+    moved_while_real, joined_while_real, resized_while_real, padded_while_real,
 )  # fmt: skip

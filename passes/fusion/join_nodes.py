@@ -14,6 +14,7 @@ from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.fusion.broadcast_rules import RULES as BROADCAST_RULES
+from leptonc.passes.fusion.dequantize_rules import RULES as DEQUANTIZE_RULES
 from leptonc.passes.fusion.gemm_rules import GEMM_RULES
 from leptonc.passes.fusion.weights import narrowed, per_channel, x
 from leptonc.passes.pattern import Const, Match, OpPattern, Var, pat
@@ -108,8 +109,8 @@ class JoinNodes(RewritePass):
     A factor and a summand per channel become a batch normalisation, a global pool and the view that
     flattens it a mean, a product of matrices with transposes, factors and summands beside it a
     general one: each reads its tensor once in a runtime that does not fuse. Views that broadcasting
-    makes unnecessary go, and one place of an axis is gathered. Kernels made from a graph fuse what
-    this pass joins, so it runs before a model is written only.
+    makes unnecessary go, one place of an axis is gathered, and integers are moved as such. Kernels
+    made from a graph fuse what this pass joins, so it runs before a model is written only.
     """
 
     name: ClassVar[str] = "join-nodes"
@@ -121,5 +122,5 @@ class JoinNodes(RewritePass):
         _shifted(shifted, 1, "shifted-factor-to-batch-norm"),
         _shifted(lowered, -1, "lowered-factor-to-batch-norm"),
         pooled_view_to_mean, whole_average_to_global_pool, *GEMM_RULES,
-        *BROADCAST_RULES,
+        *BROADCAST_RULES, *DEQUANTIZE_RULES,
     )  # fmt: skip

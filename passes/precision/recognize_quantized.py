@@ -12,6 +12,7 @@ from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass
+from leptonc.passes.cleanup import requantize_rules
 from leptonc.passes.constants import array_of, uniform
 from leptonc.passes.contract import EXACT, Contract
 from leptonc.passes.pattern import Const, Match, Var, pat
@@ -64,6 +65,21 @@ def quantized_again(m: Match, build: Builder) -> Value:
     return m[x]
 
 
+pooled = pat.max_pool(...)
+
+
+@rule(pat.quantize_linear(pooled, requantize_rules.scale, requantize_rules.offset.optional()))
+def pooled_while_real(m: Match, build: Builder) -> Value:
+    """The largest of numbers that a positive scale makes real is the largest integer made real."""
+    op = m[pooled]
+    m.fits(not any(value.is_used for value in op.results[1:]))
+    m.fits(m.root.result.type.dtype in requantize_rules.BYTES)
+    m.require((uniform(m[requantize_rules.scale]) or 0.0) > 0, "the scale is not positive")
+    return build.op(
+        "max_pool", requantize_rules.quantised_sources(m, op.operands), op.attrs
+    ).results[0]
+
+
 factor, shift = Const("factor"), Const("shift")
 wide = pat.cast(x)
 
@@ -96,11 +112,12 @@ class RecognizeQuantized(RewritePass):
     """Cancels pairs of conversions between integers and real numbers, and recognises the latter.
 
     A quantization behind the opposite one of the same scale and zero point gives the integers
-    back. Pairs the other way round, which round, are kept.
+    back, or the largest of them. Pairs the other way round, which round, are kept. Runtimes pool
+    bytes by far slower than floats, so this is for targets that do not.
     """
 
     name: ClassVar[str] = "recognize-quantized"
     numbers: ClassVar[Contract] = EXACT
     rules: ClassVar[tuple[Rule, ...]] = (
-        quantized_again, dequantized_by_arithmetic,
+        quantized_again, pooled_while_real, dequantized_by_arithmetic,
     )  # fmt: skip
