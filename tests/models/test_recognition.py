@@ -63,6 +63,7 @@ EXPECTED: Mapping[str, Counts] = {
     "conformer": {"attention": 2, "layer_normalization": 12, "gelu": 8},
     "sam": {"attention": 2, "layer_normalization": 6, "gelu": 2},
     "detr": {"attention": 5, "layer_normalization": 11},
+    "suppressed": {},
     "complex_rotary": {"attention": 1, "rotary_embedding": 2, "rms_normalization": 1},
     "llama_half": {"attention": 2, "rotary_embedding": 4, "rms_normalization": 5, "swish": 2},
     "mobilevit": {"attention": 9, "layer_normalization": 21, "swish": 34},
@@ -128,3 +129,16 @@ def test_nothing_is_left_in_pieces(path: Path, tmp_path: Path) -> None:
     results = run_onnxruntime(target, data)
     for name, want in run_onnxruntime(source, data).items():
         assert deviation(results[name], want) < ROUNDING.get(architecture, 2e-5)
+
+
+@pytest.mark.parametrize("exporter", ["script", "dynamo"])
+def test_selected_boxes_are_gathered_by_one_row(exporter: str, tmp_path: Path) -> None:
+    source = tmp_path / "source.onnx"
+    write_materialized(FOLDER / f"suppressed_eager_{exporter}.onnx", source)
+    graph = import_model(source)
+    run_passes(graph, f"{OPTIMIZE[DEFAULT_LEVEL]},{WRITE[DEFAULT_LEVEL]}")
+    (selected,) = (op.results[0] for op in graph.walk() if op.name == "non_max_suppression")
+    (column,) = selected.users
+    assert (column.name, column.result.type.rank) == ("gather", 1)
+    assert {reader.name for reader in column.result.users} == {"gather"}
+    assert len(column.result.users) == 3

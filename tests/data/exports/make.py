@@ -392,6 +392,30 @@ def detr(attention: str) -> tuple[nn.Module, dict]:
     return _image(Detector())
 
 
+class Suppressed(nn.Module):
+    """Boxes around learnt places of an image, those that overlap with better ones left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(3, 7, 8, 8)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Corners, score and class of each box."""
+        from torchvision.ops import nms
+
+        rows = self.enter(image).flatten(2).permute(0, 2, 1).sigmoid()
+        middle, size, classes = rows.split((2, 2, 3), -1)
+        corners = torch.cat([middle - size / 2, middle + size / 2], -1)[0]
+        score, kind = classes[0].max(-1)
+        apart = corners + kind.to(corners)[:, None] * (corners.max() + 1)
+        kept = nms(apart, score, 0.4)
+        return torch.cat([corners[kept], score[kept, None], kind[kept, None].to(corners)], 1)
+
+
+def suppressed(attention: str) -> tuple[nn.Module, dict]:
+    return _image(Suppressed())
+
+
 class Complex(nn.Module):
     """Attention whose queries and keys are turned as complex numbers."""
 
@@ -474,6 +498,7 @@ MODELS = MappingProxyType({
         global_attn_every_n_layers=2, **NARROW,
     ), PAIR),
     "conformer": (conformer, PLAIN), "sam": (sam, PAIR), "detr": (detr, PLAIN),
+    "suppressed": (suppressed, PLAIN),
     "complex_rotary": (complex_rotary, (("eager", "dynamo"), ("sdpa", "dynamo"))),
     "llama_half": (llama_half, (("eager", "dynamo"), ("sdpa", "script"))),
     "mobilevit": (_timm("mobilevit_xxs"), PLAIN), "seresnet": (_timm("seresnet18"), PLAIN),
