@@ -32,6 +32,9 @@ SAMPLES = 61
 _SMALL = 256
 """Constants up to this many bytes are told apart by their bytes, larger ones by a digest."""
 
+_COMPARED = 1 << 16
+"""Bytes that are compared at once."""
+
 
 @dataclass(frozen=True)
 class ShareConstants(Pass):
@@ -108,11 +111,12 @@ def _repeats(array: Array, axis: int) -> bool:
     if array.dtype == object:
         return False
     parts = np.moveaxis(array, axis, 0)
-    return _same_bits(parts[0], parts[1]) and all(_same_bits(parts[0], part) for part in parts[2:])
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    return a.tobytes() == b.tobytes()
+    first = parts[0].tobytes()
+    if parts[1].tobytes() != first:
+        return False
+    at_once = max(1, _COMPARED // len(first))
+    blocks = (parts[start : start + at_once] for start in range(0, len(parts), at_once))
+    return all(block.tobytes() == first * len(block) for block in blocks)
 
 
 def _gives_rank(op: Op, slot: int) -> bool:
