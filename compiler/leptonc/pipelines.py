@@ -11,7 +11,7 @@ _REGIONS = (
 )
 _SHAPES = "fold-constants,recognize-lookups,propagate-ranges,sink-expands"
 _CLEAN = (
-    f"simplify,{_SHAPES},spell-einsum,{_REGIONS},"
+    f"eliminate-dead-code,simplify,{_SHAPES},spell-einsum,{_REGIONS},"
     "share-constants,eliminate-common-subexpressions,simplify,sink-expands"
 )
 _FOLD = (
@@ -27,9 +27,10 @@ _RECOGNIZE = (
 _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 # views that sink would hide the heads of attention before it is recognised
 _FINISH = (
-    "select-branches,narrow-rows,reduce-strength,merge-constants,sink-views,sink-expands,turn-reductions,"
-    "sink-views,sink-expands,simplify,merge-branches,select-branches,simplify,fold-constants,"
-    "share-constants,eliminate-common-subexpressions,eliminate-dead-code"
+    "select-branches,narrow-rows,reduce-strength,merge-constants,sink-views,sink-expands,"
+    "turn-reductions,sink-views,sink-expands,reduce-strength,simplify,merge-branches,"
+    "select-branches,simplify,fold-constants,share-constants,eliminate-common-subexpressions,"
+    "eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
 

@@ -88,6 +88,27 @@ graph @g(%x: f32[n,2,3]) -> (y: f32[n,2,12]) {
   return %r
 }
 """,
+    "a product that something dead reads": """
+graph @g(%x: f32[2,3]) -> (y: f32[2,3]) {
+  %w = const() {value = random(1)} : f32[3,3]
+  %f = const() {value = dense([0.25, 0.5, 3.0])} : f32[3]
+  %p = matmul(%x, %w) : f32[2,3]
+  %d = exp(%p) : f32[2,3]
+  %y = mul(%p, %f) : f32[2,3]
+  return %y
+}
+""",
+    "a difference behind views of which nothing is left": """
+graph @g(%x: f32[3], %z: f32[3]) -> (y: f32[3,1]) {
+  %shape = const() {value = dense([-1, 3])} : i64[2]
+  %zero = const() {value = dense([0.0])} : f32[1]
+  %d = sub(%x, %z) : f32[3]
+  %r = reshape(%d, %shape) : f32[1,3]
+  %t = transpose(%r) : f32[3,1]
+  %y = sub(%zero, %t) : f32[3,1]
+  return %y
+}
+""",
     "a factor behind an einsum of a constant": """
 graph @g(%x: f32[2,3,2,4]) -> (y: f32[2,2,3,3]) {
   %w = const() {value = random(2)} : f32[2,3,2,4]
