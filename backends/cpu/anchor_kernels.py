@@ -70,13 +70,16 @@ def _packed_linear_bytes(anchor: Anchor) -> tirx.PrimFunc | None:
 
 
 def _packed_integer_linear(anchor: Anchor) -> tirx.PrimFunc | None:
-    x, w = (value.type for value in anchor.op.operands)
+    op = anchor.op
+    x, w, *_ = (value.type for value in op.operands)
     *lead, depth = anchor.shape(x)
     if not isinstance(depth, int):
         return None
+    extra = op.operand("extra")
     spec = IntegerMatmulSpec(
-        tuple(lead), depth, anchor.op.int("columns"), w.extents[2], anchor.epilogue,
+        tuple(lead), depth, op.int("columns"), w.extents[2], anchor.epilogue,
         anchor.out_dtype, TVM_DTYPE[x.dtype], TVM_DTYPE[w.dtype],
+        0 if extra is None else extra.type.extents[0],
     )  # fmt: skip
     return integer_matmul("kernel", spec, anchor.cpu)
 

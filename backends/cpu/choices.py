@@ -57,7 +57,7 @@ def _linear(op: Op, cpu: CpuTarget) -> Choice:
 
 def _integer_linear(op: Op, cpu: CpuTarget) -> Choice:
     """Integers, over the product of floats that the same model could be computed by."""
-    x, w = (value.type for value in op.operands)
+    x, w = (value.type for value in op.operands[:2])
     rows = product(x.shape[:-1])
     count = TYPICAL_ROWS if not isinstance(rows, int) else max(rows, 1)
     _, steps, panel, together = w.extents

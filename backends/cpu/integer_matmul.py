@@ -16,9 +16,9 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
+from leptonc.backends.cpu.integer_packing import integer_weight_shape
 from leptonc.backends.cpu.matmul import PARALLEL_OPERATIONS
-from leptonc.backends.cpu.packing import integer_weight_shape
-from leptonc.backends.cpu.product import Product
+from leptonc.backends.cpu.product import Product, Steps
 from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.cpu.tiles import integer_tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -44,7 +44,8 @@ class IntegerMatmulSpec:
     """`out[*lead, columns] = epilogue(x[*lead, depth] @ weight)`, the sums in 32 bits.
 
     Rows are uint8 or int16. The weight is packed in panels of `panel` columns, `together` elements
-    of the depth side by side: `packing.pack_integer_weight`.
+    of the depth side by side: `integer_packing.pack_integer_weight`. What is too large for those
+    is added by so many `extra` steps: `integer_packing.ByteWeight`.
     """
 
     lead: Shape
@@ -55,6 +56,7 @@ class IntegerMatmulSpec:
     out_dtype: str = "int32"
     dtype: str = "int16"
     weight_dtype: str = "int8"
+    extra: int = 0
 
     @property
     def together(self) -> int:
@@ -68,10 +70,17 @@ class IntegerMatmulSpec:
 
 
 def integer_matmul(name: str, spec: IntegerMatmulSpec, cpu: CpuTarget) -> PrimFunc:
-    """The kernel (x, weight, *operands, out)."""
+    """The kernel (x, weight, extra weight?, places?, starts?, *operands, out)."""
+    panels, _, panel, together = spec.weight_shape
+    extra = [
+        ("extra", (spec.extra, panel, together), spec.weight_dtype),
+        ("places", (spec.extra,), "int32"),
+        ("starts", (panels + 1,), "int32"),
+    ]
     parameters = [
         ("x", (*spec.lead, spec.depth), spec.dtype),
         ("weight", spec.weight_shape, spec.weight_dtype),
+        *(extra if spec.extra else ()),
         *spec.epilogue.parameters(),
         ("out", (*spec.lead, spec.columns), spec.out_dtype),
     ]
@@ -83,7 +92,9 @@ class _Emitter:
 
     def __init__(self, spec: IntegerMatmulSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         self.spec, self.cpu = spec, cpu
-        x, weight, *self.operands, self.out = buffers
+        x, weight, *rest = buffers
+        self.extra = [rest.pop(0) for _ in range(3)] if spec.extra else []
+        *self.operands, self.out = rest
         self.rows = emit.product(spec.lead)
         self.x = emit.view(x, (self.rows, spec.depth))
         panels, steps, panel, together = spec.weight_shape
@@ -117,7 +128,6 @@ class _Emitter:
             result = spec.epilogue.apply(value, index, self.operands)
             T.buffer_store(self.out, result, index)
 
-        rest = spec.depth % spec.together
         Product(
             cpu=self.cpu,
             depth=spec.depth // spec.together,
@@ -129,12 +139,38 @@ class _Emitter:
             write=write,
             dtype="int32",
             add=self.add_bytes if spec.dtype == "uint8" else self.add_pairs,
-            last=self.last if rest else None,
+            more=self.more(panel),
         ).rows(self.rows, integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu))
 
     def neighbours(self, row: PrimExpr, start: PrimExpr) -> PrimExpr:
         """Elements of a row, as the parts of one number."""
         return tirx.reinterpret("int32", emit.load(self.x, [row, start], self.spec.together))
+
+    def more(self, panel: PrimExpr) -> list[Steps]:
+        """What remains behind the whole steps of the depth, and what no byte of a weight holds."""
+        spec, steps = self.spec, list[Steps]()
+        whole, rest = divmod(spec.depth, spec.together)
+        if rest:
+            steps.append(
+                Steps(
+                    1,
+                    lambda row, _: self.last(row),
+                    lambda _, vector: self.weights(panel, whole, vector),
+                )
+            )
+        if self.extra:
+            weights, places, starts = self.extra
+            lanes = self.cpu.lanes * spec.together
+            flat = emit.view(weights, (spec.extra, spec.panel * spec.together))
+            first, end = (emit.load(starts, [panel + at]).astype("int64") for at in (0, 1))
+            steps.append(
+                Steps(
+                    end - first,
+                    lambda row, k: self.neighbours(row, emit.load(places, [first + k])),
+                    lambda k, vector: emit.load(flat, [first + k, vector * lanes], lanes),
+                )
+            )
+        return steps
 
     def last(self, row: PrimExpr) -> PrimExpr:
         """What remains of a row, as the parts of a number that is filled with zeros."""

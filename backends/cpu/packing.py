@@ -29,22 +29,6 @@ def pack_matmul_weight(weight: Array, panel: int, *, transposed: bool = False) -
     return packed
 
 
-def integer_weight_shape(
-    depth: int, columns: int, panel: int, together: int
-) -> tuple[int, int, int, int]:
-    """The shape of a weight packed for integer products: `together` of the depth side by side."""
-    return -(-columns // panel), -(-depth // together), panel, together
-
-
-def pack_integer_weight(weight: Array, panel: int, together: int) -> Array:
-    """A weight depth x columns in panels of columns, `together` of the depth side by side."""
-    depth, columns = weight.shape
-    filled = np.zeros((depth + -depth % together, columns), weight.dtype)
-    filled[:depth] = weight
-    parts = [pack_matmul_weight(filled[start::together], panel) for start in range(together)]
-    return np.ascontiguousarray(np.stack(parts, axis=-1))
-
-
 @dataclass(frozen=True)
 class ConvWeight:
     """The sizes of a convolution's weight f32[filters, channels / groups, *kernel].

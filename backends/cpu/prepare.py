@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from leptonc.backends.cpu.fourier_tables import tabulate
+from leptonc.backends.cpu.integer_packing import integer_blobs
 from leptonc.backends.cpu.packing import (
     ConvWeight,
     channel_blocks,
     conv_weight_shape,
-    integer_weight_shape,
     matmul_weight_shape,
     pack_channels,
     pack_conv_weight,
     pack_depthwise_weight,
-    pack_integer_weight,
     pack_matmul_weight,
 )
 from leptonc.backends.cpu.recurrent_packing import (
@@ -24,8 +23,8 @@ from leptonc.backends.cpu.recurrent_packing import (
     pack_recurrent_weight,
     recurrent_weight,
 )
-from leptonc.backends.cpu.target import CpuTarget, largest_neighbours
-from leptonc.backends.cpu.tiles import conv_panel, integer_panel, matmul_panel
+from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.tiles import conv_panel, matmul_panel
 from leptonc.backends.cpu.winograd_tables import (
     Transform,
     band_tiles,
@@ -36,7 +35,6 @@ from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import ceildiv, product
 from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
-from leptonc.ir.ops.integer_linear import neighbours_of
 from leptonc.ir.types import DType, TensorType
 
 _KEPT_BY_CONV = ("strides", "dilations", "pads", "group", "plain", "lanes")
@@ -110,15 +108,29 @@ def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> None:
         if key not in made:
             made[key] = _constant_beside(outer, holder, blob)
         operands[slot] = _as_input(holder, op.operands[slot], made[key]) if holder else made[key]
+    names = [*op.operand_names]
+    for name in sorted(packing.blobs.keys() - set(names)):
+        names.append(name)
+        operands.append(_more(op, holder, (name, packing.blobs[name]), made))
     region = op.region
     assert region is not None
     build = Builder(region, before=op, location=op.location)
     types = [value.type for value in op.results]
-    new = build.op(packing.row, operands, packing.attrs, names=op.operand_names, result_types=types)
+    new = build.op(packing.row, operands, packing.attrs, names=names, result_types=types)
     for old, result in zip(op.results, new.results, strict=True):
         result.name = old.name
         old.replace_uses_with(result)
     region.erase(op)
+
+
+def _more(op: Op, holder: Op | None, constant: tuple[str, Blob], made: Made) -> Value:
+    """A constant that the original operation does not have, beside its weight."""
+    name, blob = constant
+    weight = _outer(op.operands[op.operand_names.index("w")], holder)
+    key = (weight, blob.type, name)
+    if key not in made:
+        made[key] = _constant_beside(weight, holder, blob)
+    return _new_input(holder, made[key]) if holder else made[key]
 
 
 def _constant_beside(value: Value, holder: Op | None, blob: Blob) -> Value:
@@ -142,7 +154,11 @@ def _as_input(holder: Op, inner: Value, outer: Value) -> Value:
         holder.set_operand(region.inputs.index(inner), outer)
         inner.type = outer.type
         return inner
-    value = region.add_input(Value(outer.type))
+    return _new_input(holder, outer)
+
+
+def _new_input(holder: Op, outer: Value) -> Value:
+    value = holder.regions[0].add_input(Value(outer.type))
     holder.set_operands([*holder.operands, outer])
     return value
 
@@ -183,20 +199,12 @@ def _linear_bytes(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing 
 
 
 def _integer_linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
-    x, blob = op.operands[0].type, blobs["w"]
-    depth, columns = blob.type.extents
-    in_bytes = x.dtype is DType.U8
-    if depth == 0 or columns == 0 or (in_bytes and blob.type.dtype is not DType.I8):
+    rows = product(op.operands[0].type.shape[:-1])
+    known = rows if isinstance(rows, int) else None
+    packed = integer_blobs(op.operands[0].type.dtype, blobs["w"], known, cpu)
+    if packed is None:
         return None
-    if in_bytes and neighbours_of(blob.array) > largest_neighbours(cpu):
-        return None
-    rows, together = product(x.shape[:-1]), 4 if in_bytes else 2
-    panel = integer_panel(rows if isinstance(rows, int) else None, columns, together, cpu)
-    packed = Blob(
-        TensorType(blob.type.dtype, integer_weight_shape(depth, columns, panel, together)),
-        lambda: pack_integer_weight(blob.array, panel, together),
-    )
-    return Packing("packed_integer_linear", {"columns": columns}, {"w": packed})
+    return Packing("packed_integer_linear", {"columns": blobs["w"].type.extents[1]}, packed)
 
 
 def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:

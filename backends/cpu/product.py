@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from tvm.tirx.script import builder as T  # noqa: N812
 
@@ -44,6 +44,15 @@ def _symbolic_tiles(rows: PrimExpr, tile_rows: int, tile: Callable[[PrimExpr, in
 
 
 @dataclass(frozen=True)
+class Steps:
+    """A stretch of a product's depth: its operands, as in `Product`."""
+
+    depth: Extent
+    left: Callable[[PrimExpr, Extent], PrimExpr]
+    right: Callable[[Extent, int], PrimExpr]
+
+
+@dataclass(frozen=True)
 class Product:
     """A product of rows and one panel of columns.
 
@@ -51,7 +60,7 @@ class Product:
     `write(value, row, column)` stores one value; `column` counts from the panel's first. A vector
     has `widths[vector]` columns that exist. `ahead(first row, step)` may ask for data that is read
     later: it is emitted every AHEAD_STEPS elements of the depth. `add(value, column, sum)` is the
-    sum with one more product; `last(row)` is a scalar for one more step behind the depth.
+    sum with one more product; `more` are further steps behind the depth.
     """
 
     cpu: CpuTarget
@@ -65,7 +74,7 @@ class Product:
     ahead: Callable[[PrimExpr, PrimExpr], None] | None = None
     dtype: str = "float32"
     add: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr] = emit.fma
-    last: Callable[[PrimExpr], PrimExpr] | None = None
+    more: Sequence[Steps] = ()
 
     def rows(self, rows: Extent, tile_rows: int) -> None:
         """Emits all rows: tiles of two heights, or whole tiles and one exact rest."""
@@ -96,23 +105,20 @@ class Product:
         if together > 1:
             with emit.serial(self.depth - whole * together) as k:
                 self.step(first, whole * together + k, parts[0])
-        if self.last is not None:
-            self.step(first, self.depth, parts[0], self.last)
+        for steps in self.more:
+            with emit.serial(steps.depth) as k:
+                replace(self, left=steps.left, right=steps.right).step(first, k, parts[0])
         for part in parts[1:]:
             for row, others in zip(parts[0], part, strict=True):
                 for register, other in zip(row, others, strict=True):
                     register.set(register.get() + other.get())
         return parts[0]
 
-    def step(
-        self, first: PrimExpr, k: Extent, sums: Sums,
-        left: Callable[[PrimExpr], PrimExpr] | None = None,
-    ) -> None:  # fmt: skip
+    def step(self, first: PrimExpr, k: Extent, sums: Sums) -> None:
         """Adds the products of one element of the depth."""
         columns = [self.right(k, vector) for vector in range(len(self.widths))]
         for r, row in enumerate(sums):
-            scalar = self.left(first + r, k) if left is None else left(first + r)
-            value = emit.broadcast(scalar, self.lanes)
+            value = emit.broadcast(self.left(first + r, k), self.lanes)
             for register, column in zip(row, columns, strict=True):
                 register.set(self.add(value, column, register.get()))
 

@@ -12,6 +12,8 @@ from leptonc.ir.ops.linear import matmul_shape
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
 
+STEP_ROWS, STEP_COLUMNS = 4, 16
+"""What one step of a product of bytes multiplies by, about."""
 WEIGHTS = frozenset({DType.I8, DType.I16})
 
 
@@ -29,16 +31,25 @@ def _product(x: Array, w: Array) -> Array:
     return np.asarray(np.matmul(x.astype(np.int32), w.astype(np.int32)))
 
 
-def neighbours_of(weight: Array) -> int:
-    """The largest sum of two neighbours in the depth that have the same sign, as a magnitude.
+def beyond(weight: Array, most: int) -> Array:
+    """True for pairs of neighbours in the depth that, where of one sign, add up to more than this.
 
-    An unsigned byte each times this is what adding the products of two neighbours may give.
+    An unsigned byte each times the pair may add up to 255 times that sum.
     """
     depth, columns = weight.shape
     filled = np.zeros((depth + depth % 2, columns), np.int32)
     filled[:depth] = weight
-    sums = (np.maximum(sign * filled, 0).reshape(-1, 2, columns).sum(1) for sign in (1, -1))
-    return max(int(each.max(initial=0)) for each in sums)
+    pairs = filled.reshape(-1, 2, columns)
+    large = (np.maximum(sign * pairs, 0).sum(1) > most for sign in (1, -1))
+    return np.repeat(np.logical_or(*large), 2, axis=0)[:depth]
+
+
+def extra_steps(weight: Array, most: int) -> float:
+    """The share of steps, of four rows and some columns, that such pairs or large numbers need."""
+    large = beyond(weight, most) | (weight < -128) | (weight > 127)
+    rows = np.add.reduceat(large, range(0, len(large), STEP_ROWS), axis=0)
+    steps = np.add.reduceat(rows, range(0, rows.shape[1], STEP_COLUMNS), axis=1)
+    return float((steps > 0).mean())
 
 
 INTEGER_LINEAR = define(
@@ -51,7 +62,7 @@ INTEGER_LINEAR = define(
 def _packed_infer(call: Inference) -> TensorType:
     check_dtype(call, "x", {DType.I16, DType.U8})
     check_dtype(call, "w", WEIGHTS)
-    x, w = call.types
+    x, w = call.types[:2]
     together = 4 if x.dtype is DType.U8 else 2
     if w.rank != 4 or w.shape[3] != together or w.shape[1] != ceildiv(x.shape[-1], together):
         raise LeptonError(f"packed_integer_linear of {x} and {w}: the depths differ", code="E103")
@@ -59,15 +70,23 @@ def _packed_infer(call: Inference) -> TensorType:
 
 
 def _packed_evaluate(call: Evaluation) -> Array:
-    x, w = call[0], call[1]
+    x, w, extra = call[0], call[1], call.get("extra")
     panels, steps, panel, together = w.shape
-    matrix = w.transpose(1, 3, 0, 2).reshape(steps * together, panels * panel)
+    matrix = w.transpose(1, 3, 0, 2).reshape(steps * together, panels * panel).astype(np.int32)
+    places, starts = call.get("places"), call.get("starts")
+    if extra is not None and places is not None and starts is not None:
+        for at in range(panels):
+            columns = slice(at * panel, (at + 1) * panel)
+            for step in range(starts[at], starts[at + 1]):
+                place = int(places[step])
+                matrix[place : place + together, columns] += extra[step].T
     return _product(x, matrix[: x.shape[-1], : call.int("columns")])
 
 
 PACKED_INTEGER_LINEAR = define(
-    "packed_integer_linear(x, w)",
-    "`integer_linear` with the weight as [panels, steps of the depth, width, elements].",
+    "packed_integer_linear(x, w, extra?, places?, starts?)",
+    "`integer_linear` with the weight as [panels, steps of the depth, width, elements]. "
+    "What of it is not there is in `extra` steps at `places` of the depth, by panel from `starts`.",
     infer=_packed_infer, evaluate=_packed_evaluate,
     attrs={"columns": Attr("int", required=True)}, traits=[Trait.PRODUCT],
 )  # fmt: skip

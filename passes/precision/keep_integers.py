@@ -10,7 +10,7 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Graph, Value
-from leptonc.ir.ops.integer_linear import neighbours_of
+from leptonc.ir.ops.integer_linear import extra_steps
 from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass, option
 from leptonc.passes.context import PassContext
@@ -26,6 +26,11 @@ SHALLOW = 2
 """An instruction takes so many products at once: less is done faster in floats."""
 SMALL, ANY = 32767 // 255, 256
 """What two neighbours add up to at most where 16 bits hold their products with bytes, and ever."""
+
+MOST_EXTRA = 1 / 8
+"""With more steps for large weights, products of pairs of 16 bits are faster."""
+DEEP = 4
+"""The products of bytes that are added at once."""
 
 a, b = Var("a"), Const("b")
 a_point, b_point = Var("zero point"), Var("weight's zero point")
@@ -62,13 +67,13 @@ def _as(build: Builder, x: Value, dtype: DType) -> Value:
 
 @rule(product)
 def small_bytes_at_once(m: Match, build: Builder) -> Value:
-    """Bytes times weights so small that 16 bits hold two products; the zero point's part is known.
+    """Bytes times weights of which 16 bits hold two products, but for a few; these take more steps.
 
-    Weights of 7 bits are: for those, tools quantise weights for processors that have no better
-    instruction.
+    Weights of 7 bits are small enough: for those, tools quantise weights for processors that have
+    no better instruction. Nearly all others are where one scale is that of a whole weight.
     """
     weight = _weight(m)
-    m.fits(weight.dtype == np.int8 and neighbours_of(weight) <= SMALL)
+    m.fits(_takes_few(weight, SMALL))
     return _of_bytes(m, build, weight)
 
 
@@ -76,8 +81,13 @@ def small_bytes_at_once(m: Match, build: Builder) -> Value:
 def bytes_at_once(m: Match, build: Builder) -> Value:
     """Bytes times bytes, of which an instruction adds four products to 32 bits."""
     weight = _weight(m)
-    m.fits(weight.dtype == np.int8)
+    m.fits(_takes_few(weight, ANY))
     return _of_bytes(m, build, weight)
+
+
+def _takes_few(weight: Array, most: int) -> bool:
+    """True where few steps are needed for pairs of weights that add up to more."""
+    return weight.shape[0] >= DEEP and extra_steps(weight, most) < MOST_EXTRA
 
 
 def _of_bytes(m: Match, build: Builder, weight: Array) -> Value:

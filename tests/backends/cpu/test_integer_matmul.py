@@ -12,10 +12,10 @@ from tvm import tirx
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
-from leptonc.backends.cpu.packing import pack_integer_weight
+from leptonc.backends.cpu.integer_packing import ByteWeight, pack_integer_weight
 from leptonc.backends.cpu.target import CpuTarget, by_name, largest_neighbours, with_threads
 from leptonc.backends.cpu.tiles import integer_panel
-from leptonc.ir.ops.integer_linear import neighbours_of
+from leptonc.ir.ops.integer_linear import beyond, extra_steps
 from tests.backends.cpu.kernels import NATIVE, Array, Kernel, assembly
 
 RNG = np.random.default_rng(3)
@@ -112,11 +112,31 @@ def test_deep_sums_and_an_epilogue(types: tuple[str, str]) -> None:
     np.testing.assert_array_equal(got, sums.astype(np.float32) * np.float32(0.5))
 
 
-def test_sums_of_neighbours() -> None:
-    weight = np.array([[100, -3], [28, -5], [-128, 1], [-1, 127], [9, -8]], np.int8)
-    assert neighbours_of(weight) == 129
-    assert neighbours_of(weight[2:] // 2) == 65
-    assert neighbours_of(weight[:0]) == 0
+@pytest.mark.parametrize("rows", [1, 9])
+@pytest.mark.parametrize(("depth", "columns"), [(4, 1), (7, 40), (64, 50)])
+def test_large_weights_take_extra_steps(rows: int, depth: int, columns: int) -> None:
+    """A few weights that two bytes' products with would not fit in 16 bits, or in no byte."""
+    types, weight = TYPES[0], weight_of(depth, columns, TYPES[0]).astype(np.int16)
+    weight[0], weight[:2, -1], weight[-3:, 0] = -255, 127, 255
+    packed = ByteWeight(weight, integer_panel(rows, columns, 4, NATIVE), 128)
+    data = [packed.dense(), packed.extra(), packed.places(), packed.starts()]
+    assert packed.count == len(data[1]) == data[3][-1] > 0
+    spec = spec_of(rows, weight, data[0], types, extra=packed.count)
+    kernel, x = Kernel(integer_matmul("main", spec, NATIVE)), rows_of(rows, depth, types)
+    got = run(kernel, [x, *data], (rows, columns), "int32")
+    np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
+
+
+def test_neighbours_that_are_large_together() -> None:
+    weight = np.array([[100, -3], [28, -5], [-128, 1], [-1, 127], [9, -8]], np.int16)
+    assert not beyond(weight, 129).any()
+    expected = np.zeros((5, 2), bool)
+    expected[2:4, 0] = True
+    np.testing.assert_array_equal(beyond(weight, 128), expected)
+    assert extra_steps(weight, 129) == 0
+    assert extra_steps(weight, 128) == 1 / 2
+    weight[4] = 200
+    assert extra_steps(weight, 256) == 1 / 2
 
 
 @pytest.mark.parametrize(
@@ -134,7 +154,7 @@ def test_sums_of_neighbours() -> None:
 )
 def test_instructions(name: str, types: tuple[str, str], instruction: str) -> None:
     cpu, weight = with_threads(by_name(name), 1), weight_of(32, 64, types)
-    assert types[0] == "int16" or neighbours_of(weight) <= largest_neighbours(cpu)
+    assert types[0] == "int16" or not beyond(weight, largest_neighbours(cpu)).any()
     data = packed(weight, 24, types, cpu)
     text = assembly(integer_matmul("main", spec_of(24, weight, data, types), cpu), cpu)
     lines = [line for line in text.splitlines() if instruction in line]

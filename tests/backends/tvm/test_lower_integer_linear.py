@@ -8,11 +8,12 @@ import pytest
 
 import leptonc
 from leptonc.backends.cpu.prepare import prepare
-from leptonc.backends.cpu.target import by_name
+from leptonc.backends.cpu.target import by_name, largest_neighbours
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
+from leptonc.ir.types import DType
 from leptonc.passes.context import PassContext
 from leptonc.passes.precision.keep_integers import KeepIntegers
 from tests.backends.tvm.kernel_of_row import check_lowering
@@ -27,11 +28,12 @@ def of(dtype: str, *shape: int) -> Array:
     return RNG.integers(info.min, info.max + 1, shape).astype(dtype)
 
 
-def text(x: str, w: str, *, rows: str = "n", small: bool) -> str:
-    """A product, its bias and its scale; weights are of few bits where small."""
-    data = SMALL if small else of({"u8": "uint8", "i8": "int8"}[w], 51, 37)
+def text(x: str, w: str, *, rows: str = "n", small: bool, large: int = 0) -> str:
+    """A product, its bias and its scale; weights are of few bits where small, but for `large`."""
+    point = 100 if w == "u8" else 0
+    data = SMALL.astype(np.int16) + point if small else of({"u8": "uint8", "i8": "int8"}[w], 51, 37)
+    data[:2, :large] = 255 if w == "u8" else -128
     values = f"dense([{', '.join(map(str, data.reshape(-1)))}])"
-    point = "100" if w == "u8" else "0"
     return (
         f"graph @g(%x: {x}[{rows},51], %z: {x}[1], %b: f32[37]) -> (y: f32[{rows},37]) {{\n"
         f"  %w = const() {{value = {values}}} : {w}[51,37]\n"
@@ -67,17 +69,18 @@ def test_with_packed_weights(x: str, w: str, *, small: bool) -> None:
 
 
 @pytest.mark.parametrize("level", ["avx2", "avx512-vnni"])
-@pytest.mark.parametrize("small", [False, True])
-def test_packing_keeps_the_meaning(level: str, *, small: bool) -> None:
-    source = text("i8", "i8", rows="4", small=small)
+@pytest.mark.parametrize("w", ["i8", "u8"])
+def test_packing_keeps_the_meaning(level: str, w: str) -> None:
+    """Weights that are small but for a few, which have more than 8 bits without a zero point."""
+    cpu, source = by_name(level), text("i8", w, rows="4", small=True, large=2)
     graph = parse_graph(source, "test")
     feeds = {"x": of("int8", 4, 51), "z": of("int8", 1), "b": np.zeros(37, np.float32)}
     expected = interpret(graph, feeds)["y"]
-    KeepIntegers().run(graph, PassContext())
-    prepare(graph, by_name(level))
-    # weights of 8 bits in the form for bytes are for those that multiply bytes without loss
-    packed = any(op.name == "packed_integer_linear" for op in graph)
-    assert packed == (small or level == "avx512-vnni")
+    KeepIntegers(neighbours=largest_neighbours(cpu)).run(graph, PassContext())
+    prepare(graph, cpu)
+    (packed,) = (op for op in graph if op.name == "packed_integer_linear")
+    assert packed.operands[0].type.dtype is DType.U8
+    assert (packed.operand("extra") is None) == (level == "avx512-vnni" and w == "i8")
     np.testing.assert_array_equal(interpret(graph, feeds)["y"], expected)
 
 

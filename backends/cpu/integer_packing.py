@@ -1,0 +1,131 @@
+"""Weights in the order in which products of integers read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from leptonc.backends.cpu.packing import Array, pack_matmul_weight
+from leptonc.backends.cpu.target import CpuTarget, largest_neighbours
+from leptonc.backends.cpu.tiles import integer_panel
+from leptonc.ir.blob import Blob
+from leptonc.ir.ops.integer_linear import beyond
+from leptonc.ir.types import DType, TensorType
+
+
+def integer_weight_shape(
+    depth: int, columns: int, panel: int, together: int
+) -> tuple[int, int, int, int]:
+    """The shape of a weight packed for integer products: `together` of the depth side by side."""
+    return -(-columns // panel), -(-depth // together), panel, together
+
+
+def pack_integer_weight(weight: Array, panel: int, together: int) -> Array:
+    """A weight depth x columns in panels of columns, `together` of the depth side by side."""
+    depth, columns = weight.shape
+    filled = np.zeros((depth + -depth % together, columns), weight.dtype)
+    filled[:depth] = weight
+    parts = [pack_matmul_weight(filled[start::together], panel) for start in range(together)]
+    return np.ascontiguousarray(np.stack(parts, axis=-1))
+
+
+@dataclass(frozen=True)
+class ByteWeight:
+    """A weight that bytes are multiplied by, four of the depth side by side.
+
+    No two neighbours in it add up to more than `most`, and none needs more than a byte. What is
+    left of those that would is in `extra` steps: each panel has some, at places of the depth.
+    """
+
+    weight: Array
+    panel: int
+    most: int
+
+    @cached_property
+    def layers(self) -> list[Array]:
+        """Parts of the weight, which add up to it; all but the first have few numbers."""
+        return list(_layers(self.weight, self.most))
+
+    @cached_property
+    def steps(self) -> list[list[tuple[int, int]]]:
+        """For each panel, what is in its extra steps: the layer, and where in the depth."""
+        columns = self.weight.shape[1]
+        starts = range(0, columns, self.panel)
+        found: list[list[tuple[int, int]]] = [[] for _ in starts]
+        for layer, part in enumerate(self.layers[1:], 1):
+            for panel, start in enumerate(starts):
+                rows = np.flatnonzero(part[:, start : start + self.panel].any(1))
+                found[panel] += [(layer, int(place)) for place in np.unique(rows // 4) * 4]
+        return found
+
+    @property
+    def count(self) -> int:
+        """The number of extra steps of all panels."""
+        return sum(map(len, self.steps))
+
+    def dense(self) -> Array:
+        """The first part, packed."""
+        return pack_integer_weight(self.layers[0].astype(np.int8), self.panel, 4)
+
+    def extra(self) -> Array:
+        """The weights of the extra steps."""
+        packed = np.zeros((self.count, self.panel, 4), np.int8)
+        each = ((panel, step) for panel, steps in enumerate(self.steps) for step in steps)
+        for out, (panel, (layer, place)) in zip(packed, each, strict=True):
+            at = self._within(place)
+            part = self.layers[layer][place : place + 4, panel * self.panel :][:, : self.panel]
+            out[: part.shape[1], place - at : place - at + part.shape[0]] = part.T
+        return packed
+
+    def places(self) -> Array:
+        """Where in the depth the operands of the extra steps begin."""
+        return np.array([self._within(at) for part in self.steps for _, at in part], np.int32)
+
+    def starts(self) -> Array:
+        """The first extra step of each panel, and their end."""
+        return np.cumsum([0, *map(len, self.steps)]).astype(np.int32)
+
+    def _within(self, place: int) -> int:
+        """A step at the end of the depth begins earlier: it reads nothing behind a row."""
+        return min(place, self.weight.shape[0] - 4)
+
+
+def _layers(weight: Array, most: int) -> Iterator[Array]:
+    """Parts of a weight, the first one with most of it."""
+    rest, half, end = weight.astype(np.int32), most // 2, len(weight) // 4 * 4
+    part = np.clip(rest, -128, 127)
+    while True:
+        part = np.where(beyond(part, most), np.clip(part, -half, half), part)
+        yield part
+        rest = rest - part
+        if not rest.any():
+            return
+        part = np.clip(rest, -128, 127)
+        # a step that begins earlier may put others side by side
+        part[end:] = np.clip(part[end:], -half, half)
+
+
+def integer_blobs(
+    rows_type: DType, weight: Blob, rows: int | None, cpu: CpuTarget
+) -> dict[str, Blob] | None:
+    """The weight packed for rows of this type; None where it does not fit the instructions."""
+    depth, columns = weight.type.extents
+    together = 4 if rows_type is DType.U8 else 2
+    panel = integer_panel(rows, columns, together, cpu)
+    if depth == 0 or columns == 0:
+        return None
+    if together == 2:
+        type = TensorType(weight.type.dtype, integer_weight_shape(depth, columns, panel, together))
+        return {"w": Blob(type, lambda: pack_integer_weight(weight.array, panel, together))}
+    most = largest_neighbours(cpu)
+    packed = ByteWeight(weight.array, panel, most)
+    if most == 0 or (packed.count and depth < 4):
+        return None
+    found = {"w": Blob.of(packed.dense())}
+    if packed.count:
+        more = {"extra": packed.extra(), "places": packed.places(), "starts": packed.starts()}
+        found.update({name: Blob.of(array) for name, array in more.items()})
+    return found
