@@ -78,7 +78,7 @@ def kernel_rows(
         row.seconds += call.seconds
         row.flops += work.flops
         row.bytes += work.weights + work.data
-        _add(row.limits, "compute", work.flops / peaks.flops / threads)
+        _add(row.limits, "compute", work.flops / peaks.flops / row.choice.rate / threads)
         for amount, size in ((work.weights, constants), (work.data, work.data)):
             level = peaks.level(size)
             _add(row.limits, level.name, amount / level.bandwidth / threads)
@@ -162,8 +162,8 @@ def _flops(op: Op) -> int:
     for dim in op.results[0].type.shape:
         count *= dim if isinstance(dim, int) else 1
     if op.name != "packed_conv":
-        pairs = op.name == "packed_integer_linear"
-        return count * op.operands[1].type.extents[1] * (2 if pairs else 1)
+        _, depth, _, *together = op.operands[1].type.extents
+        return count * depth * (together[0] if together else 1)
     height, width = op.ints("kernel_shape")
     blocked = op.results[0].type.extents[1] * op.results[0].type.extents[-1]
     whole = count * height * width // blocked * op.int("filters")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.cpu.tiles import (
     MOST_ROWS,
     SYMBOLIC_ROWS,
@@ -32,10 +32,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a kernel does, and what else it could have done; the first candidate was chosen."""
+    """What a kernel does, and what else it could have done; the first candidate was chosen.
+
+    In the time of one operation of fp32, the CPU can do `rate` of the kernel's.
+    """
 
     algorithm: str
     candidates: tuple[Candidate, ...] = ()
+    rate: float = 1.0
 
 
 def choice(graph: Graph, cpu: CpuTarget) -> Choice:
@@ -64,10 +68,13 @@ def _integer_linear(op: Op, cpu: CpuTarget) -> Choice:
     columns = op.int("columns")
     integers = Tile(integer_tile_rows(panel // cpu.lanes, together, cpu), panel // cpu.lanes)
     floats = matmul_tile(rows if isinstance(rows, int) else None, columns, together * steps, cpu)
-    return Choice("packed product of integers", (
-        Candidate("integers", (together // 2) * steps * matmul_cost(count, columns, integers, cpu)),
-        Candidate("floats", together * steps * matmul_cost(count, columns, floats, cpu)),
-    ))  # fmt: skip
+    rate = 4 if together == 4 and multiplies_bytes(cpu) else 2
+    depth = together * steps
+    candidates = (
+        Candidate("integers", depth / rate * matmul_cost(count, columns, integers, cpu)),
+        Candidate("floats", depth * matmul_cost(count, columns, floats, cpu)),
+    )
+    return Choice("packed product of integers", candidates, rate)
 
 
 def _conv(op: Op, cpu: CpuTarget) -> Choice:

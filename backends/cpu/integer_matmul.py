@@ -8,7 +8,8 @@ weights must be small enough for that (`largest_neighbours`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm.tirx import PrimFunc
@@ -17,8 +18,13 @@ from tvm.tirx.script import builder as T  # noqa: N812
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
-from leptonc.backends.cpu.matmul import PARALLEL_OPERATIONS
-from leptonc.backends.cpu.product import Product, Steps
+from leptonc.backends.cpu.matmul import (
+    BYTES_AHEAD,
+    MOST_ROWS_AHEAD,
+    PARALLEL_OPERATIONS,
+    TILES_AHEAD,
+)
+from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps
 from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.cpu.tiles import integer_tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -37,6 +43,8 @@ QUADS = {
     4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256",
     16: "llvm.x86.avx512.vpdpbusd.512",
 }  # fmt: skip
+# The bytes of a line of the caches.
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,30 @@ class _Emitter:
             dtype="int32",
             add=self.add_bytes if spec.dtype == "uint8" else self.add_pairs,
             more=self.more(panel),
+            ahead=self.ahead(panel),
         ).rows(self.rows, integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu))
+
+    def ahead(self, panel: PrimExpr) -> Callable[[PrimExpr, PrimExpr], None] | None:
+        """Asks for the weights of the next panel, some of them in each tile of rows."""
+        spec = self.spec
+        size = math.prod(spec.weight_shape) * (2 if spec.weight_dtype == "int16" else 1)
+        few = isinstance(self.rows, int) and not 2 <= self.rows <= MOST_ROWS_AHEAD
+        lines = size // spec.weight_shape[0] // LINE_BYTES
+        if few or size < BYTES_AHEAD or not lines:
+            return None
+        height = integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu)
+        calls = spec.depth // spec.together // AHEAD_STEPS
+        at_once = max(1, round(lines / max(calls, 1) / TILES_AHEAD))
+        elements = math.prod(spec.weight_shape[1:])
+        flat = emit.view(self.weight, (spec.weight_shape[0] * elements,))
+
+        def ask(first: PrimExpr, step: PrimExpr) -> None:
+            call = tirx.floordiv(first, emit.integer(height)) * calls + step
+            for each in range(at_once):
+                line = tirx.min(call * at_once + each, emit.integer(lines - 1))
+                emit.prefetch(flat, [(panel + 1) * elements + line * (elements // lines)])
+
+        return ask
 
     def neighbours(self, row: PrimExpr, start: PrimExpr) -> PrimExpr:
         """Elements of a row, as the parts of one number."""

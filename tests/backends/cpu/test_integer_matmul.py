@@ -112,6 +112,17 @@ def test_deep_sums_and_an_epilogue(types: tuple[str, str]) -> None:
     np.testing.assert_array_equal(got, sums.astype(np.float32) * np.float32(0.5))
 
 
+@pytest.mark.parametrize(("depth", "columns"), [(700, 500), (2, 140_000)])
+def test_weights_are_asked_for_ahead(depth: int, columns: int) -> None:
+    types, rows = TYPES[0], tirx.Var("rows", "int64")
+    weight, x = weight_of(depth, columns, types), rows_of(23, depth, types)
+    data = packed(weight, None, types, NATIVE)
+    kernel = Kernel(integer_matmul("main", spec_of(rows, weight, data, types), NATIVE))
+    got = run(kernel, [x, data], (23, columns), "int32")
+    expected = x.astype(np.float32) @ weight.astype(np.float32)  # exact up to 2^24
+    np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("rows", [1, 9])
 @pytest.mark.parametrize(("depth", "columns"), [(4, 1), (7, 40), (64, 50)])
 def test_large_weights_take_extra_steps(rows: int, depth: int, columns: int) -> None:
