@@ -146,7 +146,7 @@ def _compile_quietly(
     try:
         for name, source in kernels:
             if _begin(name, folder):
-                temporary = folder / f"{name}.part"
+                temporary = folder / f"{name}.part.o"  # TVM goes by the end of the name
                 compile_kernel(source, cpu, target, temporary)
                 temporary.rename(folder / f"{name}.o")
     except BaseException:
