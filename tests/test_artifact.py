@@ -20,6 +20,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from leptonc import artifact_sums
 from leptonc.artifact import (
     Artifact,
     Manifest,
@@ -27,7 +28,7 @@ from leptonc.artifact import (
     TensorSpec,
     WeightSpec,
 )
-from leptonc.artifact_sums import Sums
+from leptonc.artifact_sums import Sums, digest_of
 from leptonc.artifact_writer import write_artifact
 from leptonc.container import (
     ALIGNMENT,
@@ -264,7 +265,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     code = """
 import sys, time
 from leptonc.artifact import Manifest, WeightSpec
-from leptonc.artifact_sums import Sums
+from leptonc.artifact_sums import Sums, digest_of
 from leptonc.artifact_writer import write_artifact
 
 def weights():
@@ -380,8 +381,49 @@ def test_sums_are_those_of_all_bytes_in_a_row(sizes: tuple[int, ...]) -> None:
         for piece in pieces:
             sums.add(memoryview(piece))
     whole = b"".join(pieces)
-    assert sums.digest.hexdigest() == hashlib.sha256(whole).hexdigest()
+    assert sums.digest == hashlib.sha256(whole).hexdigest()
     assert sums.crc == zlib.crc32(whole)
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (64,), (10, 0, 54, 64), (1, 200, 3), (640,)])
+def test_digests_of_pieces_are_those_however_bytes_come(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_sums, "PIECE", 64)
+    whole = np.random.default_rng(0).bytes(sum(sizes))
+    pieces = [whole[start : start + 64] for start in range(0, len(whole), 64)]
+    expected = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces))
+    assert digest_of(memoryview(whole), in_pieces=True) == expected.hexdigest()
+    with Sums(in_pieces=True) as sums:
+        for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+            sums.add(memoryview(whole)[end - size : end])
+    assert sums.digest == expected.hexdigest()
+    assert sums.crc == zlib.crc32(whole)
+
+
+def test_large_members_are_checked_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_sums, "PIECE", 64)
+    path = write(tmp_path / "m.lepton")
+    content = path.read_bytes()
+    with Artifact.open(path) as artifact:
+        assert artifact.manifest.in_pieces
+        assert json.loads(artifact.manifest.to_json(ALIGNMENT))["format"] == 3
+    start = content.index(LIBRARY)
+    for at in range(start, start + len(LIBRARY), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(LeptonError, match=r"the digest of library.so does not match"):
+            Artifact.open(path)
+
+
+def test_large_members_with_one_digest_still_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "m.lepton")
+    monkeypatch.setattr(artifact_sums, "PIECE", 64)
+    with Artifact.open(path) as artifact:
+        assert not artifact.manifest.in_pieces
 
 
 def test_no_thread_is_left_where_bytes_cannot_be_made() -> None:

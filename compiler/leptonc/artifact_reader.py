@@ -9,6 +9,7 @@ import stat
 import zlib
 from dataclasses import dataclass
 
+from leptonc.artifact_sums import digest_of
 from leptonc.container import (
     ALIGNMENT,
     COMMENT,
@@ -121,7 +122,8 @@ def _check(path: str, data: mmap.mmap, view: memoryview) -> Checked:
     starts = {entry.name: start for entry, start in zip(entries, place.offsets, strict=True)}
     for part in manifest.parts:
         start = starts[part.name]
-        if hashlib.sha256(view[start : start + part.size]).hexdigest() != part.sha256:
+        content = view[start : start + part.size]
+        if digest_of(content, in_pieces=manifest.in_pieces) != part.sha256:
             raise _corrupted(path, part.name)
     return Checked(data, manifest, digest, starts)
 

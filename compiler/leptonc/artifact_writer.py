@@ -18,9 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from leptonc import __version__
+from leptonc import __version__, artifact_sums
 from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS
-from leptonc.artifact_sums import Sums
 from leptonc.container import ALIGNMENT, COMMENT, Member, layout
 from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown, shown_path
 from leptonc.ir.types import DTYPE_OF_NAME
@@ -88,12 +87,13 @@ def _write(
         *(Member(name, len(other), 0) for name, other in named),
     ]
     places = layout(unknown, b"").offsets
+    in_pieces = any(member.size > artifact_sums.PIECE for member in unknown)
     parts: list[Part] = []
     sources = (iter((code,)), _padded(manifest, weights), *(iter((other,)) for _, other in named))
     for member, start, source in zip(unknown, places, sources, strict=True):
         file.seek(start)
-        parts.append(_stream(file, member.name, source))
-    text = replace(manifest, parts=tuple(parts)).to_json(ALIGNMENT)
+        parts.append(_stream(file, member.name, source, in_pieces=in_pieces))
+    text = replace(manifest, parts=tuple(parts), in_pieces=in_pieces).to_json(ALIGNMENT)
     if len(text) > MANIFEST_LIMIT:
         raise LeptonError(
             f"the manifest takes {len(text)} bytes, at most {MANIFEST_LIMIT} can be",
@@ -109,9 +109,11 @@ def _write(
     return place.size
 
 
-def _stream(file: IO[bytes], name: str, source: Iterator[memoryview | bytes]) -> Part:
+def _stream(
+    file: IO[bytes], name: str, source: Iterator[memoryview | bytes], *, in_pieces: bool
+) -> Part:
     size = 0
-    with Sums() as sums:
+    with artifact_sums.Sums(in_pieces=in_pieces) as sums:
         for content in source:
             view = memoryview(content)
             for start in range(0, len(view), _CHUNK):
@@ -119,7 +121,7 @@ def _stream(file: IO[bytes], name: str, source: Iterator[memoryview | bytes]) ->
                 file.write(chunk)
                 sums.add(chunk)
             size += len(view)
-    return Part(name, size, sums.crc, sums.digest.hexdigest())
+    return Part(name, size, sums.crc, sums.digest)
 
 
 def _padded(manifest: Manifest, weights: Iterable[Weight]) -> Iterator[memoryview | bytes]:

@@ -16,8 +16,10 @@ from leptonc.ir.dims import Dim
 from leptonc.ir.dims_parse import parse_dim
 from leptonc.ir.types import DTYPE_OF_NAME, DType
 
-FORMAT = 2
-"""The newest version of the file format; a reader refuses a newer one."""
+FORMAT = 3
+"""The newest version of the file format, with digests of pieces; a reader refuses a newer one."""
+FUNCTIONS_FORMAT = 2
+"""The version of artefacts that carry libraries, with digests of whole members."""
 PLAIN_FORMAT = 1
 """The version of artefacts that carry no libraries of other packages."""
 MANIFEST_LIMIT = 8 << 20
@@ -137,6 +139,8 @@ class Manifest:
     """The version that wrote it; filled in by the writer, as are the next two."""
     libc: str = ""
     parts: tuple[Part, ...] = ()
+    in_pieces: bool = False
+    """Whether the digest of a member is that of the digests of its pieces."""
 
     @property
     def asked(self) -> tuple[TensorSpec, ...]:
@@ -158,6 +162,12 @@ class Manifest:
             position += weight.size + -weight.size % alignment
         return (*offsets, position)
 
+    @property
+    def _format(self) -> int:
+        if self.in_pieces:
+            return FORMAT
+        return FUNCTIONS_FORMAT if self.functions else PLAIN_FORMAT
+
     def to_json(self, alignment: int) -> bytes:
         """The manifest as it stands in the file; equal manifests give equal bytes."""
         weights = [
@@ -165,7 +175,7 @@ class Manifest:
             for w, offset in zip(self.weights, self.offsets(alignment), strict=False)
         ]
         document: dict[str, Any] = {
-            "format": FORMAT if self.functions else PLAIN_FORMAT,
+            "format": self._format,
             "leptonc": self.leptonc,
             "inputs": [_tensor_json(tensor) for tensor in self.inputs],
             "outputs": [_tensor_json(tensor) for tensor in self.outputs],
@@ -226,11 +236,12 @@ def parse_manifest(text: bytes) -> Manifest:
         plan=read.take("plan", _mapping_of(_integer(0, _SIZE_LIMIT))),
         dims=read.take("dims", _mapping_of(_integer(0, _SIZE_LIMIT))),
         provenance=read.take("provenance", _mapping_of(lambda value: value)),
-        functions=read.each("functions", _function) if version > PLAIN_FORMAT else (),
+        functions=read.each("functions", _function) if "functions" in read.entries else (),
         libc=read.take("libc", _version),
         words=read.take("words", _list_of(_text)) if "words" in read.entries else (),
         tables=read.each("tables", _table) if "tables" in read.entries else (),
         parts=read.each("parts", _part),
+        in_pieces=version > FUNCTIONS_FORMAT,
     )
     _check(manifest)
     return manifest
