@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from leptonc.container import ALIGNMENT
+from leptonc.runtime.crowd import Crowd
 from leptonc.runtime.native import native, new_machine
 from leptonc.runtime.values import ElementType, aligned
 
@@ -159,12 +160,17 @@ def _hand_over(asked: Questions, answers: Answers, *arguments: Any) -> Any:
 
 
 def _serve(main: Callable[..., Any], threads: int, asked: Questions, answers: Answers) -> None:
-    native().set_threads(threads)
+    set_threads, crowd, taken = native().set_threads, Crowd(threads), 0
     while (arguments := asked.get()) is not None:
+        if taken != crowd.threads:
+            taken = crowd.threads
+            set_threads(taken)
+        start, worked = time.perf_counter(), time.process_time()
         try:
             answer = main(*arguments), None
         except BaseException as error:  # it belongs to the thread that asked
             answer = None, error
+        crowd.note(time.perf_counter() - start, time.process_time() - worked)
         del arguments
         answers.put(answer)
         del answer
