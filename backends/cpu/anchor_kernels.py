@@ -79,7 +79,7 @@ def _packed_integer_linear(anchor: Anchor) -> tirx.PrimFunc | None:
     spec = IntegerMatmulSpec(
         tuple(lead), depth, op.int("columns"), w.extents[2], anchor.epilogue,
         anchor.out_dtype, TVM_DTYPE[x.dtype], TVM_DTYPE[w.dtype],
-        0 if extra is None else extra.type.extents[0],
+        0 if extra is None else extra.type.extents[0], op.int("folds"),
     )  # fmt: skip
     return integer_matmul("kernel", spec, anchor.cpu)
 

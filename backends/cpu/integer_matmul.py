@@ -9,8 +9,10 @@ weights must be small enough for that (`largest_neighbours`).
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
@@ -24,7 +26,7 @@ from leptonc.backends.cpu.matmul import (
     PARALLEL_OPERATIONS,
     TILES_AHEAD,
 )
-from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps
+from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums
 from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.cpu.tiles import integer_tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -65,6 +67,7 @@ class IntegerMatmulSpec:
     dtype: str = "int16"
     weight_dtype: str = "int8"
     extra: int = 0
+    folds: int = 1
 
     @property
     def together(self) -> int:
@@ -136,9 +139,9 @@ class _Emitter:
             result = spec.epilogue.apply(value, index, self.operands)
             T.buffer_store(self.out, result, index)
 
-        Product(
+        _Folded(
             cpu=self.cpu,
-            depth=spec.depth // spec.together,
+            depth=spec.depth // (spec.together * spec.folds),
             lanes=self.cpu.lanes,
             widths=widths,
             unrolled=self.unrolled,
@@ -149,6 +152,9 @@ class _Emitter:
             add=self.add_bytes if spec.dtype == "uint8" else self.add_pairs,
             more=self.more(panel),
             ahead=self.ahead(panel),
+            folds=spec.folds,
+            multiply=self.multiply_bytes,
+            widen=self.widen,
         ).rows(self.rows, integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu))
 
     def ahead(self, panel: PrimExpr) -> Callable[[PrimExpr, PrimExpr], None] | None:
@@ -160,8 +166,8 @@ class _Emitter:
         if few or size < BYTES_AHEAD or not lines:
             return None
         height = integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu)
-        calls = spec.depth // spec.together // AHEAD_STEPS
-        at_once = max(1, round(lines / max(calls, 1) / TILES_AHEAD))
+        calls = spec.depth // (spec.together * spec.folds) // AHEAD_STEPS
+        at_once = max(1, math.ceil(lines / max(calls, 1) / TILES_AHEAD))
         elements = math.prod(spec.weight_shape[1:])
         flat = emit.view(self.weight, (spec.weight_shape[0] * elements,))
 
@@ -181,6 +187,15 @@ class _Emitter:
         """What remains behind the whole steps of the depth, and what no byte of a weight holds."""
         spec, steps = self.spec, list[Steps]()
         whole, rest = divmod(spec.depth, spec.together)
+        if whole % spec.folds:
+            start = whole - whole % spec.folds
+            steps.append(
+                Steps(
+                    whole - start,
+                    lambda row, k: self.neighbours(row, (start + k) * spec.together),
+                    lambda k, vector: self.weights(panel, start + k, vector),
+                )
+            )
         if rest:
             steps.append(
                 Steps(
@@ -230,10 +245,45 @@ class _Emitter:
     def add_bytes(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
         """The sums with four products of bytes more."""
         lanes = self.cpu.lanes
-        given = tirx.reinterpret(f"int8x{4 * lanes}", value)
         if multiplies_bytes(self.cpu):
+            given = tirx.reinterpret(f"int8x{4 * lanes}", value)
             return tirx.call_llvm_pure_intrin(f"int32x{lanes}", QUADS[lanes], total, given, column)
-        pairs = tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", BYTES[lanes], given, column)
+        return total + self.widen(self.multiply_bytes(value, column))
+
+    def multiply_bytes(self, value: PrimExpr, column: PrimExpr) -> PrimExpr:
+        """Products of two bytes each, added in 16 bits."""
+        lanes = self.cpu.lanes
+        given = tirx.reinterpret(f"int8x{4 * lanes}", value)
+        return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", BYTES[lanes], given, column)
+
+    def widen(self, sums: PrimExpr) -> PrimExpr:
+        """Two sums of 16 bits each, added in 32."""
+        lanes = self.cpu.lanes
         ones = emit.broadcast(tirx.const(1, "int16"), 2 * lanes)
-        sums = tirx.call_llvm_pure_intrin(f"int32x{lanes}", PAIRS[lanes], pairs, ones)
-        return total + sums
+        return tirx.call_llvm_pure_intrin(f"int32x{lanes}", PAIRS[lanes], sums, ones)
+
+
+@dataclass(frozen=True)
+class _Folded(Product):
+    """A product of which the products of `folds` steps are added before they are widened."""
+
+    folds: int = 1
+    multiply: Callable[[PrimExpr, PrimExpr], PrimExpr] = operator.mul
+    widen: Callable[[PrimExpr], PrimExpr] = operator.pos
+
+    def along(self, steps: Steps) -> Product:
+        """Other stretches are not folded."""
+        return replace(self, left=steps.left, right=steps.right, folds=1)
+
+    def step(self, first: PrimExpr, k: Extent, sums: Sums) -> None:
+        """Adds the products of `folds` steps."""
+        if self.folds == 1:
+            super().step(first, k, sums)
+            return
+        steps = [emit.integer(k) * self.folds + fold for fold in range(self.folds)]
+        columns = [[self.right(s, vector) for s in steps] for vector in range(len(self.widths))]
+        for r, row in enumerate(sums):
+            values = [emit.broadcast(self.left(first + r, s), self.lanes) for s in steps]
+            for register, column in zip(row, columns, strict=True):
+                parts = [self.multiply(v, c) for v, c in zip(values, column, strict=True)]
+                register.set(register.get() + self.widen(reduce(operator.add, parts)))

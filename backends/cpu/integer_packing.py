@@ -9,11 +9,17 @@ from functools import cached_property
 import numpy as np
 
 from leptonc.backends.cpu.packing import Array, pack_matmul_weight
-from leptonc.backends.cpu.target import CpuTarget, largest_neighbours
+from leptonc.backends.cpu.target import CpuTarget, largest_neighbours, multiplies_bytes
 from leptonc.backends.cpu.tiles import integer_panel
 from leptonc.ir.blob import Blob
 from leptonc.ir.ops.integer_linear import beyond
 from leptonc.ir.types import DType, TensorType
+
+# Steps whose products are added in 16 bits, and the time of one of them.
+FOLDED = {1: 1.0, 2: 0.87}
+# With fewer rows than these, or with any number, starting with the extra steps of each panel takes
+# more than they do: so much each.
+FEW, EXTRA = 16, 2.5
 
 
 def integer_weight_shape(
@@ -36,18 +42,20 @@ def pack_integer_weight(weight: Array, panel: int, together: int) -> Array:
 class ByteWeight:
     """A weight that bytes are multiplied by, four of the depth side by side.
 
-    No two neighbours in it add up to more than `most`, and none needs more than a byte. What is
-    left of those that would is in `extra` steps: each panel has some, at places of the depth.
+    No two neighbours in it add up to more than `most`, nor do those of `folds` steps together, and
+    none needs more than a byte. What is left of those that would is in `extra` steps: each panel
+    has some, at places of the depth.
     """
 
     weight: Array
     panel: int
     most: int
+    folds: int = 1
 
     @cached_property
     def layers(self) -> list[Array]:
         """Parts of the weight, which add up to it; all but the first have few numbers."""
-        return list(_layers(self.weight, self.most))
+        return list(_layers(self.weight, self.most, self.folds))
 
     @cached_property
     def steps(self) -> list[list[tuple[int, int]]]:
@@ -65,6 +73,12 @@ class ByteWeight:
     def count(self) -> int:
         """The number of extra steps of all panels."""
         return sum(map(len, self.steps))
+
+    def cost(self, rows: int | None) -> float:
+        """The time of all steps, in that of one whose sums are added in 32 bits at once."""
+        depth, columns = self.weight.shape
+        extra = self.count * (EXTRA if rows is None or rows < FEW else 1)
+        return -(-depth // 4) * -(-columns // self.panel) * FOLDED[self.folds] + extra
 
     def dense(self) -> Array:
         """The first part, packed."""
@@ -93,25 +107,26 @@ class ByteWeight:
         return min(place, self.weight.shape[0] - 4)
 
 
-def _layers(weight: Array, most: int) -> Iterator[Array]:
-    """Parts of a weight, the first one with most of it."""
-    rest, half, end = weight.astype(np.int32), most // 2, len(weight) // 4 * 4
+def _layers(weight: Array, most: int, folds: int) -> Iterator[Array]:
+    """Parts of a weight, the first one with most of it; only its steps are folded."""
+    rest, end = weight.astype(np.int32), len(weight) // 4 * 4
     part = np.clip(rest, -128, 127)
     while True:
-        part = np.where(beyond(part, most), np.clip(part, -half, half), part)
+        share = most // (2 * folds)
+        part = np.where(beyond(part, most, folds), np.clip(part, -share, share), part)
         yield part
-        rest = rest - part
+        rest, folds = rest - part, 1
         if not rest.any():
             return
         part = np.clip(rest, -128, 127)
         # a step that begins earlier may put others side by side
-        part[end:] = np.clip(part[end:], -half, half)
+        part[end:] = np.clip(part[end:], -(most // 2), most // 2)
 
 
 def integer_blobs(
     rows_type: DType, weight: Blob, rows: int | None, cpu: CpuTarget
-) -> dict[str, Blob] | None:
-    """The weight packed for rows of this type; None where it does not fit the instructions."""
+) -> tuple[dict[str, Blob], int] | None:
+    """The weight packed for rows of this type, and its folds; None where it does not fit."""
     depth, columns = weight.type.extents
     together = 4 if rows_type is DType.U8 else 2
     panel = integer_panel(rows, columns, together, cpu)
@@ -119,13 +134,17 @@ def integer_blobs(
         return None
     if together == 2:
         type = TensorType(weight.type.dtype, integer_weight_shape(depth, columns, panel, together))
-        return {"w": Blob(type, lambda: pack_integer_weight(weight.array, panel, together))}
+        return {"w": Blob(type, lambda: pack_integer_weight(weight.array, panel, together))}, 1
     most = largest_neighbours(cpu)
-    packed = ByteWeight(weight.array, panel, most)
-    if most == 0 or (packed.count and depth < 4):
+    if most == 0:
+        return None
+    folds = (1,) if multiplies_bytes(cpu) else FOLDED
+    ways = (ByteWeight(weight.array, panel, most, number) for number in folds)
+    packed = min(ways, key=lambda way: way.cost(rows))
+    if packed.count and depth < 4:
         return None
     found = {"w": Blob.of(packed.dense())}
     if packed.count:
         more = {"extra": packed.extra(), "places": packed.places(), "starts": packed.starts()}
         found.update({name: Blob.of(array) for name, array in more.items()})
-    return found
+    return found, packed.folds

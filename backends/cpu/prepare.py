@@ -204,7 +204,8 @@ def _integer_linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packin
     packed = integer_blobs(op.operands[0].type.dtype, blobs["w"], known, cpu)
     if packed is None:
         return None
-    return Packing("packed_integer_linear", {"columns": blobs["w"].type.extents[1]}, packed)
+    attrs = {"columns": blobs["w"].type.extents[1], "folds": packed[1]}
+    return Packing("packed_integer_linear", attrs, packed[0])
 
 
 def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:

@@ -107,12 +107,16 @@ class Product:
                 self.step(first, whole * together + k, parts[0])
         for steps in self.more:
             with emit.serial(steps.depth) as k:
-                replace(self, left=steps.left, right=steps.right).step(first, k, parts[0])
+                self.along(steps).step(first, k, parts[0])
         for part in parts[1:]:
             for row, others in zip(parts[0], part, strict=True):
                 for register, other in zip(row, others, strict=True):
                     register.set(register.get() + other.get())
         return parts[0]
+
+    def along(self, steps: Steps) -> Product:
+        """The same product along another stretch of the depth."""
+        return replace(self, left=steps.left, right=steps.right)
 
     def step(self, first: PrimExpr, k: Extent, sums: Sums) -> None:
         """Adds the products of one element of the depth."""

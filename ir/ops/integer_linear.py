@@ -31,17 +31,19 @@ def _product(x: Array, w: Array) -> Array:
     return np.asarray(np.matmul(x.astype(np.int32), w.astype(np.int32)))
 
 
-def beyond(weight: Array, most: int) -> Array:
+def beyond(weight: Array, most: int, folds: int = 1) -> Array:
     """True for pairs of neighbours in the depth that, where of one sign, add up to more than this.
 
-    An unsigned byte each times the pair may add up to 255 times that sum.
+    An unsigned byte each times the pair may add up to 255 times that sum. With more `folds`, so
+    many pairs add up, each two pairs behind the one before.
     """
     depth, columns = weight.shape
-    filled = np.zeros((depth + depth % 2, columns), np.int32)
+    filled = np.zeros((depth + -depth % (4 * folds), columns), np.int32)
     filled[:depth] = weight
-    pairs = filled.reshape(-1, 2, columns)
-    large = (np.maximum(sign * pairs, 0).sum(1) > most for sign in (1, -1))
-    return np.repeat(np.logical_or(*large), 2, axis=0)[:depth]
+    pairs = filled.reshape(-1, folds, 2, 2, columns)
+    large = [np.maximum(sign * pairs, 0).sum((1, 3), keepdims=True) > most for sign in (1, -1)]
+    either = np.logical_or(*large)
+    return np.broadcast_to(either, pairs.shape).reshape(-1, columns)[:depth]
 
 
 def extra_steps(weight: Array, most: int) -> float:
@@ -86,7 +88,8 @@ def _packed_evaluate(call: Evaluation) -> Array:
 PACKED_INTEGER_LINEAR = define(
     "packed_integer_linear(x, w, extra?, places?, starts?)",
     "`integer_linear` with the weight as [panels, steps of the depth, width, elements]. "
-    "What of it is not there is in `extra` steps at `places` of the depth, by panel from `starts`.",
+    "What of it is not there is in `extra` steps at `places` of the depth, by panel from `starts`. "
+    "Products of `folds` steps may be added in 16 bits.",
     infer=_packed_infer, evaluate=_packed_evaluate,
-    attrs={"columns": Attr("int", required=True)}, traits=[Trait.PRODUCT],
+    attrs={"columns": Attr("int", required=True), "folds": Attr("int", 1)}, traits=[Trait.PRODUCT],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from tvm import tirx
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
-from leptonc.backends.cpu.integer_packing import ByteWeight, pack_integer_weight
+from leptonc.backends.cpu.integer_packing import FOLDED, ByteWeight, pack_integer_weight
 from leptonc.backends.cpu.target import CpuTarget, by_name, largest_neighbours, with_threads
 from leptonc.backends.cpu.tiles import integer_panel
 from leptonc.ir.ops.integer_linear import beyond, extra_steps
@@ -123,16 +123,18 @@ def test_weights_are_asked_for_ahead(depth: int, columns: int) -> None:
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("folds", FOLDED)
 @pytest.mark.parametrize("rows", [1, 9])
-@pytest.mark.parametrize(("depth", "columns"), [(4, 1), (7, 40), (64, 50)])
-def test_large_weights_take_extra_steps(rows: int, depth: int, columns: int) -> None:
+@pytest.mark.parametrize(("depth", "columns"), [(4, 1), (7, 40), (64, 50), (77, 19)])
+def test_large_weights_take_extra_steps(rows: int, depth: int, columns: int, folds: int) -> None:
     """A few weights that two bytes' products with would not fit in 16 bits, or in no byte."""
     types, weight = TYPES[0], weight_of(depth, columns, TYPES[0]).astype(np.int16)
     weight[0], weight[:2, -1], weight[-3:, 0] = -255, 127, 255
-    packed = ByteWeight(weight, integer_panel(rows, columns, 4, NATIVE), 128)
+    weight[8:16] = 32 * np.sign(weight[8:16])
+    packed = ByteWeight(weight, integer_panel(rows, columns, 4, NATIVE), 128, folds)
     data = [packed.dense(), packed.extra(), packed.places(), packed.starts()]
     assert packed.count == len(data[1]) == data[3][-1] > 0
-    spec = spec_of(rows, weight, data[0], types, extra=packed.count)
+    spec = spec_of(rows, weight, data[0], types, extra=packed.count, folds=folds)
     kernel, x = Kernel(integer_matmul("main", spec, NATIVE)), rows_of(rows, depth, types)
     got = run(kernel, [x, *data], (rows, columns), "int32")
     np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
@@ -146,6 +148,9 @@ def test_neighbours_that_are_large_together() -> None:
     np.testing.assert_array_equal(beyond(weight, 128), expected)
     assert extra_steps(weight, 129) == 0
     assert extra_steps(weight, 128) == 1 / 2
+    folded = np.array([[60], [4], [0], [0], [64], [1], [9], [0]], np.int16)
+    assert not beyond(folded, 128).any()
+    assert beyond(folded, 128, 2)[:, 0].tolist() == [True, True, False, False] * 2
     weight[4] = 200
     assert extra_steps(weight, 256) == 1 / 2
 
