@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from leptonc.ir.build import Builder, infer_types
-from leptonc.ir.dims import Dim
+from leptonc.ir.dims import Dim, symbols
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.table import Inference, Trait, all_ops
 from leptonc.passes.base import RewritePass
@@ -26,6 +27,13 @@ SEVERAL = tuple(
 def _expand_of(value: Value, reader: Op) -> Op | None:
     op = value.producer
     return op if op is not None and op.name == "expand" and op.region is reader.region else None
+
+
+def _asked(expand: Op) -> Iterator[str]:
+    """The symbols in the extents that an expand asks for, where they are known."""
+    content = expand.operands[1].content
+    for dim in () if content is None else content.reshape(-1):
+        yield from symbols(dim)
 
 
 def _small_shape(op: Op, operands: list[Value]) -> tuple[Dim, ...]:
@@ -50,6 +58,10 @@ def compute_before_repeating(m: Match, build: Builder) -> Value:
     m.require(known, "what the extents are without the expands is not known")
     shared = any(op.result.use_count > 1 for op in expands)
     m.require(small == shape or not shared, "something else reads what is repeated")
+    told = {name for value in operands for dim in value.type.shape for name in symbols(dim)}
+    told |= {name for op in expands for name in _asked(op)}
+    wanted = {name for dim in shape for name in symbols(dim)}
+    m.require(small == shape or wanted <= told, "the extents are known at run time only")
     m.also.extend(expands)
     names = root.operand_names
     made = build.op(root.definition, operands, root.attrs, names=names).result
