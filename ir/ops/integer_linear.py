@@ -40,14 +40,16 @@ def beyond(weight: Array, most: int, folds: int = 1) -> Array:
     depth, columns = weight.shape
     filled = np.zeros((depth + -depth % (4 * folds), columns), np.int32)
     filled[:depth] = weight
-    pairs = filled.reshape(-1, folds, 2, 2, columns)
+    pairs = filled.reshape(len(filled) // (4 * folds), folds, 2, 2, columns)
     large = [np.maximum(sign * pairs, 0).sum((1, 3), keepdims=True) > most for sign in (1, -1)]
     either = np.logical_or(*large)
-    return np.broadcast_to(either, pairs.shape).reshape(-1, columns)[:depth]
+    return np.broadcast_to(either, pairs.shape).reshape(filled.shape)[:depth]
 
 
 def extra_steps(weight: Array, most: int) -> float:
     """The share of steps, of four rows and some columns, that such pairs or large numbers need."""
+    if not weight.size:
+        return 0.0
     large = beyond(weight, most) | (weight < -128) | (weight > 127)
     rows = np.add.reduceat(large, range(0, len(large), STEP_ROWS), axis=0)
     steps = np.add.reduceat(rows, range(0, rows.shape[1], STEP_COLUMNS), axis=1)

@@ -11,6 +11,7 @@ import pytest
 import leptonc
 from leptonc.backends.cpu.choices import choice
 from leptonc.backends.cpu.peaks import Level, Peaks, measure_peaks
+from leptonc.backends.cpu.prepare import prepare
 from leptonc.backends.cpu.target import by_name, with_threads
 from leptonc.driver import Options, compile_model
 from leptonc.ir.text import parse_graph
@@ -132,6 +133,27 @@ def test_the_tile_that_was_chosen_stands_first(compiled: tuple[leptonc.Graph, Pa
     assert made.candidates[0].name.endswith(f"x {panel}")
     assert len(made.candidates) > 1
     assert all(each.cycles > 0 for each in made.candidates)
+
+
+@pytest.mark.parametrize(("target", "rate"), [("avx2", 2), ("avx512-vnni", 4)])
+def test_products_of_bytes_are_faster_than_those_of_floats(target: str, rate: int) -> None:
+    graph = parse_graph(
+        "graph @g(%x: u8[16,8]) -> (y: i32[16,24]) {"
+        " %w = const() {value = splat(3)} : i8[8,24]"
+        " %y = integer_linear(%x, %w) : i32[16,24] return %y }"
+    )  # fmt: skip
+    cpu = by_name(target)
+    prepare(graph, cpu)
+    ((name, source),) = sources_of(graph).items()
+    made = choice(source.graph, cpu)
+    assert made.rate == rate
+    assert [each.name for each in made.candidates] == ["integers", "floats"]
+    assert made.candidates[0].cycles < made.candidates[1].cycles
+    shapes = (tuple(value.type.extents) for value in source.inputs)
+    arguments = (*((shape, 8) for shape in shapes), ((16, 24), 32))
+    assert work_of(source, arguments).flops == 2 * 16 * 8 * 24
+    (row,) = kernel_rows(graph, [Call(name, arguments, 1e-3)], cpu, PEAKS)
+    assert row.limits["compute"] == 2 * 16 * 8 * 24 / 1e9 / rate
 
 
 def test_peaks_are_in_the_order_of_the_levels() -> None:
