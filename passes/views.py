@@ -6,7 +6,7 @@ import numpy as np
 
 from leptonc.ir.blob import Blob
 from leptonc.ir.build import Builder
-from leptonc.ir.dims import Dim, floordiv, product, symbols
+from leptonc.ir.dims import Dim, floordiv, is_positive, product, symbols
 from leptonc.ir.graph import Value
 from leptonc.ir.table import DIMS
 from leptonc.passes.pattern import Match
@@ -32,9 +32,18 @@ def reshape_to(build: Builder, value: Value, shape: tuple[Dim, ...]) -> Value:
             spelled[open_axes[0]] = -1
     if all(isinstance(dim, int) for dim in spelled):
         extents = build.const(Blob.of(np.array(spelled, np.int64)))
-    else:
-        extents = build.op(DIMS, [], {"value": tuple(spelled), "shape": (len(spelled),)}).result
-    return build.reshape(value, extents, allowzero=int(0 in shape))
+        return build.reshape(value, extents, allowzero=int(0 in shape))
+    extents = build.op(DIMS, [], {"value": tuple(spelled), "shape": (len(spelled),)}).result
+    return build.reshape(value, extents, allowzero=int(_may_tell_zero(value, shape)))
+
+
+def _may_tell_zero(value: Value, shape: tuple[Dim, ...]) -> bool:
+    """True where an extent of 0 would be taken for the one that `value` has at that place."""
+    source = value.type.shape
+    return any(
+        not is_positive(dim) and (axis >= len(source) or source[axis] != dim)
+        for axis, dim in enumerate(shape)
+    )
 
 
 def expand_to(build: Builder, value: Value, shape: tuple[Dim, ...]) -> Value:

@@ -1,4 +1,4 @@
-"""Optimised and compiled models compute what ONNX says where extents turn out to be 1."""
+"""Optimised and compiled models compute what ONNX says where extents turn out to be 1 or 0."""
 
 from __future__ import annotations
 
@@ -62,6 +62,13 @@ g (float[b,2,3] x, float[c,3,2] y) => (float[o,p,q] t, float[r] n) {
   n = Reshape (t, wanted)
 }
 """,
+    "a transpose that moves an extent of 1": """
+g (float[b,b,1] x, float[c] y) => (float[o,p,q] t) {
+  turned = Transpose <perm: ints = [0, 2, 1]> (x)
+  m = Mul (turned, x)
+  t = Sub (m, y)
+}
+""",
 }
 
 
@@ -94,7 +101,7 @@ def _model(name: str) -> onnx.ModelProto:
 def _agree(model: onnx.ModelProto, run: Run) -> None:
     """`run` gives the model's numbers, and an error for what ONNX says cannot be."""
     random = np.random.default_rng(0)
-    for b, c in product((1, 3, 2), repeat=2):
+    for b, c in product((1, 3, 2, 0), repeat=2):
         sizes = {"b": b, "c": c}
         feeds = {
             item.name: random.standard_normal(

@@ -127,10 +127,25 @@ def export_shaped(exporter: Exporter, proto: GraphProto, op: Op) -> None:
         row = writer.row(_grown(op, list(shape.content)))
     else:
         row = exporter.names[shape]
-        attributes = {"allowzero": 1} if op.attrs.get("allowzero") else {}
+        attributes = {"allowzero": 1} if _takes_zeros(exporter, op) else {}
     dtypes = [x.type.dtype, DType.I64]
     opset = needed_opset(operator, set(attributes), dtypes, [x.type.dtype], OLDEST_OPSET)
     exporter.need(opset or OLDEST_OPSET, op)
     node = node_name(op)
     names = [exporter.names[x], row]
     exporter.emit(proto, operator, names, [exporter.names[result]], node, attributes)
+
+
+ALLOWZERO = 14
+"""The opset since which a Reshape can be told to take a 0 for an extent."""
+
+
+def _takes_zeros(exporter: Exporter, op: Op) -> bool:
+    """True where a reshape is written with `allowzero`.
+
+    An opset without it can say all but an open extent of 0 that leaves its place.
+    """
+    content = op.operands[1].content
+    open_only = content is not None and 0 not in list(content.reshape(-1))
+    lacks = exporter.asked is not None and exporter.asked < ALLOWZERO
+    return bool(op.attrs.get("allowzero")) and not (lacks and open_only)

@@ -30,7 +30,7 @@ def test_the_report_tells_of_every_pass(model: Path, capsys: pytest.CaptureFixtu
     assert document["rules"]["drop-identity"] == 1
     assert document["unused_inputs"] == ["idle"]
     steps = [row["pass"] for row in document["passes"]]
-    assert steps[0] == "simplify"
+    assert steps[0] == "eliminate-dead-code"
     assert any(step.startswith("group-operations") for step in steps)
     assert document["passes"][0]["nodes"] == {"before": 10, "after": 9}
 
