@@ -34,6 +34,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "merge-linear-maps": "leptonc.passes.fusion.merge_linear_maps:MergeLinearMaps",
     "merge-parallel": "leptonc.passes.fusion.merge_parallel:MergeParallel",
     "merge-products": "leptonc.passes.fusion.merge_products:MergeProducts",
+    "check-places": "leptonc.passes.extents.check_places:CheckPlaces",
     "resolve-extents": "leptonc.passes.extents.resolve_extents:ResolveExtents",
     "settle-extents": "leptonc.passes.extents.settle_extents:SettleExtents",
     "integers-to-float": "leptonc.passes.precision.integers_to_float:IntegersToFloat",

@@ -152,7 +152,10 @@ class FunctionBuilder:
                 faults.append(extent_fault(number, f"size {index}", why))
             else:
                 holds = number.equal(self.dims.expression(dim))
-                faults.append(Fault(holds, number, f"size {index} is {{}}, should be {dim}{why}"))
+                message = f"size {index} is {{}}, should be {dim}{why}"
+                if "{}" in why:  # it says what the number is
+                    message = op.str("fault")
+                faults.append(Fault(holds, number, message))
         self.block.emit(check(op.location, faults))
         if row in self.values:
             self.values[op.result] = self.values[row]

@@ -57,7 +57,7 @@ WRITE: Mapping[int, str] = MappingProxyType({
 """What says an optimised model in the fewest nodes of ONNX, before it is written."""
 
 RESOLVE = (
-    "scan-to-loop,count-turns,inline-branches,resolve-extents,settle-extents,"
+    "check-places,scan-to-loop,count-turns,inline-branches,resolve-extents,settle-extents,"
     "fold-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
 """What spells out run-time sizes for kernels, on any target; a model is optimised better before."""
