@@ -138,7 +138,9 @@ def _check(op: Op, indices: Value, extents: Sequence[Dim]) -> None:
     high = _row(build, extents, indices.type.dtype)
     low = _row(build, [-dim for dim in extents], indices.type.dtype)
     wrong = build.or_(build.less(indices, low), build.greater_or_equal(indices, high))
-    count = build.cast(wrong, to=DType.I64)
+    # integers as wide as the indices are the cheapest; how many there are has to fit into them
+    fits = indices.type.is_static and math.prod(indices.type.extents) < 1 << 31
+    count = build.cast(wrong, to=indices.type.dtype if fits else DType.I64)
     if indices.type.rank:
         axes = build.const(np.arange(indices.type.rank, dtype=np.int64))
         count = build.reduce_sum(count, axes=axes, keepdims=0)
@@ -153,7 +155,6 @@ def _row(build: Builder, numbers: Sequence[Dim], dtype: DType) -> Value:
     if all(isinstance(number, int) for number in numbers):
         data = [min(max(int(str(number)), least), most) for number in numbers]
         return build.const(np.array(data, dtype.numpy).reshape(shape))
-    assert math.prod(shape) == len(numbers)
     given = build.op(DIMS, [], {"value": tuple(numbers), "shape": shape, "dtype": DType.I64})
     return given.result if dtype is DType.I64 else build.cast(given.result, to=dtype)
 

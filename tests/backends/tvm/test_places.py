@@ -13,9 +13,9 @@ from leptonc.ir.text import parse_graph
 
 GRAPH = """
 graph @places(%x: f32[4,3], %open: f32[n,3], %none: f32[z,3], %at: i64[k], %here: i32[k],
-    %nowhere: i64[m], %each: i64[2,3], %pair: i64[k,2], %turn: bool[]) -> (
+    %nowhere: i64[m], %each: i64[2,3], %pair: i64[k,2], %fixed: i32[5], %turn: bool[]) -> (
     a: f32[k,3], b: f32[k,3], c: f32[m,3], d: f32[2,3], e: f32[k], f: f32[4,3], g: f32[n,3],
-    h: f32[k,3]) {
+    h: f32[k,3], i: f32[5,3]) {
   %u = const() {value = random(1)} : f32[2,3]
   %a = gather(%x, %at) {axis = 0} : f32[k,3]
   %b = gather(%open, %here) {axis = 0} : f32[k,3]
@@ -31,7 +31,8 @@ graph @places(%x: f32[4,3], %open: f32[n,3], %none: f32[z,3], %at: i64[k], %here
     %q = neg(%a) : f32[k,3]
     return %q
   } : f32[k,3]
-  return %a, %b, %c, %d, %e, %f, %g, %h
+  %i = gather(%x, %fixed) {axis = 0} : f32[5,3]
+  return %a, %b, %c, %d, %e, %f, %g, %h, %i
 }
 """
 LEAST, MOST = -(2**63), 2**63 - 1
@@ -44,6 +45,7 @@ WRONG = [
     ("here", [-(2**31), 2**31 - 1], "gather: 2 of the indices are outside an extent of n"),
     ("nowhere", [0], "gather: 1 of the indices are outside an extent of z"),
     ("each", [[0, 1, 4], [0, 0, 0]], "gather_elements: 1 of the indices are outside .* of 4"),
+    ("fixed", [4, 0, -5, 7, 3], "gather: 3 of the indices are outside an extent of 4"),
     ("pair", [[0, 3], [0, 0]], "gather_nd: 1 of the indices are outside extents of 4, 3"),
     ("pair", [[-5, 0], [0, 0]], "gather_nd: 1 of the indices are outside extents of 4, 3"),
     ("pair", [[3, 0], [0, 0]], "scatter_nd: 1 of the indices are outside extents of n, 3"),
@@ -60,10 +62,11 @@ def _inputs(**other: object) -> dict[str, np.ndarray]:
     given: dict[str, object] = {
         "x": np.arange(12).reshape(4, 3), "open": np.arange(9).reshape(3, 3),
         "none": np.zeros((0, 3)), "at": [-3, 2], "here": [-3, 2], "nowhere": [],
-        "each": [[-4, 3, 0], [1, -1, 2]], "pair": [[-3, 2], [1, -3]], "turn": True, **other,
+        "each": [[-4, 3, 0], [1, -1, 2]], "pair": [[-3, 2], [1, -3]], "turn": True,
+        "fixed": [-4, 3, 0, 1, -1], **other,
     }  # fmt: skip
     kinds = {"x": np.float32, "open": np.float32, "none": np.float32, "here": np.int32,
-             "turn": np.bool_}  # fmt: skip
+             "turn": np.bool_, "fixed": np.int32}  # fmt: skip
     return {name: np.array(data, kinds.get(name, np.int64)) for name, data in given.items()}
 
 
