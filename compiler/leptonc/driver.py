@@ -145,8 +145,11 @@ def import_source(
     untrusted: bool = False,
     operators: Sequence[Operator] = (),
 ) -> Graph:
-    """The graph of a model, or of textual IR in a .lir file; a graph is given back as it is."""
+    """The graph of a model, or of textual IR in a .lir file; a graph is verified and given back."""
     if isinstance(source, Graph):
+        from leptonc.ir.verify import verify
+
+        verify(source)
         return source
     known = known_operators(operators)
     if isinstance(source, str | Path) and str(source).endswith(".lir"):

@@ -12,7 +12,7 @@ _REGIONS = (
 _SHAPES = "fold-constants,recognize-lookups,propagate-ranges,sink-expands"
 _CLEAN = (
     f"eliminate-dead-code,simplify,{_SHAPES},spell-einsum,{_REGIONS},"
-    "share-constants,eliminate-common-subexpressions,simplify,sink-expands"
+    "share-constants,eliminate-common-subexpressions,eliminate-dead-code,simplify,sink-expands"
 )
 _FOLD = (
     "reduce-strength,recognize-layer-norm,recognize-softmax,recognize-resampling,"
@@ -29,8 +29,8 @@ _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
     "select-branches,narrow-rows,reduce-strength,merge-constants,sink-views,sink-expands,"
     "turn-reductions,sink-views,sink-expands,reduce-strength,simplify,merge-branches,"
-    "select-branches,simplify,fold-constants,share-constants,eliminate-common-subexpressions,"
-    "eliminate-dead-code"
+    "select-branches,hoist-invariants,merge-constants,simplify,fold-constants,share-constants,"
+    "eliminate-common-subexpressions,eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
 

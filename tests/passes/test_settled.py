@@ -150,6 +150,22 @@ graph @g(%x: u8[2,3], %c: bool[], %other: u8[3,2]) -> (y: u8[3,2]) {
   return %y
 }
 """,
+    "a product that nothing but turns of a loop read before": """
+graph @g(%x: f32[4,5]) -> (y: f32[4,3]) {
+  %w = const() {value = random(1)} : f32[5,3]
+  %m = matmul(%x, %w) : f32[4,3]
+  %n = const() {value = dense([3])} : i64[]
+  %last, %y = loop(max_trip=%n, carried=%m, carried=%m) (
+    %i: i64[], %go: bool[], %p: f32[4,3], %o: f32[4,3]
+  ) {
+    %one = const() {value = dense([1.0])} : f32[]
+    %s = add(%p, %one) : f32[4,3]
+    %t = neg(%p) : f32[4,3]
+    return %go, %t, %s
+  } : f32[4,3], f32[4,3]
+  return %y
+}
+""",
     "a divisor of -1 behind moves of a product": """
 graph @g(%x: f32[2,3,4,4]) -> (y: f32[5,16,2]) {
   %w = const() {value = random(1)} : f32[5,3,1,1]

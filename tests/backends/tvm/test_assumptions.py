@@ -68,7 +68,7 @@ OTHERS = [
     ("grid", (2, 2, 2, 2), r"16 elements cannot become one of shape \[o, 2, 2, 2\]"),
     ("mask", (5, 4), "an operand has 4 elements along an axis, should have t or 1"),
     ("mask", (4, 5), "an operand has 4 elements along an axis, should have t or 1"),
-    ("right", (4, 3), "an operand has 4 elements along an axis, should have aa or 1"),
+    ("right", (4, 3), r"has 2 elements along an axis, should have broadcast\(aa,bb\) or 1"),
     ("places", (1, 3), "an operand has 2 elements along an axis, should have at least dd"),
     ("scale", (5,), r"5 elements cannot become one of shape \[q\]"),
 ]

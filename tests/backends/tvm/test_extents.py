@@ -144,11 +144,11 @@ def resident() -> int:
 
 
 ASSUMED = """graph @m(%x: f32[n,k], %y: f32[m,k], %z: f32[j,2])
--> (a: f32[n,k], b: f32[n+m,k], c: f32[n,2]) {
-  %a = add(%x, %y) : f32[n,k]
-  %e = exp(%a) : f32[n,k]
-  %b = concat(%y, %e) {axis = 0} : f32[n+m,k]
-  %c = matmul(%e, %z) : f32[n,2]
+-> (a: f32[broadcast(n,m),k], b: f32[broadcast(n,m)+m,k], c: f32[broadcast(n,m),2]) {
+  %a = add(%x, %y) : f32[broadcast(n,m),k]
+  %e = exp(%a) : f32[broadcast(n,m),k]
+  %b = concat(%y, %e) {axis = 0} : f32[broadcast(n,m)+m,k]
+  %c = matmul(%e, %z) : f32[broadcast(n,m),2]
   return %e, %b, %c
 }"""
 
@@ -161,14 +161,13 @@ def test_extents_that_types_take_for_equal_are_compared() -> None:
             shapes = {"x": x, "y": y, "z": (z, 2)}
             return session.run({name: np.ones(s, np.float32) for name, s in shapes.items()})
 
-        for rows in (3, 1):
-            found = call((3, 4), (rows, 4), 4)
+        for rows, others in ((3, 3), (3, 1), (1, 3)):
+            found = call((rows, 4), (others, 4), 4)
             np.testing.assert_allclose(found["a"], np.full((3, 4), np.exp(2)), rtol=1e-5)
-            assert found["b"].shape == (3 + rows, 4)
+            assert found["b"].shape == (3 + others, 4)
             np.testing.assert_allclose(found["c"], np.full((3, 2), 4 * np.exp(2)), rtol=1e-5)
         for given, message in (
-            (((3, 4), (2, 4), 4), "operand has 2 elements along an axis, should have n or 1"),
-            (((1, 4), (3, 4), 4), "operand has 3 elements along an axis, should have n or 1"),
+            (((3, 4), (2, 4), 4), r"along an axis, should have broadcast\(m,n\) or 1"),
             (((3, 4), (3, 4), 5), "operand has 5 elements along an axis, should have k"),
         ):
             with pytest.raises(LeptonError, match=f"E707.*{message}"):
