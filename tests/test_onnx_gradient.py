@@ -272,7 +272,7 @@ def test_extents_that_may_be_one() -> None:
     feeds = {"x": numbers(3), "b": numbers(3)}
     nodes = [node("Add", ["x", "b"], ["y"]), gradient(["x", "b"], "y")]
     proto = model_of(nodes, feeds, ["dx", "db"], shapes={"x": ("n",), "b": ("m",)})
-    with pytest.raises(LeptonError, match="depends on whether m is 1"):
+    with pytest.raises(LeptonError, match="depends on whether n is 1"):
         import_model(proto)
 
 
