@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
@@ -56,9 +57,19 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
         bias = rest[0] if spec.bias else None
         operands, out = rest[int(spec.bias) : -1], rest[-1]
 
+        kept: dict[tuple[int, int], Register] = {}
+
+        def keep(block: PrimExpr) -> None:
+            height, width = spec.window.kernel
+            for row, column in product(range(height), range(width)):
+                kept[row, column] = Register(lanes)
+                kept[row, column].set(emit.load(weight, [block, row, column, 0], lanes))
+
         def combine(
-            total: PrimExpr, value: PrimExpr, block: PrimExpr, row: PrimExpr, column: Extent
+            total: PrimExpr, value: PrimExpr, block: PrimExpr, row: Extent, column: Extent
         ) -> PrimExpr:
+            if isinstance(row, int) and isinstance(column, int):
+                return emit.fma(value, kept[row, column].get(), total)
             return emit.fma(value, emit.load(weight, [block, row, column, 0], lanes), total)
 
         def finish(place: Place, total: Register, taps: Taps) -> None:
@@ -69,19 +80,33 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
                 index = [place.image, place.block, place.row, place.column, lane]
                 T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
 
+        if holds_weights(spec.window, cpu):
+            pixels = MOST_PIXELS
+        else:
+            pixels = max(1, min(MOST_PIXELS, cpu.registers - 1 - spec.window.kernel[1]))
         Sliding(
             x=x,
             window=spec.window,
             outputs=outputs,
             lanes=lanes,
-            pixels=max(1, min(MOST_PIXELS, cpu.registers - 1 - spec.window.kernel[1])),
+            pixels=pixels,
             parallel=is_parallel(cpu, blocks * lanes, outputs),
             start=0.0,
             combine=combine,
             finish=finish,
+            keep=keep if holds_weights(spec.window, cpu) else None,
         ).emit()
 
     return emit.function(name, parameters, body)
+
+
+def holds_weights(window: Window, cpu: CpuTarget) -> bool:
+    """Whether the registers hold all weights of a block, beside the sums that one column adds to.
+
+    Two more hold the element that is read and what an epilogue needs.
+    """
+    height, width = window.kernel
+    return height * width + width + 3 <= cpu.registers
 
 
 def is_parallel(cpu: CpuTarget, channels: int, outputs: tuple[Extent, Extent]) -> bool:
