@@ -16,6 +16,7 @@ from leptonc.ir.types import DType
 from leptonc.passes.base import Pass, option
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
+from leptonc.passes.layout.blocked_transposed import kept_transposed, spread
 
 FEW_CHANNELS = 4
 """A convolution of up to this many channels reads them plain: filling a block would cost more."""
@@ -38,9 +39,9 @@ class BlockChannels(Pass):
     """Gives convolutions, and what stands between them, the layout [N, C / lanes, H, W, lanes].
 
     Operands are packed where such a region begins and unpacked where something else reads it.
-    Convolutions of f32 images with constant weights take part, and so do elementwise operations,
-    poolings and concatenations of their results. With `lanes` of 0 nothing
-    changes.
+    Convolutions of f32 images with constant weights take part, transposed ones whose windows do not
+    overlap, and so do elementwise operations, poolings and concatenations of their results. With
+    `lanes` of 0 nothing changes.
     """
 
     name: ClassVar[str] = "block-channels"
@@ -66,6 +67,9 @@ class _Layout:
         for op in self.region:
             if self._is_whole(op) and self.context.grant("block-channels", op.location):
                 op.set_operand(0, self.blocked[op.operands[0]])
+            if op.name == "conv_transpose":
+                self._conv_transpose(op)
+                continue
             rewrite = self._rewrite_of(op)
             if rewrite is not None and self.context.grant("block-channels", op.location):
                 build = Builder(self.region, before=op, location=op.location)
@@ -154,6 +158,20 @@ class _Layout:
         attrs = {**op.attrs, "lanes": self.lanes, "plain": plain}
         operands = [source, w] if bias is None else [source, w, bias]
         return build.op("conv_blocked", operands, attrs).result
+
+    def _conv_transpose(self, op: Op) -> None:
+        reason = kept_transposed(op, self.lanes)
+        if reason is not None:
+            self.context.miss("block-channels", op.location, reason)
+        elif self.context.grant("block-channels", op.location):
+            build = Builder(self.region, before=op, location=op.location)
+            result, is_blocked = spread(op, self._pack(op.operands[0], build), build, self.lanes)
+            if is_blocked:
+                self._replace(op, result, build)
+                return
+            result.type, result.name = op.result.type, op.result.name
+            op.result.replace_uses_with(result)
+            self.region.erase(op)
 
     # ------------------------------------------------------------ what stands between
 

@@ -182,19 +182,24 @@ def _over_space(
     finish: Callable[[Any], Any],
 ) -> Tensor:
     x = tensor_as(call[0], natural(call[0].dtype))
-    axes = list(range(2, len(x.shape)))
+    blocked = call.op.name.endswith("_blocked")
+    axes = list(range(2, len(x.shape) - blocked))
     total = reduced(x.shape, axes, combine, lambda *i: element(x(*i)), "total")
     neutral = lowest(x.dtype) if combine is maximum else tirx.const(0, str(x.dtype))
-    total = filled(call, total, call.op.operands[0].type.shape[2:], neutral)
-    return compute(
-        call.shape(), lambda n, c, *_: cast(finish(total(n, c)), call.dtype()), name="pooled"
-    )
+    total = filled(call, total, [call.op.operands[0].type.shape[axis] for axis in axes], neutral)
+
+    def pooled(*index: Any) -> Any:
+        kept = [*index[:2], *index[len(axes) + 2 :]]
+        return cast(finish(total(*kept)), call.dtype())
+
+    return compute(call.shape(), pooled, name="pooled")
 
 
 def global_average_pool(call: LowerCall) -> Tensor:
     """The sum over all of space, divided by its size."""
     dtype = natural(call[0].dtype)
-    count = count_of(call, call.op.operands[0].type.shape[2:], dtype)
+    end = -1 if call.op.name.endswith("_blocked") else None
+    count = count_of(call, call.op.operands[0].type.shape[2:end], dtype)
     return _over_space(call, te.sum, lambda x: x, lambda total: total / count)
 
 
@@ -214,6 +219,7 @@ RULES: dict[str, Rule] = {
     "average_pool": average_pool,
     "lp_pool": lp_pool,
     "global_average_pool": global_average_pool,
+    "global_average_pool_blocked": global_average_pool,
     "global_max_pool": global_max_pool,
     "global_lp_pool": global_lp_pool,
 }

@@ -73,3 +73,30 @@ def test_compiled_networks_agree_at_several_sizes(sizes: tuple[int, int, int]) -
             )
             expected = interpret(network(*sizes), {"x": x}, widen=True)["y"]
             np.testing.assert_allclose(session.run({"x": x})["y"], expected, rtol=5e-5, atol=5e-5)
+
+
+UP = """graph @up(%x: f32[n,{first},h,w]) -> (y: f32[n,{last},2*h,3*w], g: f32[n,{last},1,1]) {{
+  %w0 = const() {{value = random(1)}} : f32[{first},{last},2,3]
+  %b0 = const() {{value = random(2)}} : f32[{last}]
+  %scale = const() {{value = random(3)}} : f32[{last},1,1]
+  %c = conv_transpose(%x, %w0, bias=%b0) {{strides = [2, 3]}} : f32[n,{last},2*h,3*w]
+  %y = relu(%c) : f32[n,{last},2*h,3*w]
+  %m = mul(%y, %scale) : f32[n,{last},2*h,3*w]
+  %s = sigmoid(%m) : f32[n,{last},2*h,3*w]
+  %g = global_average_pool(%s) : f32[n,{last},1,1]
+  return %y, %g
+}}"""
+
+
+@pytest.mark.parametrize("sizes", [(8, 16), (20, 5), (9, 1)])
+def test_transposed_convolutions_and_means_of_what_is_scaled(sizes: tuple[int, int]) -> None:
+    """Windows that do not overlap move as blocks or numbers; a mean takes what comes before it."""
+    text = UP.format(first=sizes[0], last=sizes[1])
+    with leptonc.compile(parse_graph(text), threads=1, isolated=False) as session:
+        for batch, height, width in ((1, 4, 4), (2, 1, 7)):
+            shape = (batch, sizes[0], height, width)
+            x = np.random.default_rng(width).standard_normal(shape).astype(np.float32)
+            expected = interpret(parse_graph(text), {"x": x}, widen=True)
+            found = session.run({"x": x})
+            for name, value in expected.items():
+                np.testing.assert_allclose(found[name], value, rtol=5e-5, atol=5e-5)
