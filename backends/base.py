@@ -46,6 +46,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def optional(self) -> frozenset[str]:
+        """Those of its passes without which there are kernels too; users may leave them out."""
+        ...
+
+    @property
     def fusion_limits(self) -> Mapping[str, Any]:
         """What one kernel can hold: fields of `FusionLimits` that are not at their defaults."""
         ...

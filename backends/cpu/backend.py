@@ -23,6 +23,13 @@ from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
 
 
+OPTIONAL = frozenset({
+    "recognize-fourier", "recognize-lookups", "keep-integers", "integers-to-float",
+    "widen-to-planes", "block-channels", "choose-winograd", "narrow-integers",
+})  # fmt: skip
+"""Passes that the kernels of this target do without."""
+
+
 @dataclass(frozen=True)
 class CpuBackend:
     """Builds libraries for `cpu`; `version` is leptonc's, for the cache.
@@ -67,6 +74,11 @@ class CpuBackend:
         lanes = f"{{lanes={self.cpu.lanes}}}"
         blocks = f"widen-to-planes,block-channels{lanes},choose-winograd{lanes}"
         return f"{attention},{norms},{floats},{blocks},narrow-integers,eliminate-dead-code"
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Passes that make kernels faster, each of which may be left out."""
+        return OPTIONAL
 
     @property
     def fusion_limits(self) -> Mapping[str, Any]:

@@ -224,9 +224,11 @@ def chosen_passes(options: Options, backend: Backend) -> Chosen:
 
     first = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
     last, group = backend.passes(options.level), GROUP[options.level]
-    chosen = choose(first, options.selection, ",".join(filter(None, (RESOLVE, last, group))))
-    after = choose(",".join(filter(None, (RESOLVE, last, group))))
-    return replace(chosen, passes=[*chosen.passes, *after.passes])
+    left_out = backend.optional & {*options.selection.disable}
+    after = choose(",".join(filter(None, (RESOLVE, last, group)))).passes
+    after = [step for step in after if step.name not in left_out]
+    chosen = choose(first, options.selection, ",".join(map(str, after)))
+    return replace(chosen, passes=[*chosen.passes, *after])
 
 
 def optimize_graph(graph: Graph, options: Options, backend: Backend) -> PassContext:

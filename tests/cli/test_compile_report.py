@@ -53,6 +53,10 @@ def test_rules_and_passes_are_left_out(model: Path, capsys: pytest.CaptureFixtur
     assert steps.count("simplify") >= 1
     assert "recognize-activations" not in steps
     assert steps[-1].startswith("group-operations")
+    direct = report(capsys, model, "--disable", "choose-winograd,narrow-integers")
+    names = {row["pass"].split("{")[0] for row in direct["passes"]}
+    assert "block-channels" in names
+    assert not names & {"choose-winograd", "narrow-integers"}
     assert run("compile", model, "--disable", "group-operations") == 1
     assert "cannot be left out" in capsys.readouterr().err
     assert run("compile", model, "--disable", "gelu-speled-out") == 1
