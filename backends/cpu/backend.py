@@ -22,7 +22,6 @@ from leptonc.ir.extension_text import calls_python, extension_rows, identities
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
 
-
 OPTIONAL = frozenset({
     "recognize-fourier", "recognize-lookups", "keep-integers", "integers-to-float",
     "widen-to-planes", "block-channels", "choose-winograd", "narrow-integers",
