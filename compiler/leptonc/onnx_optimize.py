@@ -90,7 +90,9 @@ def optimize_model(
     options.progress("export", 0, 1)
     if options.opset is not None:
         if options.opset < ATTENTION_SINCE:
-            run_passes(graph, "spell-attention,fold-constants,eliminate-dead-code")
+            run_passes(
+                graph, "spell-attention,fold-constants{dequantize=false},eliminate-dead-code"
+            )
         spell_out(graph, options.opset)
     exporter = Exporter(options.opset, oldest=_oldest(original), allow=options.allow)
     model = exporter.model(graph)
