@@ -59,6 +59,16 @@ def _again(
     return build.op(op.definition, operands, op.attrs, names=names, result_types=types).result
 
 
+def _require_unsigned(m: Match) -> None:
+    """Go on only where ONNX may be written with the pair of quantisations gone.
+
+    onnxruntime computes with signed bytes by making them unsigned, which it does to pairs only: a
+    convolution behind integers that are moved without one is computed in floats.
+    """
+    signed = m.root.result.type.dtype.is_signed
+    m.require(not signed, "onnxruntime looks for signed numbers in pairs")
+
+
 moved = pat.any_of(
     "reshape", "transpose", "squeeze", "unsqueeze", "flatten", "expand", "slice", "gather"
 )(...)
@@ -67,6 +77,12 @@ moved = pat.any_of(
 @rule(pat.quantize_linear(moved, scale, offset.optional()))
 def moved_while_real(m: Match, build: Builder) -> Value:
     """What is made real, only moved and quantised again in the same way is moved as integers."""
+    _require_unsigned(m)
+    return moved_as_integers(m, build)
+
+
+def moved_as_integers(m: Match, build: Builder) -> Value:
+    """The move of `quantize_linear(moved(dequantize_linear(...)))` on the integers."""
     view = m[moved]
     (source,) = quantised_sources(m, view.operands[:1])
     return _again(m, build, view, [source, *view.operands[1:]], view.operand_names)
@@ -79,6 +95,7 @@ joined = pat.concat(...)
 def joined_while_real(m: Match, build: Builder) -> Value:
     """Parts that are made real, joined and quantised again in the same way join as integers."""
     op = m[joined]
+    _require_unsigned(m)
     return _again(m, build, op, quantised_sources(m, op.operands), op.operand_names)
 
 
@@ -89,6 +106,7 @@ resized = pat.resize(...)
 def resized_while_real(m: Match, build: Builder) -> Value:
     """Nearest elements that are made real and quantised again in the same way stay integers."""
     op = m[resized]
+    _require_unsigned(m)
     m.fits(op.str("mode") == "nearest" and m.root.result.type.dtype in BYTES)
     beyond = op.str("coordinate_transformation_mode") == "tf_crop_and_resize"
     m.require(not beyond, "it may read beyond the operand")
@@ -103,6 +121,7 @@ padded = pat.pad(...)
 def padded_while_real(m: Match, build: Builder) -> Value:
     """Integers are padded by the integer that the real padding is quantised to."""
     op, dtype = m[padded], m.root.result.type.dtype
+    _require_unsigned(m)
     m.fits(dtype in BYTES)
     value = op.operand("constant_value")
     number = 0.0 if value is None else uniform(value)

@@ -126,6 +126,7 @@ def transpose_behind_quantize(m: Match, build: Builder) -> Value:
     assert before is not None
     m.require(before.result.use_count == 1, "something else reads the transposed tensor")
     m.require(not op.int("block_size"), "scales stand for blocks")
+    m.require(not _is_signed_pair(op), "onnxruntime looks for signed numbers in pairs")
     order = permutation(before)
     attrs = dict(op.attrs)
     if not is_single(op.operands[1]):
@@ -134,6 +135,19 @@ def transpose_behind_quantize(m: Match, build: Builder) -> Value:
     operands = [before.operands[0], *op.operands[1:]]
     made = build.op(op.definition, operands, attrs, names=op.operand_names)
     return build.transpose(made.result, perm=order)
+
+
+def _is_signed_pair(op: Op) -> bool:
+    """True where signed numbers are made real at once, for what is no transpose.
+
+    onnxruntime makes such pairs unsigned, and computes a convolution in floats where one is parted.
+    """
+    result = op.result
+    if op.name != "quantize_linear" or not result.type.dtype.is_signed or not result.is_used:
+        return False
+    real = [reader for reader in result.users if reader.name == "dequantize_linear"]
+    readers = [reader.name for each in real for reader in each.result.users]
+    return len(real) == len(result.users) and "transpose" not in readers
 
 
 computed = pat.any_of(*ELEMENTWISE)(...).fed_by("transpose")

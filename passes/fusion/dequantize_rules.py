@@ -25,6 +25,9 @@ def moved_before_real(m: Match, build: Builder) -> Value:
     m.fits(m[x].type.dtype in INTEGERS)
     m.require(m[x].blob is None, "the integers are constant")
     m.require(m[scale].type.shape in ((), (1,)), "there is more than one scale")
+    made = m[x].producer
+    paired = made is not None and made.name == "quantize_linear" and m[x].type.dtype.is_signed
+    m.require(not paired, "onnxruntime looks for signed numbers in pairs")
     operands = [m[x], *op.operands[1:]]
     types = [op.result.type.with_dtype(m[x].type.dtype)]
     view = build.op(

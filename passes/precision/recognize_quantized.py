@@ -66,6 +66,16 @@ def quantized_again(m: Match, build: Builder) -> Value:
 
 
 pooled = pat.max_pool(...)
+moved_again = pat.quantize_linear(
+    requantize_rules.moved, requantize_rules.scale, requantize_rules.offset.optional()
+)
+
+
+@rule(moved_again)
+def signed_moved_while_real(m: Match, build: Builder) -> Value:
+    """Signed integers are moved as such, too: kernels need no pair of quantisations to see them."""
+    m.fits(m.root.result.type.dtype.is_signed)
+    return requantize_rules.moved_as_integers(m, build)
 
 
 @rule(pat.quantize_linear(pooled, requantize_rules.scale, requantize_rules.offset.optional()))
@@ -119,5 +129,5 @@ class RecognizeQuantized(RewritePass):
     name: ClassVar[str] = "recognize-quantized"
     numbers: ClassVar[Contract] = EXACT
     rules: ClassVar[tuple[Rule, ...]] = (
-        quantized_again, pooled_while_real, dequantized_by_arithmetic,
+        quantized_again, signed_moved_while_real, pooled_while_real, dequantized_by_arithmetic,
     )  # fmt: skip
