@@ -26,7 +26,7 @@ from leptonc.backends.cpu.matmul import (
     PARALLEL_OPERATIONS,
     TILES_AHEAD,
 )
-from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums
+from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
 from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.cpu.tiles import integer_tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -114,14 +114,8 @@ class _Emitter:
 
     def emit(self) -> None:
         """Emits the whole product."""
-        spec, lanes = self.spec, self.cpu.lanes
-        full, rest = divmod(spec.columns, spec.panel)
-        if full:
-            with emit.outer_loop(full, parallel=self.is_parallel) as panel:
-                self.panel(panel, (lanes,) * (spec.panel // lanes))
-        if rest:
-            whole, part = divmod(rest, lanes)
-            self.panel(emit.integer(full), (lanes,) * whole + (part,) * bool(part))
+        columns, width, lanes = self.spec.columns, self.spec.panel, self.cpu.lanes
+        each_panel(columns, width, lanes, self.panel, parallel=self.is_parallel)
 
     @property
     def is_parallel(self) -> bool:

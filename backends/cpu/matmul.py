@@ -13,7 +13,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.packing import matmul_weight_shape
-from leptonc.backends.cpu.product import AHEAD_STEPS, Product
+from leptonc.backends.cpu.product import AHEAD_STEPS, Product, each_panel
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -85,14 +85,8 @@ class Emitter:
 
     def emit(self) -> None:
         """Emits the whole product."""
-        spec, lanes = self.spec, self.cpu.lanes
-        full, rest = divmod(spec.columns, spec.panel)
-        if full:
-            with emit.outer_loop(full, parallel=self.is_parallel) as panel:
-                self.panel(panel, (lanes,) * (spec.panel // lanes))
-        if rest:
-            whole, part = divmod(rest, lanes)
-            self.panel(emit.integer(full), (lanes,) * whole + (part,) * bool(part))
+        columns, width, lanes = self.spec.columns, self.spec.panel, self.cpu.lanes
+        each_panel(columns, width, lanes, self.panel, parallel=self.is_parallel)
 
     @property
     def is_parallel(self) -> bool:

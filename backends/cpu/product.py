@@ -43,6 +43,24 @@ def _symbolic_tiles(rows: PrimExpr, tile_rows: int, tile: Callable[[PrimExpr, in
             tile(full * tile_rows, height)
 
 
+def each_panel(
+    columns: int,
+    width: int,
+    lanes: int,
+    panel: Callable[[PrimExpr, tuple[int, ...]], None],
+    *,
+    parallel: bool,
+) -> None:
+    """Emits `panel(index, widths of its vectors)` for all columns; the last one may be narrower."""
+    full, rest = divmod(columns, width)
+    if full:
+        with emit.outer_loop(full, parallel=parallel) as index:
+            panel(index, (lanes,) * (width // lanes))
+    if rest:
+        whole, part = divmod(rest, lanes)
+        panel(emit.integer(full), (lanes,) * whole + (part,) * bool(part))
+
+
 @dataclass(frozen=True)
 class Steps:
     """A stretch of a product's depth: its operands, as in `Product`."""
