@@ -179,7 +179,7 @@ class _Rewrite:
         x = layer.operands[0].type
         operands = [steps_first(build, source.whole, source.axis, (source.steps, *x.shape[1:]))]
         starts = dict(zip(self.loop.taken, self.loop.starts, strict=True))
-        names = [layer.operand_names[0]]
+        names = list(layer.operand_names[:1])
         for name, value in list(zip(layer.operand_names, layer.operands, strict=True))[1:]:
             state = starts[behind_views(value)] if name in ("initial_h", "initial_c") else value
             if state is not value and is_zeros(state):
