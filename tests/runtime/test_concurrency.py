@@ -224,6 +224,27 @@ for threads in (1, 2):
     run_python(PRELUDE + code, artifacts("parallel"))
 
 
+def test_a_daemon_gets_its_answer_before_all_ends(artifacts: Artifacts, run_python: Run) -> None:
+    code = """
+import atexit, os, sys, threading
+
+def last():  # hooks run in the order from the last to the first
+    assert "leptonc-run" in [thread.name for thread in threading.enumerate()]
+    print("answered" if lane in session._pool._held else "in flight")
+
+atexit.register(last)
+""" + (
+        PRELUDE
+        + """
+session = load(sys.argv[1], 2)
+check(session)
+(lane,) = session._pool.lanes
+threading.Thread(target=check, args=(session, 3, 10**6), daemon=True).start()
+"""
+    )
+    assert run_python(code, artifacts("parallel")) == "answered\n"
+
+
 def test_too_little_memory_is_an_error_and_the_session_goes_on(
     artifacts: Artifacts, run_python: Run
 ) -> None:

@@ -15,7 +15,9 @@ import weakref
 from typing import Protocol
 
 PATIENCE_SECONDS = 1.0
-"""How long a fork, or the end, waits for calls in flight; a longer call takes its chance."""
+"""How long a fork waits for calls in flight; a longer call takes its chance."""
+LAST_PATIENCE_SECONDS = 60.0
+"""How long the end waits for calls of daemon threads; a longer one takes the process with it."""
 
 
 class Pausable(Protocol):
@@ -56,7 +58,7 @@ class _Watch:
         self.paused = []
 
     def at_end(self) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + LAST_PATIENCE_SECONDS
         for session in list(self.alive):
             session.end(deadline)
 

@@ -114,7 +114,7 @@ class ParallelLane(Lane):
     def __init__(self, library: Any, threads: int, *, pooled: bool) -> None:
         super().__init__(library, serial=False, pooled=pooled)
         self._threads = threads
-        self._end: Callable[[], Any] | None = None
+        self._end: weakref.finalize[..., Any] | None = None
 
     def start(self) -> Callable[..., Any]:
         """Get a machine, and a thread for it."""
@@ -127,6 +127,7 @@ class ParallelLane(Lane):
             daemon=True,
         ).start()
         self._end = weakref.finalize(self, asked.put, None)
+        self._end.atexit = False  # a daemon of the user's may wait for an answer when all ends
         self.call = functools.partial(_hand_over, asked, answers)
         return self.call
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NoReturn
 
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.runtime import forks
@@ -55,13 +56,13 @@ class Pool:
     def _grow(self) -> Lane:
         try:
             self.check_open()  # before the lock, which is held while the last calls end
-            if self._ending and threading.current_thread().daemon:
-                _wait_for_the_end()
             with self._growth:
                 self.check_open()
-                lane = self._make()
-                self.lanes.append(lane)
-                return lane
+                if not (self._ending and threading.current_thread().daemon):
+                    lane = self._make()
+                    self.lanes.append(lane)
+                    return lane
+            _wait_for_the_end()
         except BaseException:
             if self._permits is not None:
                 self._permits.release()
@@ -138,7 +139,6 @@ class Pool:
             self._growth.release()
 
 
-def _wait_for_the_end() -> None:
-    lock = threading.Lock()
-    with lock, lock:  # nobody opens it
-        pass
+def _wait_for_the_end() -> NoReturn:
+    while True:
+        threading.Event().wait()  # nobody sets it
