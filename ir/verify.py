@@ -21,37 +21,62 @@ def verify(graph: Graph) -> None:
     Every region ends in return, definitions come before uses, use lists agree and types are as
     inferred.
     """
-    _verify_region(graph, set(), f"graph @{graph.name}")
-    if len(graph.output_names) != len(graph.outputs):
-        raise LeptonError(
-            f"@{graph.name} names {len(graph.output_names)} outputs "
-            f"and returns {len(graph.outputs)}",
-            code="E202",
-        )
+    Verifier().verify(graph)
 
 
-def _verify_region(region: Region, outside: set[Value], what: str) -> None:
-    known = outside | set(region.inputs)
-    last = region.last
-    if last is None or last.name != "return":
-        raise LeptonError(
-            f"{what} does not end in return",
-            last.location if last else region_location(region),
-            code="E201",
-        )
-    for op in region:
-        if op.name == "return" and op is not last:
-            raise LeptonError(f"{what} has a return before its end", op.location, code="E201")
-        _verify_operands(op, known)
-        visible = set[Value]() if op.name == "group" else known
-        for inner in op.regions:
-            if inner.parent is not op:
-                raise LeptonError(
-                    f"a region of {op.name} has another parent", op.location, code="E204"
-                )
-            _verify_region(inner, visible, f"a region of {op.name}")
-        _verify_types(op)
-        known.update(op.results)
+class Verifier:
+    """Verifies a graph again and again; types of what stayed as it was are not inferred again."""
+
+    def __init__(self) -> None:
+        self._right: dict[Op, tuple[object, ...]] = {}
+        """What the types of each operation depended on when they were found right."""
+        self._before = self._right
+
+    def verify(self, graph: Graph) -> None:
+        """Raise as the function `verify` does."""
+        self._before, self._right = self._right, {}
+        self._verify_region(graph, set(), f"graph @{graph.name}")
+        if len(graph.output_names) != len(graph.outputs):
+            raise LeptonError(
+                f"@{graph.name} names {len(graph.output_names)} outputs "
+                f"and returns {len(graph.outputs)}",
+                code="E202",
+            )
+
+    def _verify_region(self, region: Region, outside: set[Value], what: str) -> None:
+        known = outside | set(region.inputs)
+        last = region.last
+        if last is None or last.name != "return":
+            raise LeptonError(
+                f"{what} does not end in return",
+                last.location if last else region_location(region),
+                code="E201",
+            )
+        for op in region:
+            if op.name == "return" and op is not last:
+                raise LeptonError(f"{what} has a return before its end", op.location, code="E201")
+            _verify_operands(op, known)
+            visible = set[Value]() if op.name == "group" else known
+            for inner in op.regions:
+                if inner.parent is not op:
+                    raise LeptonError(
+                        f"a region of {op.name} has another parent", op.location, code="E204"
+                    )
+                self._verify_region(inner, visible, f"a region of {op.name}")
+            self._verify_types(op)
+            known.update(op.results)
+
+    def _verify_types(self, op: Op) -> None:
+        if op.regions:  # more than its operands tells the types
+            _verify_types(op)
+            return
+        state = (
+            op.operands, op.operand_names, *op.attrs.values(),
+            *[value.type for value in op.operands], *[value.type for value in op.results],
+        )  # fmt: skip
+        if self._before.get(op) != state:
+            _verify_types(op)
+        self._right[op] = state
 
 
 def region_location(region: Region) -> Location:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from leptonc.ir.diagnostics import DiagnosticError, LeptonBug
 from leptonc.ir.graph import Graph
@@ -17,7 +17,7 @@ class PassManager:
     """A pipeline with its observers."""
 
     passes: Sequence[Pass]
-    observers: Sequence[Observer] = (VerifyEach(),)
+    observers: Sequence[Observer] = field(default_factory=lambda: (VerifyEach(),))
 
     def run(self, graph: Graph, context: PassContext | None = None) -> PassContext:
         """Run the passes in order. Errors name the pass; a crash of a pass is a `LeptonBug`."""

@@ -12,7 +12,7 @@ from typing import TextIO
 from leptonc.ir.diagnostics import DiagnosticError, LeptonBug, LeptonError
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.text import print_graph, value_names
-from leptonc.ir.verify import verify
+from leptonc.ir.verify import Verifier
 from leptonc.passes.base import Pass
 from leptonc.passes.context import PassContext
 from leptonc.passes.size import GraphSizes, Size
@@ -37,12 +37,15 @@ class Observer:
 class VerifyEach(Observer):
     """Checks the invariants after each pass that changed something."""
 
+    def __init__(self) -> None:
+        self._verifier = Verifier()
+
     def after(self, step: Pass, graph: Graph, *, changed: bool) -> None:
         """Raise a `LeptonBug` for a graph that is not valid any more."""
         if not changed:
             return
         try:
-            verify(graph)
+            self._verifier.verify(graph)
         except LeptonError as error:
             raise LeptonBug(
                 f"{step.name} left an invalid graph: {error.message}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from leptonc.ir.graph import Graph, Op, Use, Value
 from leptonc.ir.table import RETURN
 from leptonc.ir.text import parse_graph, print_graph
 from leptonc.ir.types import DType, TensorType
-from leptonc.ir.verify import verify
+from leptonc.ir.verify import Verifier, verify
 
 VECTOR = TensorType(DType.F32, (4,))
 
@@ -117,6 +119,31 @@ def test_a_wrong_type_is_found() -> None:
     with pytest.raises(LeptonError, match=r"declared f32\[5\] but computes f32\[4\]") as error:
         verify(graph)
     assert error.value.code == "E206"
+
+
+CHANGES: dict[str, Callable[[Op], None]] = {
+    "result": lambda op: setattr(op.result, "type", TensorType(DType.F32, (5,))),
+    "type of an operand": lambda op: setattr(op.operands[0], "type", TensorType(DType.F32, (3, 2))),
+    "operand": lambda op: op.set_operand(0, op.operands[1]),
+    "attribute": lambda op: op.set_attr("axis", 1),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_a_verifier_looks_again_at_what_changed(change: str) -> None:
+    """What was right in the last call is inferred again once it differs."""
+    graph = parse_graph("""graph @m(%a: f32[2,3], %b: f32[4,3]) -> (y: f32[6,3]) {
+      %y = concat(%a, %b) {axis = 0} : f32[6,3]
+      return %y
+    }""")
+    verifier = Verifier()
+    for _ in range(2):
+        verifier.verify(graph)
+    (op,) = (op for op in graph if op.name == "concat")
+    CHANGES[change](op)
+    for _ in range(2):
+        with pytest.raises(LeptonError):
+            verifier.verify(graph)
 
 
 def test_a_region_without_return_is_found() -> None:
