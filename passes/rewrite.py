@@ -52,10 +52,12 @@ class RuleSet:
         self.depth = max((each.pattern.depth for each in rules), default=1)
         self._fitting: dict[tuple[OpDef, frozenset[OpDef]], list[Rule]] = {}
 
+    def __contains__(self, root: Op) -> bool:
+        """True where a rule has such an operation at the top of its pattern."""
+        return root.definition in self._by_root
+
     def __getitem__(self, root: Op) -> list[Rule]:
-        """The rules that may fit `root`, going by it and by what feeds it."""
-        if root.definition not in self._by_root:
-            return []
+        """The rules that may fit `root`, which is in here, going by it and by what feeds it."""
         key = root.definition, feeders_of(root)
         if key not in self._fitting:
             rules = self._by_root[root.definition]
@@ -92,7 +94,7 @@ class Rewriter:
 
     def _push(self, ops: Iterable[Op]) -> None:
         for op in ops:
-            if op not in self._queued:
+            if op in self.rules and op not in self._queued:
                 self._queued.add(op)
                 self._waiting.append(op)
 
