@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import sys
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 import click
@@ -54,6 +57,21 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
+@contextlib.contextmanager
+def collecting_seldom() -> Generator[None]:
+    """Within it, Python seldom looks for garbage.
+
+    Among the millions of objects of a large graph that takes a sixth of the time and finds next to
+    nothing.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _tell(message: Warning | str, *_: object, **__: object) -> None:
     """Show a notice as one line, without the code it came from."""
     click.echo(f"warning: {message}", err=True)
@@ -65,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), collecting_seldom():
             warnings.showwarning = _tell
             cli.main(args=given, prog_name="leptonc", standalone_mode=False)
     except click.ClickException as problem:
