@@ -20,6 +20,7 @@ from tvm.ir import TensorLoad
 
 from leptonc.backends.base import LibraryReport, Progress
 from leptonc.backends.cpu.target import CpuTarget, tvm_target
+from leptonc.backends.tvm.arena import PLACE, ShareArenas, place_function, places_tensors
 from leptonc.backends.tvm.binding import PrimFunc, tirx
 from leptonc.backends.tvm.bytecode import write_bytecode
 from leptonc.backends.tvm.c_function import c_operation, write_kernel, write_slots
@@ -183,7 +184,7 @@ def _machine_objects(
 ) -> tuple[int, list[Path]]:
     """The bytes that the memory plan takes, and the objects of the bytecode and its helpers."""
     with target:
-        module = tvm.transform.Sequential(_passes())(program.module)
+        module = tvm.transform.Sequential(machine_passes())(program.module)
     planned = _planned_bytes(module)
     builder = relax.ExecBuilder()
     write_bytecode(builder, module, program.controls)
@@ -195,6 +196,8 @@ def _machine_objects(
     loops = [control for control in program.controls.values() if isinstance(control, Loop)]
     if loops:
         functions |= turn_functions(type for loop in loops for type in loop.scans)
+    if places_tensors(module):
+        functions[PLACE] = place_function()
     functions = functions or {"leptonc_unused": _unused_function()}
     library = tirx.build(tvm.IRModule(functions), target=target)
     executable = tvm_ffi.get_global_func("relax.VMLink")(builder, target, library, [], {})
@@ -205,12 +208,15 @@ def _machine_objects(
     return planned, [machine, bytecode]
 
 
-def _passes() -> list[Any]:
-    """TVM's own way down to its machine, without reshape recognition, which our kernels break."""
+def machine_passes() -> list[Any]:
+    """TVM's own way down to its machine, with places in arenas of ours.
+
+    Its reshape recognition is left out, which our kernels break.
+    """
     transform = relax.transform
     return [
         transform.ToNonDataflow(), transform.RemovePurityChecking(), transform.CallTIRRewrite(),
-        transform.StaticPlanBlockMemory(), transform.LowerAllocTensor(),
+        transform.StaticPlanBlockMemory(), ShareArenas(), transform.LowerAllocTensor(),
         transform.KillAfterLastUse(),
         transform.LowerRuntimeBuiltin(), transform.ComputePrimValue(), transform.VMShapeLower(),
         transform.AttachGlobalSymbol(),
