@@ -23,8 +23,8 @@ from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
 
 OPTIONAL = frozenset({
-    "recognize-fourier", "recognize-lookups", "keep-integers", "integers-to-float",
-    "widen-to-planes", "block-channels", "choose-winograd", "narrow-integers",
+    "recognize-fourier", "recognize-lookups", "recognize-integer-products", "keep-integers",
+    "integers-to-float", "widen-to-planes", "block-channels", "choose-winograd", "narrow-integers",
 })  # fmt: skip
 """Passes that the kernels of this target do without."""
 
@@ -65,7 +65,8 @@ class CpuBackend:
         attention = "spell-rare-attention,widen-attention,simplify"
         # not before ONNX is written: onnxruntime fuses only with every conversion in its place
         floats = (
-            f"recognize-quantized,keep-integers{{neighbours={largest_neighbours(self.cpu)}}},"
+            "recognize-quantized,recognize-integer-products,"
+            f"keep-integers{{neighbours={largest_neighbours(self.cpu)}}},"
             "integers-to-float,"
             "eliminate-common-subexpressions,eliminate-dead-code"
         )
