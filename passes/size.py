@@ -101,6 +101,8 @@ def _terms(op: Op) -> int:
         return apart * sizes[1] // max(_extent(shapes[1][0]), 1)
     if op.name in ("matmul", "linear") and shapes[0]:
         return sizes[2] * _extent(shapes[0][-1])
+    if op.name == "attention" and len(shapes[1]) >= 2:
+        return (sizes[0] + sizes[2]) * _extent(shapes[1][-2])
     # of a matrix product without a batch the geometric mean of M*K, K*N and M*N, cubed, is exact
     return math.isqrt(sizes[0] * sizes[1] * sizes[2])
 

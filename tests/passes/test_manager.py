@@ -185,6 +185,21 @@ def test_sizes_count_shared_constants_once_and_both_halves_of_products() -> None
     assert size_of(conv).flops == 2 * (6 * 8 * 8) * (2 * 3 * 3)
 
 
+@pytest.mark.parametrize(
+    ("q", "k", "v", "y", "heads"),
+    [("2,6,5,4", "2,3,7,4", "2,3,7,8", "2,6,5,8", ""),
+     ("2,5,24", "2,7,12", "2,7,24", "2,5,48", ", q_num_heads = 6, kv_num_heads = 3")],
+)  # fmt: skip
+def test_attention_works_for_each_query_and_key(q: str, k: str, v: str, y: str, heads: str) -> None:
+    graph = parse_graph(
+        f"""graph @m(%q: f32[{q}], %k: f32[{k}], %v: f32[{v}]) -> (y: f32[{y}]) {{
+          %y = attention(%q, %k, %v) {{scale = 0.5{heads}}} : f32[{y}]
+          return %y
+        }}"""
+    )
+    assert size_of(graph).flops == 2 * (2 * 6) * (5 * 7) * (4 + 8)
+
+
 def test_changes_stop_after_the_limit() -> None:
     graph = parse_graph(TEXT)
     context = PassManager(parse_pipeline("simplify", Registry([]))).run(
