@@ -15,7 +15,7 @@ CODES = MappingProxyType({
     "E002": "the data of a constant is not at hand",
     "E003": "an input of the interpreter is missing or of the wrong type",
     "E004": "an operation has no reference meaning",
-    "E005": "an extent that is computed at run time is not what it should be",
+    "E005": "an extent or an index that is computed at run time is not what it should be",
     "E006": "inputs have extents that do not go together",
     "E011": "the file is no ONNX model",
     "E012": "the model is written for versions of ONNX that are not known here",

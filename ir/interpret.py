@@ -31,7 +31,7 @@ def interpret(
     measured against. With `noise` each element of those is also off by a random part of what its
     type rounds: results of several such runs differ by what rounding does to this graph. Raises
     LeptonBug where an operation's data does not fit its declared type, and LeptonError where that
-    is because extents that have to agree do not in these feeds.
+    is because extents that have to agree do not in these feeds, or an index is out of range.
     """
     missing = [value.name for value in graph.inputs if value.name not in feeds]
     if missing:
@@ -81,7 +81,11 @@ class _Interpreter:
                 call.operand_types = tuple(value.type for value in op.operands)
                 call.result_types = tuple(self._sized(value.type) for value in op.results)
                 call.run_region = self.turn
-                results = op.definition.evaluate(call)
+                try:
+                    results = op.definition.evaluate(call)
+                except IndexError as error:  # the data, as types were checked
+                    what = f"{op.name} reads a place that is not there: {error}"
+                    raise LeptonError(what, op.location, code="E005") from error
         arrays = [results] if isinstance(results, np.ndarray | np.generic) else list(results)
         for value, array in zip(op.results, arrays, strict=False):
             self._define(value, np.asarray(array), op)

@@ -143,3 +143,15 @@ def test_extents_below_zero_or_other_than_known_are_refused(size: list[int]) -> 
     with pytest.raises(LeptonError, match="an extent is") as error:
         interpret(parse_graph(RUN_TIME), feeds)
     assert error.value.code == "E005"
+
+
+def test_an_index_out_of_range_is_the_error_of_the_data() -> None:
+    graph = parse_graph("""graph @m(%x: f32[4], %at: i64[n]) -> (y: f32[n]) {
+      %y = gather(%x, %at) {axis = 0} : f32[n]
+      return %y
+    }""")
+    x = np.arange(4, dtype=np.float32)
+    assert interpret(graph, {"x": x, "at": np.array([3, -4])})["y"].tolist() == [3, 0]
+    with pytest.raises(LeptonError, match="gather reads a place that is not there: .* 9 ") as error:
+        interpret(graph, {"x": x, "at": np.array([1, 9])})
+    assert error.value.code == "E005"

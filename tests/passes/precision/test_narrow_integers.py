@@ -204,7 +204,7 @@ def _outputs(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array] | None:
     """What the graph gives; None where extents of these inputs do not fit each other."""
     try:
         return interpret(graph, feeds)
-    except (IndexError, ValueError):
+    except (LeptonError, ValueError):
         return None
 
 

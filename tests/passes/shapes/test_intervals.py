@@ -187,7 +187,7 @@ def _run(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array] | None:
     """The outputs; None where extents of the inputs do not fit each other."""
     try:
         return interpret(graph, feeds)
-    except (IndexError, ValueError):
+    except (LeptonError, ValueError):
         return None
 
 
