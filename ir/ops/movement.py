@@ -148,7 +148,7 @@ def _pad_evaluate(call: Evaluation) -> Array:
     for at, axis in enumerate(where):
         widths[axis] = (int(pads[at]), int(pads[at + len(where)]))
     mode = call.str("mode")
-    if mode == "constant":
+    if mode == "constant" or not widths:  # numpy wants a width
         return framed(x, widths, call.get("constant_value"))
     kept = [slice(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True)]
     added = [(max(before, 0), max(after, 0)) for before, after in widths]

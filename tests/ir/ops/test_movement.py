@@ -56,8 +56,12 @@ def test_padding_of_everything_removed() -> None:
     operands = [np.arange(3.0), ints(-4, 2)]
     (result,) = run(one_op("pad", operands), operands)
     assert result.tolist() == [0]
-    scalar = [np.array(3.0), ints()]
-    (result,) = run(one_op("pad", scalar), scalar)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
+def test_a_scalar_has_no_axis_to_pad(mode: str) -> None:
+    operands = [np.array(3.0), ints()]
+    (result,) = run(one_op("pad", operands, {"mode": mode}), operands)
     assert result.shape == ()
     assert result == 3
 
