@@ -179,6 +179,23 @@ graph @g(%x: f32[2,3,4,4]) -> (y: f32[5,16,2]) {
   return %y
 }
 """,
+    "a carried value that only an inner loop of no turns reads": """
+graph @g(%x: f32[4], %on: bool[]) -> (y: f32[4]) {
+  %n = const() {value = dense([2])} : i64[]
+  %none = const() {value = dense([0])} : i64[]
+  %y, %z = loop(max_trip=%n, carried=%x, carried=%x, cond=%on) (
+    %i: i64[], %go: bool[], %p: f32[4], %q: f32[4]) {
+    %r = loop(max_trip=%none, carried=%p) (%j: i64[], %do: bool[], %s: f32[4]) {
+      %t = add(%s, %q) : f32[4]
+      return %do, %t
+    } : f32[4]
+    %u = tanh(%r) : f32[4]
+    %v = neg(%u) : f32[4]
+    return %go, %u, %v
+  } : f32[4], f32[4]
+  return %y
+}
+""",
 }
 
 
