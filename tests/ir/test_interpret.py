@@ -152,6 +152,6 @@ def test_an_index_out_of_range_is_the_error_of_the_data() -> None:
     }""")
     x = np.arange(4, dtype=np.float32)
     assert interpret(graph, {"x": x, "at": np.array([3, -4])})["y"].tolist() == [3, 0]
-    with pytest.raises(LeptonError, match="gather reads a place that is not there: .* 9 ") as error:
+    with pytest.raises(LeptonError, match="place that is not there: index 9") as error:
         interpret(graph, {"x": x, "at": np.array([1, 9])})
     assert error.value.code == "E005"
