@@ -21,7 +21,9 @@ class LibraryReport:
     compiled: int
     """Kernels that came from no cache."""
     planned_bytes: int
-    """Memory of the static plan; extents that only run time knows are not in it."""
+    """Memory of the plan that takes as much in each run."""
+    open_bytes: Mapping[str, int]
+    """Memory of the plan beside it: bytes for each unit of a product of extents."""
 
 
 class Backend(Protocol):

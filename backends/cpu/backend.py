@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,9 @@ class CpuBackend:
         if found is not None:
             head, _, library = found.partition(b"\n")
             path.write_bytes(library)
-            return LibraryReport(**{**json.loads(head), "compiled": 0})
+            return replace(LibraryReport(**json.loads(head)), compiled=0)
         report = self._build(graph, path, cache, progress)
-        head = json.dumps({"kernels": report.kernels, "planned_bytes": report.planned_bytes})
+        head = json.dumps(asdict(report))
         cache.put(key, head.encode() + b"\n" + path.read_bytes())
         cache.trim()
         return report

@@ -176,7 +176,9 @@ def arenas_of(function: Any) -> list[Arena]:
     users = Counter(tensor.value.args[0] for tensor in tensors)
     for tensor in tensors:
         if tensor not in leaving:
-            tensor.size, factors = _units(tensor.value)
+            shape, dtype = tensor.value.args[2:4]
+            count, factors = units(shape.values)
+            tensor.size = count * tvm_ffi.dtype(str(dtype.value)).itemsize
             key = tvm_ffi.StructuralKey(tvm_ffi.Array(factors))
             arenas.setdefault(key, Arena(factors)).tensors.append(tensor)
     return [arena for arena in arenas.values() if arena.pays(users)]
@@ -204,10 +206,9 @@ def _read(value: Any, memory: Mapping[Any, set[_Tensor]]) -> set[_Tensor]:
     return {tensor for variable in variables for tensor in memory.get(variable, ())}
 
 
-def _units(value: Any) -> tuple[int, list[PrimExpr]]:
-    """The bytes of an allocated tensor: a number, and the factors that are none."""
-    count, factors = tvm_ffi.dtype(str(value.args[3].value)).itemsize, []
-    waiting = list(value.args[2].values)
+def units(sizes: Iterable[PrimExpr]) -> tuple[int, list[PrimExpr]]:
+    """A product as a number, and the factors that are none."""
+    count, factors, waiting = 1, list[PrimExpr](), list(sizes)
     while waiting:
         factor = waiting.pop()
         if isinstance(factor, tirx.Mul):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ from leptonc.backends.tvm.control_flow import Loop
 from leptonc.backends.tvm.kernels import lower_kernel
 from leptonc.backends.tvm.module import Program, kernel_sources, relax_program
 from leptonc.backends.tvm.pipeline import PIPELINE
+from leptonc.backends.tvm.planned import planned_bytes
 from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.support import refuse_unsupported
 from leptonc.backends.tvm.turns import turn_functions
@@ -78,7 +78,8 @@ def build_library(
             write_slots(called, target, folder / "slots.o")
             machine.append(folder / "slots.o")
         _link(linker, [*machine, *(folder / f"{kernel}.o" for kernel in program.kernels)], path)
-    return LibraryReport(len(program.kernels), len(missing), planned)
+    fixed = planned.pop("", 0)
+    return LibraryReport(len(program.kernels), len(missing), fixed, planned)
 
 
 def _key(source: KernelSource, cpu: CpuTarget) -> str:
@@ -181,11 +182,12 @@ def compile_kernel(
 
 def _machine_objects(
     program: Program, target: tvm.target.Target, folder: Path
-) -> tuple[int, list[Path]]:
-    """The bytes that the memory plan takes, and the objects of the bytecode and its helpers."""
+) -> tuple[dict[str, int], list[Path]]:
+    """The memory plan in bytes, and the objects of the bytecode and its helpers."""
     with target:
-        module = tvm.transform.Sequential(machine_passes())(program.module)
-    planned = _planned_bytes(module)
+        module = tvm.transform.Sequential(memory_passes())(program.module)
+        planned = planned_bytes(module)
+        module = tvm.transform.Sequential(_machine_passes())(module)
     builder = relax.ExecBuilder()
     write_bytecode(builder, module, program.controls)
     functions: dict[Any, Any] = {
@@ -208,8 +210,8 @@ def _machine_objects(
     return planned, [machine, bytecode]
 
 
-def machine_passes() -> list[Any]:
-    """TVM's own way down to its machine, with places in arenas of ours.
+def memory_passes() -> list[Any]:
+    """TVM's own way down to allocations, with places in arenas of ours.
 
     Its reshape recognition is left out, which our kernels break.
     """
@@ -217,6 +219,13 @@ def machine_passes() -> list[Any]:
     return [
         transform.ToNonDataflow(), transform.RemovePurityChecking(), transform.CallTIRRewrite(),
         transform.StaticPlanBlockMemory(), ShareArenas(), transform.LowerAllocTensor(),
+    ]  # fmt: skip
+
+
+def _machine_passes() -> list[Any]:
+    """TVM's own way from there to its machine."""
+    transform = relax.transform
+    return [
         transform.KillAfterLastUse(),
         transform.LowerRuntimeBuiltin(), transform.ComputePrimValue(), transform.VMShapeLower(),
         transform.AttachGlobalSymbol(),
@@ -252,26 +261,6 @@ def _unused_function() -> PrimFunc:
         T.func_attr({"global_symbol": "leptonc_unused"})
         T.evaluate(tirx.const(0, "int32"))
     return ib.get()
-
-
-def _planned_bytes(module: Any) -> int:
-    """The sum of the storage that `main` takes, as far as it is static."""
-    total = 0
-
-    def visit(expression: Any) -> None:
-        nonlocal total
-        if isinstance(expression, relax.Call) and getattr(expression.op, "name", "") in (
-            "relax.vm.alloc_storage", "relax.memory.alloc_storage",
-        ):  # fmt: skip
-            shape = expression.args[0]
-            extents: list[Any] = list(shape.values) if isinstance(shape, relax.ShapeExpr) else []
-            if extents and all(isinstance(extent, tirx.IntImm) for extent in extents):
-                total += math.prod(map(int, extents))
-
-    for function in module.functions.values():
-        if isinstance(function, relax.Function):
-            relax.analysis.post_order_visit(function, visit)
-    return total
 
 
 def _link(linker: str, objects: Iterable[Path], path: Path) -> None:

@@ -11,7 +11,7 @@ from leptonc.backends.base import Backend, LibraryReport
 from leptonc.ir.extension_text import extension_rows
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.types import DType
-from leptonc.manifest import FunctionSpec, Manifest, TargetSpec, TensorSpec, WeightSpec
+from leptonc.manifest import FOR_EACH, FunctionSpec, Manifest, TargetSpec, TensorSpec, WeightSpec
 from leptonc.text_codes import Vocabulary
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def save_artifact(
         ),
         target=TargetSpec(kind=options.target.kind, features=backend.features),
         threads=options.threads,
-        plan={"peak": built.planned_bytes},
+        plan={
+            "peak": built.planned_bytes,
+            **{FOR_EACH + product: count for product, count in built.open_bytes.items()},
+        },
         provenance={
             "model": graph.name,
             "level": options.level,

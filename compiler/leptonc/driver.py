@@ -76,8 +76,8 @@ class CompileReport:
     compiled_kernels: int = 0
     weight_bytes: int = 0
     planned_bytes: int = 0
-    has_open_extents: bool = False
-    """Whether a run takes memory beside what is planned, as much as its sizes ask for."""
+    open_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What is planned beside it: bytes for each unit of a product of extents."""
     artifact_bytes: int = 0
     context: PassContext | None = None
     timings: Sequence[Timing] = ()
@@ -131,9 +131,7 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
                 graph, library, output, backend, built, options, report, text
             )
     report.kernels, report.compiled_kernels = built.kernels, built.compiled
-    report.planned_bytes = built.planned_bytes
-    values = (*graph.inputs, *(value for op in graph.walk() for value in op.results))
-    report.has_open_extents = not all(value.type.is_static for value in values)
+    report.planned_bytes, report.open_bytes = built.planned_bytes, built.open_bytes
     return report
 
 

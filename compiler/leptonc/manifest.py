@@ -23,6 +23,8 @@ FUNCTIONS_FORMAT = 2
 PLAIN_FORMAT = 1
 """The version of artefacts that carry no libraries of other packages."""
 MANIFEST_LIMIT = 8 << 20
+FOR_EACH = "bytes for each "
+"""Before a product of extents, the name of the memory that grows with it."""
 _DIM_LIMIT = 512
 _RANK_LIMIT = 64
 _SIZE_LIMIT = 1 << 62
@@ -125,7 +127,8 @@ class Manifest:
     threads: int = 1
     """How many threads a run takes; 0 is as many as the process may use."""
     plan: Mapping[str, int] = field(default_factory=_nothing)
-    """Bytes of memory by purpose, of which ``peak`` is the total a run takes."""
+    """Bytes of memory that a run takes: ``peak`` whatever its extents are, and beside it so many
+    for each unit of a product of extents, such as ``bytes for each batch*sequence``."""
     dims: Mapping[str, int] = field(default_factory=_nothing)
     """The largest extents that the memory plan allows, by symbol."""
     provenance: Mapping[str, Any] = field(default_factory=_nothing)

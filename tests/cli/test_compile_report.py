@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from leptonc.ir.graph import Graph
+from leptonc.ir.text import parse_graph
+from leptonc.onnx_export import save_model
 from tests.cli.test_cli import run
 from tests.cli.test_optimize import parsed, save
 
@@ -80,3 +82,17 @@ def test_numbers_are_verified(model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert run("compile", model, "--verify-numbers") == 0
     monkeypatch.setattr("leptonc.passes.cleanup.simplify.Simplify.run", _spoil)
     assert run("compile", model, "--verify-numbers") == 70
+
+
+def test_planned_memory_is_told_for_each_product_of_extents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = [f"%v{at + 1} = softmax(%v{at}) : f32[n,512]" for at in range(3)]
+    text = "graph @m(%v0: f32[n,512]) -> (y: f32[n,512]) {" + "\n".join(chain) + " return %v3 }"
+    model = tmp_path / "open.onnx"
+    save_model(parse_graph(text), model)
+    assert report(capsys, model)["bytes"]["planned_for_each"] == {"n": 6144}
+    assert run("compile", model) == 0
+    assert "0 B + 6.1 KB * n" in capsys.readouterr().out
+    assert run("inspect", model.with_suffix(".lepton")) == 0
+    assert "bytes for each n" in capsys.readouterr().out

@@ -103,6 +103,7 @@ def _as_json(done: CompileReport, path: Path, total: float) -> dict[str, Any]:
         "bytes": {
             "weights": done.weight_bytes,
             "planned": done.planned_bytes,
+            "planned_for_each": dict(done.open_bytes),
             "artifact": done.artifact_bytes,
         },
         "rules": done.context.counts if done.context is not None else {},
@@ -111,15 +112,21 @@ def _as_json(done: CompileReport, path: Path, total: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_PRODUCTS = 3
+"""So many products of extents are told with the memory of each."""
+
+
 def _rows(done: CompileReport, total: float) -> list[tuple[str, str]]:
-    more = ", and what open extents take" if done.has_open_extents else ""
+    largest = sorted(done.open_bytes.items(), key=lambda item: -item[1])
+    more = [f"{bytes_text(count)} * {product}" for product, count in largest[:_PRODUCTS]]
+    more += ["..."] * (len(largest) > _PRODUCTS)
     return [
         *((name, seconds_text(seconds)) for name, seconds in done.seconds.items()),
         ("total", seconds_text(total)),
         ("nodes", f"{done.nodes_before} -> {done.nodes_after}"),
         ("kernels", f"{done.kernels}, {done.compiled_kernels} compiled now"),
         ("weights", bytes_text(done.weight_bytes)),
-        ("planned memory", bytes_text(done.planned_bytes) + more),
+        ("planned memory", " + ".join([bytes_text(done.planned_bytes), *more])),
         ("artefact", bytes_text(done.artifact_bytes)),
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.location import Location
-from leptonc.manifest import Manifest
+from leptonc.manifest import FOR_EACH, Manifest
 
 _CHECK = re.compile(
     r"\((-?\d+) vs\. -?\d+\) : leptonc(\{.*\}) match_cast error,\s+shape\[(\d+)\]", re.S
@@ -23,8 +23,12 @@ def failure(error: Exception, manifest: Manifest) -> LeptonError:
         return _broken(int(found[1]), json.loads(found[2]), int(found[3]))
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or "bad_alloc" in str(error):
-        peak = manifest.plan.get("peak")
-        need = f"; a run takes {peak} bytes" if peak else ""
+        sizes = [
+            f"{size} bytes" if key == "peak" else f"{size} * {key.removeprefix(FOR_EACH)}"
+            for key, size in manifest.plan.items()
+            if size
+        ]
+        need = f"; a run takes {' + '.join(sizes)}" if sizes else ""
         return LeptonError(f"there is not enough memory for this run{need}", code="E704")
     return LeptonError(f"the compiled program failed: {shown(reason)}", code="E704")
 

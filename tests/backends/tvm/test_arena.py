@@ -21,6 +21,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
 from leptonc.runtime import Session
+from leptonc.runtime.failures import failure
 from leptonc.runtime.lanes import GO_ON
 
 EXTENTS = (1, 0, 2, 7, 33)
@@ -146,9 +147,9 @@ class Memory:
 
 def without_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor is memory of its own from here on."""
-    passes = [each for each in build.machine_passes() if each.info.name not in PLANNING]
-    assert len(passes) == len(build.machine_passes()) - len(PLANNING)
-    monkeypatch.setattr(build, "machine_passes", lambda: passes)
+    passes = [each for each in build.memory_passes() if each.info.name not in PLANNING]
+    assert len(passes) == len(build.memory_passes()) - len(PLANNING)
+    monkeypatch.setattr(build, "memory_passes", lambda: passes)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -235,5 +236,30 @@ def test_an_arena_that_saves_nothing_is_none(compiled: Compiled) -> None:
     text = f"graph @chain(%v0: f32[n,16]) -> (y: f32[n,16]) {{\n{chain}\n  return %v6\n}}"
     with compiled(text) as session, session.observed(memory.look):
         session.run({"v0": np.ones((3, 16), np.float32)})
+        assert session.manifest.plan == {"peak": 0, "bytes for each n": 192}  # and the output
+        told = failure(MemoryError(), session.manifest)
+    assert told.message == "there is not enough memory for this run; a run takes 192 * n"
     assert len(memory.places) == 12
     assert not memory.moved
+
+
+def test_the_plan_is_told_for_each_product_of_extents(compiled: Compiled) -> None:
+    text = """graph @m(%x: f32[peak,m,4], %y: f32[3]) ->
+    (a: f32[peak*m,4], b: f32[3], c: f32[m-1,peak]) {
+      %s = softmax(%x) : f32[peak,m,4]
+      %to = dims() {value = [peak*m, 4], shape = [2]} : i64[2]
+      %v = reshape(%s, %to) : f32[peak*m,4]
+      %a = softmax(%v) : f32[peak*m,4]
+      %b = softmax(%y) : f32[3]
+      %z = const() {value = splat(0.5)} : f32[]
+      %more = dims() {value = [m-1, peak], shape = [2]} : i64[2]
+      %c = expand(%z, %more) : f32[m-1,peak]
+      return %a, %b, %c
+    }"""
+    with compiled(text) as session:
+        plan = dict(session.manifest.plan)
+    assert plan == {
+        "peak": 12,
+        "bytes for each m*peak": 32,
+        "bytes for each (m - 1)*peak": 4,
+    }
