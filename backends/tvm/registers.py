@@ -47,6 +47,10 @@ class BindingsToRegisters:
 class _Flattening:
     def __init__(self) -> None:
         self.bindings: Bindings = []
+        self.visible: Bindings = []
+        """What is bound around the branch whose bindings are collected."""
+        self.bound: Bindings = []
+        """All bindings of the stored value, those of other branches as well."""
         self.renamed: Bindings = []
 
     def mutate(self, body: Any) -> Any:
@@ -62,7 +66,7 @@ class _Flattening:
     def _store(self, store: Any, mutator: Any) -> Any:
         if not _contains(store.value, tirx.Let):
             return store
-        self.bindings = []
+        self.bindings, self.visible, self.bound = [], [], []
         callbacks = [
             (tirx.Let, self._let),
             (tirx.Select, self._select),
@@ -74,14 +78,13 @@ class _Flattening:
 
     def _let(self, let: Any, mutator: Any) -> Any:
         value = mutator.mutate(let.value)
-        same = _find(self.bindings, let.var)
-        if same is None:
-            self.bindings.append((let.var, value))
-            return mutator.mutate(let.body)
         variable = let.var
-        if not tvm_ffi.structural_equal(same, value):
-            variable = tirx.Var(variable.name, str(variable.ty))
+        same = _find([*self.visible, *self.bindings], variable)
+        if same is None or not tvm_ffi.structural_equal(same, value):
+            if _find(self.bound, variable) is not None:
+                variable = tirx.Var(variable.name, str(variable.ty))
             self.bindings.append((variable, value))
+            self.bound.append((variable, value))
         self.renamed.append((let.var, variable))
         body = mutator.mutate(let.body)
         self.renamed.pop()
@@ -106,9 +109,10 @@ class _Flattening:
 
     def _guarded(self, branch: PrimExpr, mutator: Any) -> PrimExpr:
         """A branch that may only be computed under its condition keeps its bindings inside."""
-        outer, self.bindings = self.bindings, []
+        visible, outer = self.visible, self.bindings
+        self.visible, self.bindings = [*visible, *outer], []
         value = mutator.mutate(branch)
-        found, self.bindings = self.bindings, outer
+        found, self.bindings, self.visible = self.bindings, outer, visible
         return nested(found, value)
 
 

@@ -45,6 +45,20 @@ def test_bindings_of_other_elements_are_others():
     np.testing.assert_allclose(found, X**2 - X[::-1] ** 2, rtol=1e-6, atol=1e-6)
 
 
+def test_bindings_in_branches():
+    """A branch has other elements, or those that are bound around it; so has the branch beside."""
+
+    def chosen(x, i):
+        other = x(tirx.const(63, "int32") - i)
+        return tirx.Select(x(i) > other, other + x(i), x(i) - other)
+
+    found = computed(square, lambda x, i: let(x(i), lambda v: v * v + v), chosen)
+    values = X**4 + X**2
+    other = values[::-1]
+    expected = np.where(values > other, other + values, values - other)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_a_long_chain_takes_linear_time():
     half, quarter = np.float32(0.5), np.float32(0.25)
 
