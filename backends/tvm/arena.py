@@ -217,7 +217,7 @@ def units(sizes: Iterable[PrimExpr]) -> tuple[int, list[PrimExpr]]:
             count *= int(factor)
         else:
             factors.append(factor)
-    return count, sorted(factors, key=str)
+    return count, sorted(factors, key=str) if len(factors) > 1 else factors
 
 
 @relax.expr_functor.mutator
