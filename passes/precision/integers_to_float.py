@@ -56,8 +56,13 @@ class _Walk:
     def __init__(self, region: Region, context: PassContext) -> None:
         self.region, self.context = region, context
         self.known = Integrals()
+        self.bytes: set[Value] = set()
+        """What only products of bytes read: it is moved as bytes."""
 
     def run(self) -> None:
+        for op in reversed(self.region):
+            if op.name in MOVES and all(map(self._reads_bytes, op.results[0].users)):
+                self.bytes.add(op.results[0])
         for op in self.region:
             rule = self._rule_of(op)
             if rule is None:
@@ -75,10 +80,13 @@ class _Walk:
         if not op.operands or op.operands[0] not in self.known.floats:
             return None
         if op.name in MOVES and not any(value.is_used for value in op.results[1:]):
-            return _move
+            return None if op.results[0] in self.bytes else _move
         if op.name == "cast" and op.result.type.dtype is DType.F32:
             return _as_it_is
         return _add if op.name == "add" else None
+
+    def _reads_bytes(self, op: Op) -> bool:
+        return op.name == "integer_linear" or any(value in self.bytes for value in op.results)
 
     def _replace(self, op: Op, result: Integral | Value, build: Builder) -> None:
         old = op.results[0]

@@ -90,3 +90,46 @@ def test_a_layer(x: str, w: str, *, by_column: bool, gemm: bool, small: bool) ->
         steps = ours["y"].astype(np.int32) - bytes.astype(np.int32)
         assert np.abs(steps).max() <= 1
         assert (steps == 0).mean() > 0.99
+
+
+def signal(x: str, channels: int, taps: int, filters: int, **attributes: Any) -> onnx.ModelProto:
+    """A convolved signal of bytes with a scale for each filter."""
+    scales = np.exp(RNG.normal(size=filters)).astype(np.float32) / 256
+    data = {
+        "scale": np.float32(0.031), "point": np.array(np.iinfo(x).max // 2 - 5, x),
+        "weight": RNG.integers(-128, 128, (filters, channels, taps)).astype(np.int8),
+        "scales": scales, "points": np.zeros(filters, np.int8),
+        "bias": RNG.normal(size=filters).astype(np.float32),
+    }  # fmt: skip
+    nodes = [
+        node("QuantizeLinear", "x scale point", "bytes"),
+        node("DequantizeLinear", "bytes scale point", "real"),
+        node("DequantizeLinear", "weight scales points", "filters", axis=0),
+        node("Conv", "real filters bias", "y", **attributes),
+    ]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels, 21])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in data.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("x", "channels", "taps", "attributes"),
+    [("uint8", 68, 5, {"pads": [2, 1], "strides": [2]}), ("int8", 256, 1, {"strides": [3]}),
+     ("int8", 130, 3, {"dilations": [2], "auto_pad": "SAME_UPPER"})],
+)  # fmt: skip
+def test_a_signal(x: str, channels: int, taps: int, attributes: dict[str, Any]) -> None:
+    model = signal(x, channels, taps, 67, **attributes)
+    graph = import_model(model)
+    optimize_graph(graph, Options(), backend_of(Target()))
+    assert [op.name for op in compute_ops(graph)].count("integer_linear") == 1
+    session = leptonc.compile(model, isolated=False)
+    evaluator: Any = reference.ReferenceEvaluator(model)
+    feeds = {"x": (RNG.normal(size=(3, channels, 21)) * 3).astype(np.float32)}
+    (expected,) = evaluator.run(None, feeds)
+    spread = np.abs(expected).max()
+    ours = session.run(feeds)["y"]
+    np.testing.assert_allclose(ours, expected, rtol=2e-6, atol=2e-6 * spread)
