@@ -29,8 +29,8 @@ _RECURRENT = "recognize-recurrent,turns-to-layer,join-steps"
 _FINISH = (
     "select-branches,narrow-rows,reduce-strength,merge-constants,sink-views,sink-expands,"
     "turn-reductions,sink-views,sink-expands,reduce-strength,simplify,merge-branches,"
-    "select-branches,hoist-invariants,trim-regions,merge-constants,simplify,fold-constants,"
-    "share-constants,eliminate-common-subexpressions,eliminate-dead-code"
+    "select-branches,hoist-invariants,trim-regions,propagate-ranges,merge-constants,simplify,"
+    "fold-constants,share-constants,eliminate-common-subexpressions,eliminate-dead-code"
 )
 _ALL = ",".join((_CLEAN, _FOLD, _RECOGNIZE, _RECURRENT, _FINISH))
 

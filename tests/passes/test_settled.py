@@ -196,6 +196,23 @@ graph @g(%x: f32[4], %on: bool[]) -> (y: f32[4]) {
   return %y
 }
 """,
+    "a remainder of numbers whose limits a choice hid": """
+graph @g(%x: i32[3], %on: bool[]) -> (y: i32[3]) {
+  %low = const() {value = dense([0])} : i32[]
+  %high = const() {value = dense([3])} : i32[]
+  %seven = const() {value = dense([7])} : i32[]
+  %c = clip(%x, min=%low, max=%high) : i32[3]
+  %z = if(%on) () {
+    %a = identity(%c) : i32[3]
+    return %a
+  } () {
+    %b = add(%c, %high) : i32[3]
+    return %b
+  } : i32[3]
+  %y = mod(%z, %seven) : i32[3]
+  return %y
+}
+""",
 }
 
 
