@@ -109,7 +109,12 @@ def holds_weights(window: Window, cpu: CpuTarget) -> bool:
     return height * width + width + 3 <= cpu.registers
 
 
-def is_parallel(cpu: CpuTarget, channels: int, outputs: tuple[Extent, Extent]) -> bool:
+def is_parallel(
+    cpu: CpuTarget,
+    channels: int,
+    outputs: tuple[Extent, Extent],
+    least: int = PARALLEL_ELEMENTS,
+) -> bool:
     """Whether threads share the blocks of channels; symbolic extents are taken for large."""
     rows, columns = (extent if isinstance(extent, int) else 64 for extent in outputs)
-    return cpu.threads > 1 and channels * rows * columns > PARALLEL_ELEMENTS
+    return cpu.threads > 1 and channels * rows * columns > least

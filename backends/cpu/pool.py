@@ -19,6 +19,9 @@ from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 PIXELS = 8
+PARALLEL_MEANS = 250_000
+"""Elements; means of whole planes add each of them once, and fewer take less than 15 us alone:
+about what it costs to share them."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def global_mean(name: str, spec: MeanSpec, cpu: CpuTarget) -> PrimFunc:
         *operands, out = rest
         flat = emit.view(x, (emit.product((spec.batch, blocks)), pixels, lanes))
         steps = emit.integer(pixels) // PIXELS
-        parallel = is_parallel(cpu, blocks * lanes, (spec.height, spec.width))
+        parallel = is_parallel(cpu, blocks * lanes, (spec.height, spec.width), PARALLEL_MEANS)
         with emit.outer_loop(flat.shape[0], parallel=parallel) as plane:
             sums = [Register(lanes) for _ in range(PIXELS)]
             for register in sums:

@@ -13,6 +13,7 @@ from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
 from leptonc.backends.cpu.packing import channel_blocks, pack_channels, pack_depthwise_weight
 from leptonc.backends.cpu.pool import MeanSpec, PoolSpec, global_mean, pool
+from leptonc.backends.cpu.target import with_threads
 from leptonc.backends.cpu.window import Window
 from tests.backends.cpu.kernels import NATIVE, Array, Kernel, block, convolution, unblock, windows
 
@@ -108,3 +109,10 @@ def test_global_mean() -> None:
     )
     want = x.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
     np.testing.assert_allclose(unblock(got, 12), want, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "shared"), [(1280, False), (6400, True)])
+def test_threads_share_means_of_large_tensors_alone(channels: int, shared: bool) -> None:
+    """Those of the last layer of a classifier take a few microseconds."""
+    kernel = global_mean("main", MeanSpec(1, channels, 7, 7), with_threads(NATIVE, 2))
+    assert ("T.parallel" in kernel.script()) is shared
