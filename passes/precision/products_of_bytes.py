@@ -27,11 +27,18 @@ real = pat.dequantize_linear(x, scale, point.optional()).shared()
 
 
 @dataclass(frozen=True)
-class Scaled:
-    """A weight as bytes less a number for each column, and what sums with it are scaled by."""
+class Weight:
+    """Integers as bytes less a zero point for each column."""
 
     bytes: Array
-    least: Array | None
+    points: Array | None
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A weight, and what sums of products with it are scaled by."""
+
+    weight: Weight
     factor: Array
 
 
@@ -43,18 +50,22 @@ def scaled(m: Match, matrix: Array) -> Scaled:
     made = multiples(matrix)
     m.require(made is not None, "the weights of a column are no small multiples of one number")
     assert made is not None
-    integers = made.integers
-    largest = int(np.abs(integers).sum(0, dtype=np.int64).max(initial=0))
-    m.require(largest * 255 < MOST, "sums might not fit in 32 bits")
     factor = (first * made.scales.astype(np.float64)).astype(np.float32)
     usual = bool(((factor >= SMALLEST) & (factor <= LARGEST)).all())
     m.require(usual, "the scales together are no usual numbers")
+    return Scaled(in_bytes(m, made.integers), factor)
+
+
+def in_bytes(m: Match, integers: Array, most: int = 0) -> Weight:
+    """A weight of integers in bytes; no sum of products with it, and `most`, exceeds 32 bits."""
+    largest = int(np.abs(integers).sum(0, dtype=np.int64).max(initial=0))
+    m.require(largest * 255 + most < MOST, "sums might not fit in 32 bits")
     if integers.min(initial=0) >= -128 and integers.max(initial=0) <= 127:
-        return Scaled(np.ascontiguousarray(integers.astype(np.int8)), None, factor)
+        return Weight(np.ascontiguousarray(integers.astype(np.int8)), None)
     least = np.minimum(integers.min(0), 0)
     moved = integers - least
     m.require(int(moved.max(initial=0)) <= 255, "the weights of a column span more than a byte")
-    return Scaled(np.ascontiguousarray(moved.astype(np.uint8)), least, factor)
+    return Weight(np.ascontiguousarray(moved.astype(np.uint8)), (-least).astype(np.uint8))
 
 
 def _scale_of_rows(m: Match) -> float:
@@ -72,12 +83,17 @@ def build_scaled(
     m: Match, build: Builder, rows: Value, offset: Value | None, weights: Scaled
 ) -> Value:
     """The product of rows of bytes that have a zero point, made real; then the bias."""
-    operands = {"a": rows, "b": build.const(weights.bytes)}
-    if offset is not None:
-        operands["a_zero_point"] = offset
-    if weights.least is not None:
-        operands["b_zero_point"] = build.const((-weights.least).astype(np.uint8))
-    sums = build.op("matmul_integer", list(operands.values()), names=list(operands)).result
+    sums = build_sums(build, rows, offset, weights.weight)
     real_sums = build.op("cast", [sums], {"to": DType.F32}).result
     result = build.mul(real_sums, build.const(weights.factor))
     return build.add(result, m[bias]) if m.get(bias) is not None else result
+
+
+def build_sums(build: Builder, rows: Value, offset: Value | None, weights: Weight) -> Value:
+    """The product of rows of bytes that have a zero point, as integers."""
+    operands = {"a": rows, "b": build.const(weights.bytes)}
+    if offset is not None:
+        operands["a_zero_point"] = offset
+    if weights.points is not None:
+        operands["b_zero_point"] = build.const(weights.points)
+    return build.op("matmul_integer", list(operands.values()), names=list(operands)).result

@@ -19,7 +19,7 @@ from leptonc.passes.precision.products_of_bytes import (
     weight,
     x,
 )
-from leptonc.passes.precision.windows_of_bytes import windows_of_bytes
+from leptonc.passes.precision.windows_of_bytes import quantised_windows, windows_of_bytes
 from leptonc.passes.rewrite import Rule, rule
 
 
@@ -46,4 +46,4 @@ class RecognizeIntegerProducts(RewritePass):
 
     name: ClassVar[str] = "recognize-integer-products"
     numbers: ClassVar[Contract] = REASSOCIATES
-    rules: ClassVar[tuple[Rule, ...]] = (products_of_bytes, windows_of_bytes)
+    rules: ClassVar[tuple[Rule, ...]] = (products_of_bytes, windows_of_bytes, quantised_windows)

@@ -11,11 +11,13 @@ from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.ops.windows import Window, kernel_of, resolve_window
 from leptonc.ir.table import Inference
-from leptonc.ir.types import DType
+from leptonc.ir.types import DType, TensorType
 from leptonc.passes.constants import uniform
 from leptonc.passes.pattern import Match, pat
 from leptonc.passes.precision import products_of_bytes
+from leptonc.passes.precision.integral import BYTES
 from leptonc.passes.precision.products_of_bytes import bias, point, real, weight, x
+from leptonc.passes.precision.scaling import limited
 from leptonc.passes.rewrite import rule
 
 FEWEST, SHALLOW = 64, 256
@@ -30,53 +32,94 @@ def windows_of_bytes(m: Match, build: Builder) -> Value:
 
     Convolutions over planes keep their kernels of floats, which need not turn channels last.
     """
-    window, matrix = _window(m.root), _matrix(m)
-    weights = products_of_bytes.scaled(m, matrix)
-    rank = len(window.kernel)
-    rows, zero = _unsigned(m, build)
-    rows = build.transpose(rows, perm=(0, *range(2, rank + 2), 1))
-    if window.is_padded:
-        pads = np.array([0, *window.before, 0, 0, *window.after, 0], np.int64)
-        rows = build.pad(rows, build.const(pads), constant_value=build.const(zero))
-    if any(extent > 1 for extent in (*window.kernel, *window.strides)):
-        taps = [_tap(build, rows, window, tap) for tap in window.taps()]
-        rows = build.concat(*taps, axis=rank + 1) if len(taps) > 1 else taps[0]
-    sums = products_of_bytes.build_scaled(m, build, rows, build.const(zero), weights)
-    return build.transpose(sums, perm=(0, rank + 1, *range(1, rank + 1)))
-
-
-def _matrix(m: Match) -> Array:
-    """The weight as a layer over the bytes of a window has it."""
-    blob, window = m[weight].blob, _window(m.root)
+    window = _window(m.root)
+    blob = m[weight].blob
     assert blob is not None
-    filters, channels, *_ = blob.type.extents
+    _require_signal(m, window, m[x].type, blob.type)
+    weights = products_of_bytes.scaled(m, _matrix(blob.array))
+    offset = m.get(point)
+    zero = 0 if offset is None else int(uniform(offset) or 0)
+    rows, at_zero = _rows(build, m[x], zero, window)
+    return _channels_first(
+        build, products_of_bytes.build_scaled(m, build, rows, at_zero, weights)
+    )  # fmt: skip
+
+
+@rule(pat.qlinear_conv(...))
+def quantised_windows(m: Match, build: Builder) -> Value:
+    """A convolved signal of bytes that are quantised again: so are the sums of the layer."""
+    op, (source, *others) = m.root, m.root.operands
+    names, dtype = op.operand_names[1:], op.result.type.dtype
+    blobs = [value.blob for value in others]
+    m.require(all(blob is not None for blob in blobs), "weights or scales are not known")
+    data = {name: blob.array for name, blob in zip(names, blobs, strict=True) if blob is not None}
+    window, weight_type = _window(op), others[2].type
+    m.fits(source.blob is None and dtype in BYTES)
+    _require_signal(m, window, source.type, weight_type)
+    column = data["w_zero_point"].astype(np.int32).reshape(-1)
+    row = data.get("bias")
+    most = 0 if row is None else int(np.abs(row.astype(np.int64)).max(initial=0))
+    integers = _matrix(data["w"].astype(np.int32)) - column
+    weights = products_of_bytes.in_bytes(m, integers, most)
+    scales = data["x_scale"].reshape(()), data["w_scale"].reshape(-1), data["y_scale"].reshape(())
+    with np.errstate(all="ignore"):
+        factor = np.asarray(scales[0] * scales[1] / scales[2], np.float32)
+    m.require(bool(np.isfinite(factor).all()), "the scales together are no finite number")
+    rows, at_zero = _rows(build, source, int(data["x_zero_point"].reshape(())), window)
+    sums = products_of_bytes.build_sums(build, rows, at_zero, weights)
+    sums = sums if row is None else build.add(sums, build.const(row))
+    real_sums = build.op("cast", [sums], {"to": DType.F32}).result
+    shift = build.const(data["y_zero_point"].reshape(()).astype(np.float32))
+    rounded = build.add(build.round(build.mul(real_sums, build.const(factor))), shift)
+    whole = build.op("cast", [limited(build, rounded, dtype).value], {"to": dtype}).result
+    return _channels_first(build, whole)
+
+
+def _require_signal(m: Match, window: Window, x: TensorType, w: TensorType) -> None:
+    """Go on only for convolutions along one axis that are wide enough."""
     m.require(m.root.int("group") == 1, "there are groups")
-    known = all(isinstance(dim, int) for dim in (*m[x].type.shape[1:], *window.out))
+    known = all(isinstance(dim, int) for dim in (*x.shape[1:], *window.out))
     m.require(known and 0 not in window.out, "its extents are not known")
-    long = [out for out in window.out if out != 1]
-    m.require(len(long) < 2 and max(window.kernel) == math.prod(window.kernel), "it is over planes")
-    taps = math.prod(window.kernel)
+    long, taps = [out for out in window.out if out != 1], math.prod(window.kernel)
+    m.require(len(long) < 2 and max(window.kernel) == taps, "it is over planes")
+    filters, channels, *_ = w.extents
     m.require(min(filters, channels) >= FEWEST, "few channels are faster in floats")
     m.require(channels * taps >= SHALLOW, "sums of few products are faster in floats")
     m.require(taps <= TAPS, "the windows take too much memory")
-    return np.moveaxis(blob.array, (0, 1), (-1, -2)).reshape(-1, filters)
 
 
-def _unsigned(m: Match, build: Builder) -> tuple[Value, Array]:
-    """The bytes from zero on, which products take, and the one that stands for zero."""
-    offset = m.get(point)
-    zero = 0 if offset is None else int(uniform(offset) or 0)
-    if m[x].type.dtype is DType.U8:
-        return m[x], np.array(zero, np.uint8)
-    wide = build.op("cast", [m[x]], {"to": DType.I16}).result
-    shifted = build.add(wide, build.const(np.array(128, np.int16)))
-    return build.op("cast", [shifted], {"to": DType.U8}).result, np.array(zero + 128, np.uint8)
+def _matrix(weight: Array) -> Array:
+    """The weight as a layer over the bytes of a window has it."""
+    return np.moveaxis(weight, (0, 1), (-1, -2)).reshape(-1, weight.shape[0])
+
+
+def _rows(build: Builder, x: Value, zero: int, window: Window) -> tuple[Value, Value]:
+    """The bytes of each window as a row, from 0 on, and the one that stands for zero."""
+    if x.type.dtype is DType.I8:
+        wide = build.op("cast", [x], {"to": DType.I16}).result
+        shifted = build.add(wide, build.const(np.array(128, np.int16)))
+        x, zero = build.op("cast", [shifted], {"to": DType.U8}).result, zero + 128
+    at_zero, rank = build.const(np.array(zero, np.uint8)), len(window.kernel)
+    rows = build.transpose(x, perm=(0, *range(2, rank + 2), 1))
+    if window.is_padded:
+        pads = np.array([0, *window.before, 0, 0, *window.after, 0], np.int64)
+        rows = build.pad(rows, build.const(pads), constant_value=at_zero)
+    if any(extent > 1 for extent in (*window.kernel, *window.strides)):
+        taps = [_tap(build, rows, window, tap) for tap in window.taps()]
+        rows = build.concat(*taps, axis=rank + 1) if len(taps) > 1 else taps[0]
+    return rows, at_zero
+
+
+def _channels_first(build: Builder, x: Value) -> Value:
+    last = x.type.rank - 1
+    return build.transpose(x, perm=(0, last, *range(1, last)))
 
 
 def _window(op: Op) -> Window:
     call = Inference(op.definition, op.operands, op.operand_names, op.attrs, op.regions)
-    space = op.operands[0].type.shape[2:]
-    return resolve_window(call, space, kernel_of(call, op.operands[1].type, len(space)))
+    space, w = op.operands[0].type.shape[2:], op.operand("w")
+    assert w is not None
+    return resolve_window(call, space, kernel_of(call, w.type, len(space)))
 
 
 def _tap(build: Builder, rows: Value, window: Window, tap: tuple[int, ...]) -> Value:

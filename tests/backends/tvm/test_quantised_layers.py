@@ -133,3 +133,39 @@ def test_a_signal(x: str, channels: int, taps: int, attributes: dict[str, Any]) 
     spread = np.abs(expected).max()
     ours = session.run(feeds)["y"]
     np.testing.assert_allclose(ours, expected, rtol=2e-6, atol=2e-6 * spread)
+
+
+@pytest.mark.parametrize(("x", "w"), [("uint8", "uint8"), ("int8", "int8")])
+def test_a_quantised_signal(x: str, w: str) -> None:
+    """Every byte is that of the sums and scales as they are written."""
+    channels, filters, info = 65, 70, np.iinfo(w)
+    weight = RNG.integers(info.min, info.max + 1, (filters, channels, 4)).astype(w)
+    scales = np.exp(RNG.normal(size=filters)).astype(np.float32) / 256
+    data: dict[str, Any] = {
+        "a": np.float32(0.031), "b": np.array(100, x), "w": weight, "c": scales,
+        "d": (RNG.integers(60, 200, filters) if w == "uint8" else np.zeros(filters)).astype(w),
+        "e": np.float32(0.9), "f": np.array(9, x),
+        "g": RNG.integers(-9999, 9999, filters).astype(np.int32),
+    }  # fmt: skip
+    kind = TensorProto.UINT8 if x == "uint8" else TensorProto.INT8
+    graph = helper.make_graph(
+        [node("QLinearConv", "x a b w c d e f g", "y", pads=[2, 1])], "g",
+        [helper.make_tensor_value_info("x", kind, ["n", channels, 21])],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in data.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    limits = np.iinfo(x)
+    rows = RNG.integers(limits.min, limits.max + 1, (2, channels, 21)).astype(x)
+    padded = np.full((2, channels, 24), 100, np.int64)
+    padded[..., 2:-1] = rows
+    windows = np.lib.stride_tricks.sliding_window_view(padded - 100, 4, axis=2)
+    centred = weight.astype(np.int64) - data["d"].astype(np.int64)[:, None, None]
+    sums = np.einsum("nclk,fck->nfl", windows, centred) + data["g"][:, None]
+    factor = (data["a"] * scales / data["e"]).astype(np.float32)
+    expected = np.rint(sums.astype(np.float32) * factor[:, None]) + 9
+    ours = leptonc.compile(model, isolated=False).run({"x": rows})["y"]
+    np.testing.assert_array_equal(ours, np.clip(expected, limits.min, limits.max).astype(x))
+    imported = import_model(model)
+    optimize_graph(imported, Options(), backend_of(Target()))
+    assert [op.name for op in compute_ops(imported)].count("integer_linear") == 1
