@@ -105,14 +105,8 @@ class Emitter:
             with emit.outer_loop(spec.batch, parallel=self.is_parallel) as image:
                 self.chunk(image, emit.integer(0), self.rows)
             return
-        start = 0
-        for height, count in split_rows(self.rows, self.chunk_rows(self.rows, self.columns)):
-            with emit.outer_loop(
-                emit.product((spec.batch, count)), parallel=self.is_parallel
-            ) as step:
-                image, band = tirx.floordiv(step, count), tirx.floormod(step, count)
-                self.chunk(image, band * height + start, height)
-            start += height * count
+        bands = split_rows(self.rows, self.chunk_rows(self.rows, self.columns))
+        emit.each_band(spec.batch, bands, self.chunk, parallel=self.is_parallel)
 
     @property
     def is_parallel(self) -> bool:

@@ -99,6 +99,37 @@ def outer_loop(extent: Extent, *, parallel: bool) -> Any:
     return (T.parallel if parallel else T.serial)(integer(0), integer(extent))
 
 
+def each_band(
+    batch: Extent,
+    bands: Sequence[tuple[int, int]],
+    body: Callable[[PrimExpr, PrimExpr, int], None],
+    *,
+    parallel: bool,
+) -> None:
+    """Run `body(image, first, height)` for the bands of rows of all images.
+
+    `bands` are at most two heights, with how many bands have each. Threads share all in one loop:
+    of one for each height, short ones would leave them without work.
+    """
+    if parallel and len(bands) > 1:
+        (high, many), (low, others) = bands
+        count = many + others
+        with outer_loop(product((batch, count)), parallel=True) as step:
+            image, band = tirx.floordiv(step, count), tirx.floormod(step, count)
+            with T.If(band < many):
+                with T.Then():
+                    body(image, band * high, high)
+                with T.Else():
+                    body(image, band * low + many * (high - low), low)
+        return
+    start = 0
+    for height, count in bands:
+        with outer_loop(product((batch, count)), parallel=parallel) as step:
+            image, band = tirx.floordiv(step, count), tirx.floormod(step, count)
+            body(image, band * height + start, height)
+        start += height * count
+
+
 def vectorized(extent: int) -> Any:
     """A loop whose steps are the lanes of one vector."""
     return T.vectorized(integer(0), integer(extent))

@@ -98,13 +98,13 @@ class Emitter:
         most = band_tiles(self.spec.channels, self.spec.filters, self.spec.outputs, self.cpu)
         if isinstance(down, int) and isinstance(across, int):
             share = -(-down // self.cpu.threads) if self.is_parallel else down
-            start = 0
-            for height, count in split_rows(down, min(share, max(1, most // across))):
-                steps = emit.product((batch, count))
-                with emit.outer_loop(steps, parallel=self.is_parallel) as step:
-                    image, band = tirx.floordiv(step, count), tirx.floormod(step, count)
-                    self.band((image, band * height + start), height, height * across)
-                start += height * count
+            bands = split_rows(down, min(share, max(1, most // across)))
+            emit.each_band(
+                batch,
+                bands,
+                lambda image, first, height: self.band((image, first), height, height * across),
+                parallel=self.is_parallel,
+            )
             return
         down = emit.integer(down)
         wanted = tirx.floordiv(emit.integer(most), tirx.max(emit.integer(across), 1))

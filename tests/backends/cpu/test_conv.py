@@ -132,6 +132,23 @@ def test_threads_share_bands() -> None:
     check(CASES["several bands"], "", with_threads(NATIVE, 2))
 
 
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize(
+    "case",
+    [Case(64, 264, (7, 7), Window((1, 1))), Case(64, 264, (7, 7), Window((1, 1)), batch=3),
+     Case(24, 136, (7, 9), Window((3, 3), pads=(1, 1, 1, 1)))],
+)  # fmt: skip
+def test_bands_of_two_heights_are_shared_at_once(case: Case, threads: int) -> None:
+    """Seven rows are four and three: one task each, in the same loop."""
+    check(case, "", with_threads(NATIVE, threads))
+    sizes = ConvWeight(case.channels, case.filters, case.window.kernel)
+    spec = ConvSpec(case.batch, *case.size, sizes, case.window, conv_panel(264, 49, NATIVE))
+    script = conv("main", spec, with_threads(NATIVE, threads)).script()
+    tasks = case.batch * min(threads, 4)
+    assert script.count("T.parallel") == 1
+    assert f"T.parallel(T.int64({tasks})" in script
+
+
 def test_avx512_multiplies_whole_vectors() -> None:
     window = Window((3, 3), pads=(1, 1, 1, 1))
     spec = ConvSpec(1, 14, 14, ConvWeight(64, 64, (3, 3)), window, conv_panel(64, 196, AVX512))

@@ -124,6 +124,12 @@ def test_threads_share_bands(symbols: str) -> None:
     check(CASES["several bands"], 4, symbols, with_threads(NATIVE, 2))
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_bands_of_two_heights_are_shared_at_once(batch: int) -> None:
+    """Seven rows of tiles are four and three."""
+    check(Case(2 * LANES, 4 * LANES, (28, 30), batch=batch), 4, "", with_threads(NATIVE, 2))
+
+
 def test_long_epilogues_are_not_unrolled() -> None:
     check(CASES["odd extents, ragged channels"], 4, long=True)
 
