@@ -26,7 +26,7 @@ from leptonc.artifact import Artifact
 from leptonc.ir.diagnostics import LeptonBug
 from leptonc.manifest import TensorSpec
 from leptonc.tools.bench_peers import peer_of
-from leptonc.tools.bench_process import measure
+from leptonc.tools.bench_process import Cost, measure
 
 FOLDER = RESULTS / "cpu"
 TABLE = ROOT / "BENCHMARKS.md"
@@ -35,7 +35,7 @@ STARTS = 3
 
 COMPILE = """
 import sys, leptonc
-leptonc.compile(sys.argv[1], target="cpu", threads=1).save(sys.argv[2])
+leptonc.compile(sys.argv[1], target="cpu", threads=int(sys.argv[3])).save(sys.argv[2])
 """
 
 
@@ -59,6 +59,7 @@ def measured(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, artefact = case.write(folder), folder / "model.lepton"
+        artefacts = {1: artefact}
         result: dict[str, Any] = {
             "model": case.name, "kind": case.kind, "model_bytes": model.stat().st_size,
             **compiled(model, artefact),
@@ -68,8 +69,12 @@ def measured(
         result["starts"] = started(case, model, artefact, plan)
         runs = _still(known.get("runs", []), case, signature)
         for setting in settings(case, signature, plan.threads, every=plan.every):
+            if setting.threads not in artefacts:  # kernels for one thread have no parallel loops
+                artefacts[setting.threads] = folder / f"model-{setting.threads}.lepton"
+                compile_once(model, artefacts[setting.threads], setting.threads)
             runs = [run for run in runs if not setting.is_of(run)]
-            run = run_once(case, setting, (model, artefact), signature, plan)
+            files = model, artefacts[setting.threads]
+            run = run_once(case, setting, files, signature, plan)
             runs = sorted([*runs, run], key=_order)
             yield {**result, "runs": runs}, run
 
@@ -89,10 +94,8 @@ def _order(run: dict[str, Any]) -> tuple[int, ...]:
 
 def compiled(model: Path, artefact: Path) -> dict[str, Any]:
     """What compiling costs, with an empty cache and with a filled one; the artefact is there."""
-    environment = {"LEPTONC_CACHE": str(artefact.parent / "cache"), **_environment()}
-    command = [sys.executable, "-c", COMPILE, str(model), str(artefact)]
-    cold = measure(command, environment)
-    warm = measure(command, environment)
+    cold = compile_once(model, artefact, threads=1)
+    warm = compile_once(model, artefact, threads=1)
     with Artifact.open(artefact) as opened:
         plan, signature = opened.manifest.plan, opened.manifest.inputs
     return {
@@ -103,6 +106,13 @@ def compiled(model: Path, artefact: Path) -> dict[str, Any]:
         "cached_compile_seconds": round(warm.seconds, 2),
         "compile_peak_bytes": cold.peak_bytes,
     }
+
+
+def compile_once(model: Path, artefact: Path, threads: int) -> Cost:
+    """Compile for so many threads in a process of its own, with a cache beside the artefact."""
+    environment = {"LEPTONC_CACHE": str(artefact.parent / "cache"), **_environment()}
+    command = [sys.executable, "-c", COMPILE, str(model), str(artefact), str(threads)]
+    return measure(command, environment)
 
 
 def started(case: Case, model: Path, artefact: Path, plan: Plan) -> dict[str, Any]:
