@@ -84,6 +84,7 @@ CODES = MappingProxyType({
     "E805": "an option of the command line cannot be read",
     "E806": "a file given to a command cannot be read",
     "E809": "a runtime to measure against is not installed",
+    "E810": "what was decided of kernels, or measured for it, cannot be used",
     "E811": "two operators from other packages have the same name, or an entry point names none",
     "E812": "an operator from another package is not described in a way that can be used",
     "E813": "the shared library of an operator cannot be used",

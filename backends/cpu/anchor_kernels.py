@@ -10,6 +10,7 @@ from tvm import tirx
 
 from leptonc.backends.cpu.batched_matmul import BatchedMatmulSpec, batched_matmul
 from leptonc.backends.cpu.conv import ConvSpec, conv
+from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
@@ -55,6 +56,7 @@ def _packed_linear(anchor: Anchor) -> tirx.PrimFunc | None:
         bool(bias),
         anchor.epilogue,
         anchor.out_dtype,
+        decision=_decision(anchor.op),
     )
     return matmul("kernel", spec, anchor.cpu)
 
@@ -79,7 +81,7 @@ def _packed_integer_linear(anchor: Anchor) -> tirx.PrimFunc | None:
     spec = IntegerMatmulSpec(
         tuple(lead), depth, op.int("columns"), w.extents[2], anchor.epilogue,
         anchor.out_dtype, TVM_DTYPE[x.dtype], TVM_DTYPE[w.dtype],
-        0 if extra is None else extra.type.extents[0], op.int("folds"),
+        0 if extra is None else extra.type.extents[0], op.int("folds"), _decision(op),
     )  # fmt: skip
     return integer_matmul("kernel", spec, anchor.cpu)
 
@@ -91,16 +93,18 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     window, channels = _window(op), op.int("channels")
     if op.attrs["depthwise"]:
         single = DepthwiseSpec(
-            batch, channels, height, width, window, bool(bias), anchor.epilogue, anchor.out_dtype
-        )
+            batch, channels, height, width, window, bool(bias), anchor.epilogue,
+            anchor.out_dtype, _decision(op),
+        )  # fmt: skip
         return depthwise("kernel", single, anchor.cpu)
     sizes = ConvWeight(
         channels, op.int("filters"), window.kernel, op.int("group"), bool(op.attrs["plain"])
     )
     panel = w.type.extents[2]
     spec = ConvSpec(
-        batch, height, width, sizes, window, panel, bool(bias), anchor.epilogue, anchor.out_dtype
-    )
+        batch, height, width, sizes, window, panel, bool(bias), anchor.epilogue,
+        anchor.out_dtype, _decision(op),
+    )  # fmt: skip
     return conv("kernel", spec, anchor.cpu)
 
 
@@ -111,6 +115,7 @@ def _packed_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
     spec = WinogradSpec(
         batch, op.int("channels"), op.int("filters"), height, width, _window(op).pads,
         op.int("outputs"), w.type.extents[3], bool(bias), anchor.epilogue, anchor.out_dtype,
+        _decision(op),
     )  # fmt: skip
     return winograd("kernel", spec, anchor.cpu)
 
@@ -233,6 +238,10 @@ def _matmul(anchor: Anchor) -> tirx.PrimFunc | None:
         batch,
     )  # fmt: skip
     return batched_matmul("kernel", spec, anchor.cpu)
+
+
+def _decision(op: Op) -> Decision:
+    return Decision.parse(op.str("decision"))
 
 
 def _window(op: Op) -> Window:

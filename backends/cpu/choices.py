@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.cpu.tiles import (
@@ -46,7 +46,11 @@ def choice(graph: Graph, cpu: CpuTarget) -> Choice:
     """What was chosen for a kernel with this graph."""
     for op in graph:
         if op.name in CHOICES:
-            return CHOICES[op.name](op, cpu)
+            found = CHOICES[op.name](op, cpu)
+            decision = op.attrs.get("decision")
+            if decision:
+                return replace(found, algorithm=f"{found.algorithm} (measured: {decision})")
+            return found
     return Choice("loops")
 
 

@@ -16,6 +16,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.conv_tile import Pixels, Tile
+from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, conv_weight_shape
 from leptonc.backends.cpu.target import CpuTarget
@@ -45,6 +46,7 @@ class ConvSpec:
     bias: bool = True
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
+    decision: Decision = UNDECIDED
 
 
 def conv(name: str, spec: ConvSpec, cpu: CpuTarget) -> PrimFunc:
@@ -94,7 +96,7 @@ class Emitter:
         self.rows, self.columns = out_extents(spec)
         self.inner = 1 if spec.weight.plain else cpu.lanes
         self.blocks = channel_blocks(spec.weight.channels, self.inner)
-        self.tile_pixels = tile_rows(spec.panel // cpu.lanes, cpu)
+        self.tile_pixels = spec.decision.tile_rows(tile_rows(spec.panel // cpu.lanes, cpu))
         self.long = spec.epilogue.is_long(5)
         self.weight_bytes = 4 * math.prod(conv_weight_shape(spec.weight, spec.panel))
 
@@ -113,10 +115,13 @@ class Emitter:
         """Whether threads share the chunks."""
         extents = [e if isinstance(e, int) else 32 for e in (self.rows, self.columns)]
         work = 2 * self.spec.weight.depth * self.spec.weight.filters * extents[0] * extents[1]
-        return self.cpu.threads > 1 and work > PARALLEL_OPERATIONS
+        enough = work > PARALLEL_OPERATIONS
+        return self.spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def chunk_rows(self, rows: int, columns: int) -> int:
         """The output rows whose input takes a quarter of the second-level cache."""
+        if self.spec.decision.band is not None:
+            return max(1, min(rows, self.spec.decision.band))
         window = self.spec.window
         row_bytes = 4 * self.blocks * self.inner * window.strides[0] * columns * window.strides[1]
         fitting = max(1, self.cpu.l2_bytes // 4 // row_bytes)
@@ -268,9 +273,13 @@ class Emitter:
         weight = self.spec.weight
         panel_bytes = 4 * weight.depth * self.spec.panel
         blocks, rest = divmod(weight.channels // weight.groups, self.inner)
-        if rest or panel_bytes < self.cpu.l2_bytes // 5 or pixels <= self.tile_pixels:
+        if rest or pixels <= self.tile_pixels:
             return 1
-        wanted = -(-panel_bytes // (self.cpu.l2_bytes // 12))
+        wanted = self.spec.decision.parts
+        if wanted is None:
+            if panel_bytes < self.cpu.l2_bytes // 5:
+                return 1
+            wanted = -(-panel_bytes // (self.cpu.l2_bytes // 12))
         return min((parts for parts in divisors(blocks) if parts >= wanted), default=1)
 
 

@@ -10,6 +10,7 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
@@ -39,6 +40,7 @@ class DepthwiseSpec:
     bias: bool = True
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
+    decision: Decision = UNDECIDED
 
 
 def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
@@ -80,24 +82,31 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
                 index = [place.image, place.block, place.row, place.column, lane]
                 T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
 
-        if holds_weights(spec.window, cpu):
-            pixels = MOST_PIXELS
-        else:
-            pixels = max(1, min(MOST_PIXELS, cpu.registers - 1 - spec.window.kernel[1]))
+        keeps = holds_weights(spec.window, cpu) and spec.decision.keep != 0
+        pixels = spec.decision.tile_rows(most_pixels(spec.window, cpu, keeps=keeps))
         Sliding(
             x=x,
             window=spec.window,
             outputs=outputs,
             lanes=lanes,
             pixels=pixels,
-            parallel=is_parallel(cpu, blocks * lanes, outputs),
+            parallel=spec.decision.is_shared(
+                cpu.threads, otherwise=is_parallel(cpu, blocks * lanes, outputs)
+            ),
             start=0.0,
             combine=combine,
             finish=finish,
-            keep=keep if holds_weights(spec.window, cpu) else None,
+            keep=keep if keeps else None,
         ).emit()
 
     return emit.function(name, parameters, body)
+
+
+def most_pixels(window: Window, cpu: CpuTarget, *, keeps: bool) -> int:
+    """The pixels of the widest tile, beside the weights of a row where they are not all kept."""
+    if keeps:
+        return MOST_PIXELS
+    return max(1, min(MOST_PIXELS, cpu.registers - 1 - window.kernel[1]))
 
 
 def holds_weights(window: Window, cpu: CpuTarget) -> bool:

@@ -18,6 +18,7 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
 from leptonc.backends.cpu.matmul import (
@@ -68,6 +69,7 @@ class IntegerMatmulSpec:
     weight_dtype: str = "int8"
     extra: int = 0
     folds: int = 1
+    decision: Decision = UNDECIDED
 
     @property
     def together(self) -> int:
@@ -122,7 +124,8 @@ class _Emitter:
         """Whether the panels are shared by threads; symbolic rows are taken for a few."""
         rows = self.rows if isinstance(self.rows, int) else 32
         operations = self.spec.columns * self.spec.depth * rows
-        return self.cpu.threads > 1 and operations > PARALLEL_OPERATIONS
+        enough = operations > PARALLEL_OPERATIONS
+        return self.spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
         """All rows of one panel."""
@@ -149,7 +152,14 @@ class _Emitter:
             folds=spec.folds,
             multiply=self.multiply_bytes,
             widen=self.widen,
-        ).rows(self.rows, integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu))
+        ).rows(self.rows, self.tile_rows)
+
+    @property
+    def tile_rows(self) -> int:
+        """The most rows of a register tile."""
+        spec = self.spec
+        most = integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu)
+        return spec.decision.tile_rows(most)
 
     def ahead(self, panel: PrimExpr) -> Callable[[PrimExpr, PrimExpr], None] | None:
         """Asks for the weights of the next panel, some of them in each tile of rows."""
@@ -157,9 +167,11 @@ class _Emitter:
         size = math.prod(spec.weight_shape) * (2 if spec.weight_dtype == "int16" else 1)
         few = isinstance(self.rows, int) and not 2 <= self.rows <= MOST_ROWS_AHEAD
         lines = size // spec.weight_shape[0] // LINE_BYTES
+        if spec.decision.ahead is not None:
+            few = not spec.decision.ahead
         if few or size < BYTES_AHEAD or not lines:
             return None
-        height = integer_tile_rows(spec.panel // self.cpu.lanes, spec.together, self.cpu)
+        height = self.tile_rows
         calls = spec.depth // (spec.together * spec.folds) // AHEAD_STEPS
         at_once = max(1, math.ceil(lines / max(calls, 1) / TILES_AHEAD))
         elements = math.prod(spec.weight_shape[1:])

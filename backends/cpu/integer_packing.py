@@ -124,12 +124,15 @@ def _layers(weight: Array, most: int, folds: int) -> Iterator[Array]:
 
 
 def integer_blobs(
-    rows_type: DType, weight: Blob, rows: int | None, cpu: CpuTarget
+    rows_type: DType, weight: Blob, rows: int | None, cpu: CpuTarget, panel: int = 0
 ) -> tuple[dict[str, Blob], int] | None:
-    """The weight packed for rows of this type, and its folds; None where it does not fit."""
+    """The weight packed for rows of this type, and its folds; None where it does not fit.
+
+    Without a width of panels, a formula chooses it.
+    """
     depth, columns = weight.type.extents
     together = 4 if rows_type is DType.U8 else 2
-    panel = integer_panel(rows, columns, together, cpu)
+    panel = panel or integer_panel(rows, columns, together, cpu)
     if depth == 0 or columns == 0:
         return None
     if together == 2:

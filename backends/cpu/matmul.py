@@ -11,6 +11,7 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.packing import matmul_weight_shape
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, each_panel
@@ -45,6 +46,7 @@ class MatmulSpec:
     out_dtype: str = "float32"
     weight_dtype: str = "float32"
     block: int = 0
+    decision: Decision = UNDECIDED
 
     @property
     def rows(self) -> Extent:
@@ -94,7 +96,8 @@ class Emitter:
         spec = self.spec
         rows = spec.rows if isinstance(spec.rows, int) else 32
         operations = 2 * spec.columns * spec.depth * rows
-        return self.cpu.threads > 1 and operations > PARALLEL_OPERATIONS
+        enough = operations > PARALLEL_OPERATIONS
+        return spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
         """All rows of one panel."""
@@ -113,7 +116,12 @@ class Emitter:
             right=lambda k, vector: self.weights(panel, k, vector),
             write=write,
             ahead=self.ahead(panel),
-        ).rows(spec.rows, tile_rows(spec.panel // lanes, self.cpu))
+        ).rows(spec.rows, self.tile_rows)
+
+    @property
+    def tile_rows(self) -> int:
+        """The most rows of a register tile."""
+        return self.spec.decision.tile_rows(tile_rows(self.spec.panel // self.cpu.lanes, self.cpu))
 
     def ahead(self, panel: PrimExpr) -> Callable[[PrimExpr, PrimExpr], None] | None:
         """Asks for the weights of the next panel while the rows of this one are computed.
@@ -121,12 +129,14 @@ class Emitter:
         Each tile of rows asks for some lines, from where the tile before left off; what is left in
         the end are lines that were asked for.
         """
-        spec, cpu = self.spec, self.cpu
+        spec = self.spec
         weights = spec.columns * spec.depth * 4
         few = isinstance(spec.rows, int) and not 2 <= spec.rows <= MOST_ROWS_AHEAD
+        if spec.decision.ahead is not None:
+            few = not spec.decision.ahead
         if few or spec.weight_dtype != "float32" or weights < BYTES_AHEAD:
             return None
-        height, steps = tile_rows(spec.panel // cpu.lanes, cpu), spec.depth // AHEAD_STEPS
+        height, steps = self.tile_rows, spec.depth // AHEAD_STEPS
         lines = spec.panel * spec.depth // LINE
         at_once = max(1, round(spec.panel * AHEAD_STEPS / LINE / TILES_AHEAD))
         flat = emit.view(self.weight, (math.prod(self.weight_shape),))

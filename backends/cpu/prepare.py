@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from leptonc.backends.cpu.decision import UNDECIDED, Decision, Decisions
 from leptonc.backends.cpu.fourier_tables import tabulate
 from leptonc.backends.cpu.integer_packing import integer_blobs
 from leptonc.backends.cpu.packing import (
@@ -24,13 +25,16 @@ from leptonc.backends.cpu.recurrent_packing import (
     recurrent_weight,
 )
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import conv_panel, matmul_panel
+from leptonc.backends.cpu.tiles import MOST_VECTORS, conv_panel, matmul_panel
 from leptonc.backends.cpu.winograd_tables import (
+    PAIRS,
+    TAPS,
     Transform,
     band_tiles,
     pack_winograd_weight,
     winograd_weight_shape,
 )
+from leptonc.backends.tvm.source import kernel_source
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import ceildiv, product
@@ -49,22 +53,38 @@ class Packing:
     blobs: Mapping[str, Blob]
 
 
-Chooser = Callable[[Op, Mapping[str, Blob], CpuTarget], "Packing | None"]
+Chooser = Callable[[Op, Mapping[str, Blob], CpuTarget, Decision], "Packing | None"]
 Made = dict[tuple[Value, TensorType, object], Value]
 
 
-def prepare(graph: Graph, cpu: CpuTarget) -> None:
-    """Replace products with constant weights by packed forms. Data is packed when it is read."""
+def prepare(
+    graph: Graph, cpu: CpuTarget, decisions: Decisions | None = None
+) -> list[tuple[str, Op]]:
+    """Replace products with constant weights by packed forms. Data is packed when it is read.
+
+    Where `decisions` has the workload of a product, it goes before the formulas. With decisions,
+    even if there are none, each packed product's workload and kernel are told.
+    """
     made: Made = {}
-    for op, holder in list(_products(graph)):
+    kernels: list[tuple[str, Op]] = []
+    products = list(products_of(graph))
+    workloads = [_workload(op, holder, decisions) for op, holder in products]
+    for (op, holder), workload in zip(products, workloads, strict=True):
         blobs = _constants_of(op, holder)
-        packing = PACKINGS[op.name](op, blobs, cpu) if "w" in blobs else None
+        decision = (decisions or {}).get(workload, UNDECIDED)
+        packing = PACKINGS[op.name](op, blobs, cpu, decision) if "w" in blobs else None
         if packing is not None:
-            _replace(op, holder, packing, made)
+            kernels.append((workload, _replace(op, holder, packing, made)))
     tabulate(graph)
     inner = [region for op in graph.walk() for region in op.regions]
     for region in (*reversed(inner), graph):
         _erase_unread_constants(region)
+    return kernels if decisions is not None else []
+
+
+def _workload(op: Op, holder: Op | None, decisions: Decisions | None) -> str:
+    """The kernel's name before anything is decided of it; not made where nobody asks."""
+    return "" if decisions is None else kernel_source(holder or op).name
 
 
 def _erase_unread_constants(region: Region) -> None:
@@ -73,7 +93,7 @@ def _erase_unread_constants(region: Region) -> None:
             region.erase(op)
 
 
-def _products(graph: Graph) -> Iterator[tuple[Op, Op | None]]:
+def products_of(graph: Graph) -> Iterator[tuple[Op, Op | None]]:
     """Each operation that may be packed, with the group that holds it."""
     for op in graph.walk():
         if op.name in PACKINGS:
@@ -97,8 +117,11 @@ def _constants_of(op: Op, holder: Op | None) -> dict[str, Blob]:
     return found
 
 
-def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> None:
-    """Put the packed operation in place of `op`, its constants beside the original ones."""
+def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> Op:
+    """Put the packed operation in place of `op`, its constants beside the original ones.
+
+    The operation or group that is a kernel then.
+    """
     operands = list(op.operands)
     for slot, name in enumerate(op.operand_names):
         if name not in packing.blobs:
@@ -121,6 +144,7 @@ def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> None:
         result.name = old.name
         old.replace_uses_with(result)
     region.erase(op)
+    return holder or new
 
 
 def _more(op: Op, holder: Op | None, constant: tuple[str, Blob], made: Made) -> Value:
@@ -163,7 +187,9 @@ def _new_input(holder: Op, outer: Value) -> Value:
     return value
 
 
-def _linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+def _linear(
+    op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
+) -> Packing | None:
     x, blob = op.operands[0].type, blobs["w"]
     if x.dtype is not DType.F32 or x.rank < 1:
         return None
@@ -172,21 +198,28 @@ def _linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None
     if depth == 0 or columns == 0:
         return None
     rows = product(x.shape[:-1])
-    panel = matmul_panel(rows if isinstance(rows, int) else None, columns, depth, cpu)
+    panel = _panel(decision, cpu) or matmul_panel(
+        rows if isinstance(rows, int) else None, columns, depth, cpu
+    )
     packed = Blob(
         TensorType(DType.F32, matmul_weight_shape(depth, columns, panel)),
         lambda: pack_matmul_weight(blob.array, panel, transposed=transposed),
     )
-    return Packing("packed_linear", {"columns": columns}, {"w": packed})
+    attrs = {"columns": columns, "decision": decision.text}
+    return Packing("packed_linear", attrs, {"w": packed})
 
 
-def _linear_bytes(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+def _linear_bytes(
+    op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
+) -> Packing | None:
     x, blob = op.operands[0].type, blobs["w"]
     depth, columns = blob.type.extents
     if depth == 0 or columns == 0 or ("scales" in op.operand_names and "scales" not in blobs):
         return None
     rows = product(x.shape[:-1])
-    panel = matmul_panel(rows if isinstance(rows, int) else None, columns, depth, cpu)
+    panel = _panel(decision, cpu) or matmul_panel(
+        rows if isinstance(rows, int) else None, columns, depth, cpu
+    )
 
     def packed(source: Blob) -> Blob:
         shape = matmul_weight_shape(source.type.extents[0], columns, panel)
@@ -198,25 +231,37 @@ def _linear_bytes(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing 
     return Packing("packed_linear_bytes", attrs, found)
 
 
-def _integer_linear(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+def _integer_linear(
+    op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
+) -> Packing | None:
     rows = product(op.operands[0].type.shape[:-1])
     known = rows if isinstance(rows, int) else None
-    packed = integer_blobs(op.operands[0].type.dtype, blobs["w"], known, cpu)
+    panel = _panel(decision, cpu)
+    packed = integer_blobs(op.operands[0].type.dtype, blobs["w"], known, cpu, panel)
     if packed is None:
         return None
-    attrs = {"columns": blobs["w"].type.extents[1], "folds": packed[1]}
+    attrs: dict[str, Attribute] = {
+        "columns": blobs["w"].type.extents[1],
+        "folds": packed[1],
+        "decision": decision.text,
+    }
     return Packing("packed_integer_linear", attrs, packed[0])
 
 
-def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision) -> Packing | None:
     blob, group, lanes = blobs["w"], op.int("group"), op.int("lanes")
     filters, part, height, width = blob.type.extents
-    if op.attrs["tile"]:
-        return _winograd(op, blobs, op.int("tile"), cpu)
+    tile = op.int("tile")
+    if decision.tile is not None and may_filter(op):
+        tile = decision.tile if decision.tile in PAIRS else 0
+    if tile:
+        return _winograd(op, blobs, tile, cpu, decision)
     depthwise = part == 1 and group == filters and group > 1
     sizes = ConvWeight(part * group, filters, (height, width), group, bool(op.attrs["plain"]))
     pixels = product(op.result.type.shape[2:4])
-    panel = conv_panel(filters // group, pixels if isinstance(pixels, int) else None, cpu)
+    panel = _panel(decision, cpu) or conv_panel(
+        filters // group, pixels if isinstance(pixels, int) else None, cpu
+    )
 
     def pack() -> Array:
         weight = blob.array
@@ -235,8 +280,19 @@ def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
         "channels": sizes.channels,
         "filters": filters,
         "depthwise": depthwise,
+        "decision": decision.text,
     }  # fmt: skip
     return Packing("packed_conv", attrs, packed)
+
+
+def may_filter(op: Op) -> bool:
+    """Whether Winograd's tiles can compute a blocked convolution with a constant weight."""
+    once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
+    weight = op.operands[1].type
+    return (
+        weight.dtype is DType.F32 and weight.extents[2:] == (TAPS, TAPS) and once
+        and op.int("group") == 1 and not op.attrs["plain"]
+    )  # fmt: skip
 
 
 def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob]:
@@ -248,14 +304,17 @@ def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob
     return {"bias": _packed(shape, lambda: pack_channels(bias.array, lanes))}
 
 
-def _winograd(op: Op, blobs: Mapping[str, Blob], outputs: int, cpu: CpuTarget) -> Packing:
+def _winograd(
+    op: Op, blobs: Mapping[str, Blob], outputs: int, cpu: CpuTarget, decision: Decision
+) -> Packing:
     blob, lanes = blobs["w"], op.int("lanes")
     filters, channels = blob.type.extents[:2]
-    transform, rows = Transform(outputs), band_tiles(channels, filters, outputs, cpu)
+    transform = Transform(outputs)
+    rows = decision.band or band_tiles(channels, filters, outputs, cpu)
     all_rows = product(ceildiv(extent, outputs) for extent in op.result.type.shape[2:4])
     if isinstance(all_rows, int):
         rows = min(rows, all_rows)
-    panel = conv_panel(filters, rows, cpu)
+    panel = _panel(decision, cpu) or conv_panel(filters, rows, cpu)
     shape = winograd_weight_shape(transform.points, channels, filters, panel)
     packed = {
         "w": _packed(shape, lambda: pack_winograd_weight(blob.array, outputs, panel)),
@@ -265,11 +324,14 @@ def _winograd(op: Op, blobs: Mapping[str, Blob], outputs: int, cpu: CpuTarget) -
         "pads": op.attrs["pads"], "kernel_shape": (3, 3), "lanes": lanes,
         "channels": channels, "filters": filters, "outputs": outputs,
         "values": tuple(float(v) for v in transform.weight_matrix().reshape(-1)),
+        "decision": decision.text,
     }  # fmt: skip
     return Packing("packed_winograd", attrs, packed)
 
 
-def _recurrent(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | None:
+def _recurrent(
+    op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
+) -> Packing | None:
     """Layers of f32 with constant weights; their rarer forms have a kernel without packing."""
     x = op.operands[0].type
     rare = bool(op.attrs.get("input_forget")) or {"sequence_lens", "p"} & {*op.operand_names}
@@ -296,6 +358,12 @@ def _recurrent(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget) -> Packing | N
         "units": tuple(phase.units for phase in sizes.phases),
     }
     return Packing("packed_recurrent", attrs, packed)
+
+
+def _panel(decision: Decision, cpu: CpuTarget) -> int:
+    """The width of a panel that was decided; 0 where formulas choose it."""
+    vectors = decision.vectors or 0
+    return vectors * cpu.lanes if vectors <= MOST_VECTORS else 0
 
 
 def _packed(shape: tuple[int, ...], pack: Callable[[], Array]) -> Blob:

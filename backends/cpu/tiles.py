@@ -12,6 +12,8 @@ CHAINS = 8
 SYMBOLIC_ROWS = 8
 # More accumulators in one column hide no more latency, and would not fit on the stack.
 MOST_ROWS = 14
+# Wider panels leave too few registers for rows.
+MOST_VECTORS = 4
 # The row count that a product with symbolic rows is laid out for.
 TYPICAL_ROWS = 128
 

@@ -14,6 +14,7 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.target import CpuTarget
@@ -54,6 +55,7 @@ class WinogradSpec:
     bias: bool = True
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
+    decision: Decision = UNDECIDED
 
     def out_extents(self) -> tuple[Extent, Extent]:
         """The rows and columns of the output."""
@@ -89,13 +91,15 @@ class Emitter:
         self.blocks = channel_blocks(spec.channels, cpu.lanes)
         self.out_blocks = channel_blocks(spec.filters, cpu.lanes)
         self.vectors = spec.panel // cpu.lanes
-        self.tile_rows = tile_rows(self.vectors, cpu)
+        self.tile_rows = spec.decision.tile_rows(tile_rows(self.vectors, cpu))
         self.tiles = tuple(emit.ceildiv(extent, spec.outputs) for extent in spec.out_extents())
 
     def emit(self) -> None:
         """Emits the whole convolution."""
         (down, across), batch = self.tiles, self.spec.batch
-        most = band_tiles(self.spec.channels, self.spec.filters, self.spec.outputs, self.cpu)
+        most = self.spec.decision.band or band_tiles(
+            self.spec.channels, self.spec.filters, self.spec.outputs, self.cpu
+        )
         if isinstance(down, int) and isinstance(across, int):
             share = -(-down // self.cpu.threads) if self.is_parallel else down
             bands = split_rows(down, min(share, max(1, most // across)))
@@ -121,7 +125,8 @@ class Emitter:
         """Whether threads share the bands; symbolic extents are taken for large."""
         extents = [e if isinstance(e, int) else 32 for e in self.spec.out_extents()]
         work = 2 * self.spec.channels * self.spec.filters * TAPS**2 * extents[0] * extents[1]
-        return self.cpu.threads > 1 and work > PARALLEL_OPERATIONS
+        enough = work > PARALLEL_OPERATIONS
+        return self.spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def band(self, place: tuple[PrimExpr, PrimExpr], height: Extent, room: Extent) -> None:
         """So many rows of tiles, at most `room` tiles, of an image and from one of its rows on."""

@@ -93,5 +93,9 @@ PACKED_INTEGER_LINEAR = define(
     "What of it is not there is in `extra` steps at `places` of the depth, by panel from `starts`. "
     "Products of `folds` steps may be added in 16 bits.",
     infer=_packed_infer, evaluate=_packed_evaluate,
-    attrs={"columns": Attr("int", required=True), "folds": Attr("int", 1)}, traits=[Trait.PRODUCT],
+    attrs={
+        "columns": Attr("int", required=True), "folds": Attr("int", 1),
+        "decision": Attr("str", ""),
+    },
+    traits=[Trait.PRODUCT],
 )  # fmt: skip

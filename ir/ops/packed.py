@@ -1,4 +1,7 @@
-"""Operations with weights in the order that kernels read them; made before code generation."""
+"""Operations with weights in the order that kernels read them; made before code generation.
+
+Their `decision` is what was decided of the kernel in place of formulas; it changes rounding alone.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ PACKED_LINEAR = define(
     "packed_linear(x, w, bias?)",
     "Rows times a weight of [panels, depth, panel width] with `columns` real columns, plus a bias.",
     infer=_linear_infer, evaluate=_linear_evaluate,
-    attrs={"columns": Attr("int", required=True)}, traits=[Trait.PRODUCT],
+    attrs={"columns": Attr("int", required=True), "decision": Attr("str", "")},
+    traits=[Trait.PRODUCT],
 )  # fmt: skip
 
 
@@ -83,7 +87,7 @@ PACKED_CONV = define(
     attrs={
         "channels": Attr("int", required=True), "filters": Attr("int", required=True),
         "lanes": Attr("int", required=True), "plain": Attr("bool", False),
-        "depthwise": Attr("bool", False), **CONV_ATTRS,
+        "depthwise": Attr("bool", False), "decision": Attr("str", ""), **CONV_ATTRS,
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip
@@ -117,7 +121,7 @@ PACKED_WINOGRAD = define(
     attrs={
         "channels": Attr("int", required=True), "filters": Attr("int", required=True),
         "lanes": Attr("int", required=True), "outputs": Attr("int", required=True),
-        "values": Attr("floats", required=True), **CONV_ATTRS,
+        "values": Attr("floats", required=True), "decision": Attr("str", ""), **CONV_ATTRS,
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip
