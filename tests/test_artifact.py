@@ -436,3 +436,16 @@ def test_no_thread_is_left_where_bytes_cannot_be_made() -> None:
     with pytest.raises(OSError, match="no such bytes"):
         fail()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("grows", "told"),
+    [(("batch*seq", "seq"), True), (("batch*(floordiv(seq, 2))",), True), (("batch*count",), False),
+     (("min(seq, count)",), False), ((), False)],
+)  # fmt: skip
+def test_extents_of_inputs_tell_the_memory_of_a_run_or_not(
+    grows: tuple[str, ...], told: bool
+) -> None:
+    inputs = (TensorSpec("x", "f32", ("batch", "2*seq+1")),)
+    plan = {"peak": 16} | {f"bytes for each {product}": 4 for product in grows}
+    assert Manifest(inputs, (), plan=plan).is_told is told

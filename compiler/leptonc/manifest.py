@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, cast
@@ -25,6 +25,7 @@ PLAIN_FORMAT = 1
 MANIFEST_LIMIT = 8 << 20
 FOR_EACH = "bytes for each "
 """Before a product of extents, the name of the memory that grows with it."""
+_SYMBOL = re.compile(r"\b[^\W\d]\w*\b(?!\()")
 _DIM_LIMIT = 512
 _RANK_LIMIT = 64
 _SIZE_LIMIT = 1 << 62
@@ -156,6 +157,13 @@ class Manifest:
         """The members that are libraries of other packages."""
         return tuple(dict.fromkeys(function.member for function in self.functions))
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the plan says what open extents take, by symbols of the inputs alone."""
+        grows = [key.removeprefix(FOR_EACH) for key in self.plan if key.startswith(FOR_EACH)]
+        given = [str(dim) for spec in self.inputs for dim in spec.shape]
+        return bool(grows) and _symbols(grows) <= _symbols(given)
+
     def offsets(self, alignment: int) -> tuple[int, ...]:
         """Where each weight starts in the weights, and at the end the size of them all."""
         offsets: list[int] = []
@@ -204,6 +212,10 @@ class Manifest:
             document["functions"] = [asdict(function) for function in self.functions]
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return text.encode("ascii")
+
+
+def _symbols(extents: Iterable[str]) -> set[str]:
+    return {name for extent in extents for name in _SYMBOL.findall(extent)}
 
 
 def _tensor_json(tensor: TensorSpec) -> dict[str, Any]:

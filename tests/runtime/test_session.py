@@ -250,16 +250,51 @@ def test_runs_of_the_same_sizes_find_the_memory_of_the_last(artifacts: Artifacts
     assert after - before < 3 * x.nbytes / 4096  # mapping anew would take ten times as many
 
 
-SIZES = (b"vm.builtin.alloc_shape_heap", b"vm.builtin.tensor_to_shape", b"vm.builtin.read_if_cond")
+SIZES = (
+    b"vm.builtin.alloc_shape_heap",
+    b"vm.builtin.tensor_to_shape",
+    b"vm.builtin.read_if_cond",
+    b"leptonc_turn",
+)
 
 
 @pytest.mark.parametrize(
-    ("names", "sizes"),
-    [((0,), Sizes(True, False)), ((), Sizes(False, False)), ((0, 1), Sizes(True, True)),
-     ((0, 2), Sizes(True, True)), ((2,), Sizes(False, False))],
+    ("names", "told", "sizes"),
+    [((0,), False, Sizes(True, False)), ((), False, Sizes(False, False)),
+     ((0, 1), False, Sizes(True, True)), ((0, 2), True, Sizes(True, True)),
+     ((2,), False, Sizes(False, False)), ((0, 1), True, Sizes(True, False)),
+     ((0, 1, 3), True, Sizes(True, True)), ((0, 3), False, Sizes(True, False))],
 )  # fmt: skip
-def test_a_library_tells_what_its_sizes_depend_on(names: tuple[int, ...], sizes: Sizes) -> None:
-    assert sizes_of(memoryview(b"\0".join(SIZES[name] for name in names))) == sizes
+def test_a_library_tells_what_its_sizes_depend_on(
+    names: tuple[int, ...], told: bool, sizes: Sizes
+) -> None:
+    code = memoryview(b"\0".join(SIZES[name] for name in names))
+    assert sizes_of(code, told=told) == sizes
+
+
+def test_numbers_that_are_only_checked_leave_the_memory_of_runs_in_place(tmp_path: Path) -> None:
+    text = """graph @main(%x: i64[n], %table: f32[10,256]) -> (y: f32[n,256]) {
+  %y = gather(%table, %x) {axis = 0} : f32[n,256]
+  return %y
+}
+"""
+    path = tmp_path / "rows.lir"
+    path.write_text(text)
+    rows = np.arange(20_000) % 10
+    table = np.arange(2560, dtype="f4").reshape(10, 256)
+    with leptonc.compile(path, threads=1, isolated=False) as session:
+        assert session.manifest.is_told
+        for count in (20_000, 10_000, 20_000):
+            session.run({"x": rows[:count], "table": table})
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for count in (20_000, 10_000) * 5:
+            session.run({"x": rows[:count], "table": table})
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        found = session.run({"x": rows, "table": table})["y"]
+        np.testing.assert_array_equal(found, table[rows])
+        with pytest.raises(LeptonError, match="E707"):
+            session.run({"x": rows + 1, "table": table})
+    assert after - before < 3 * 4 * 256 * 20_000 / 4096  # mapping anew would take eight times that
 
 
 def test_close_waits_for_the_calls_in_flight(artifacts: Artifacts) -> None:

@@ -20,7 +20,8 @@ _CPU = 1
 _PLAIN, _POOLED = 1, 2
 _EXECUTABLE_MEMFD = 0x10  # MFD_EXEC, which Python does not name yet
 _LAUNCH = b"__TVMBackendParallelLaunch"
-_DATA = (b"vm.builtin.tensor_to_shape", b"vm.builtin.read_if_cond")
+_NUMBERS = b"vm.builtin.tensor_to_shape"
+_CONTROL = (b"vm.builtin.read_if_cond", b"leptonc_turn")
 _SIZES = b"vm.builtin.alloc_shape_heap"
 
 
@@ -113,11 +114,16 @@ class Sizes:
     """Whether any may differ from call to call whatever those are."""
 
 
-def sizes_of(code: memoryview) -> Sizes:
-    """What sizes in the program depend on."""
+def sizes_of(code: memoryview, *, told: bool = False) -> Sizes:
+    """What sizes in the program depend on.
+
+    Numbers that it reads may be checked alone: where the extents of inputs have `told` all that is
+    planned, only the memory of choices and loops may still differ with data.
+    """
     content = bytes(code)
-    shapes = _SIZES in content
-    return Sizes(shapes, shapes and any(name in content for name in _DATA))
+    shapes, reads = _SIZES in content, _NUMBERS in content
+    choice, loop = (name in content for name in _CONTROL)
+    return Sizes(shapes, shapes and (choice or (reads and (loop or not told))))
 
 
 def load_library(code: memoryview, path: str) -> Any:

@@ -273,7 +273,8 @@ def _reload(path: str, digest: str, threads: int | None) -> Session:
 def _pool(artifact: Artifact, threads: int) -> tuple[Pool, Sizes]:
     with artifact.library as code:
         library = bound(load_library(code, artifact.path), artifact)
-        parallel, sizes = is_parallel(code), sizes_of(code)
+        parallel = is_parallel(code)
+        sizes = sizes_of(code, told=artifact.manifest.is_told)
     pooled = not sizes.data
     if parallel and threads > 1:
         at_once = max(1, available_threads() // threads)
