@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from leptonc.backends.cpu.batched_matmul import BatchedMatmulSpec, batched_matmul
-from leptonc.backends.cpu.conv import ConvSpec, conv
+from leptonc.backends.cpu.conv import conv
+from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape

@@ -7,7 +7,6 @@ for whole tiles. Padded inputs are copied, a band of rows at a time that stays i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,38 +14,13 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.conv_tile import Pixels, Tile
-from leptonc.backends.cpu.decision import UNDECIDED, Decision
-from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent
-from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, conv_weight_shape
+from leptonc.backends.cpu.emit import Extent
+from leptonc.backends.cpu.packing import channel_blocks, conv_weight_shape
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
-from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
-
-# Below this many operations, waking the threads costs more than they save.
-PARALLEL_OPERATIONS = 1_000_000
-
-
-@dataclass(frozen=True)
-class ConvSpec:
-    """`out[n, o, h, w, lane] = epilogue(sum of x times weight + bias)`, all in blocks of channels.
-
-    x is f32[batch, C / lanes, height, width, lanes], or f32[batch, C, height, width] of a plain
-    convolution. The weight is packed by `packing.pack_conv_weight`, the bias by `pack_channels`.
-    The epilogue is also applied to the unused lanes of the last block.
-    """
-
-    batch: Extent
-    height: Extent
-    width: Extent
-    weight: ConvWeight
-    window: Window
-    panel: int
-    bias: bool = True
-    epilogue: Epilogue = IDENTITY
-    out_dtype: str = "float32"
-    decision: Decision = UNDECIDED
 
 
 def conv(name: str, spec: ConvSpec, cpu: CpuTarget) -> PrimFunc:
@@ -55,7 +29,7 @@ def conv(name: str, spec: ConvSpec, cpu: CpuTarget) -> PrimFunc:
     blocks = channel_blocks(sizes.filters, lanes)
     in_shape = (spec.batch, channel_blocks(sizes.channels, lanes), spec.height, spec.width, lanes)
     plain_shape = (spec.batch, sizes.channels, spec.height, spec.width)
-    rows, columns = out_extents(spec)
+    rows, columns = spec.out_extents()
     parameters = [
         ("x", plain_shape if sizes.plain else in_shape, "float32"),
         ("weight", conv_weight_shape(sizes, spec.panel), "float32"),
@@ -64,11 +38,6 @@ def conv(name: str, spec: ConvSpec, cpu: CpuTarget) -> PrimFunc:
         ("out", (spec.batch, blocks, rows, columns, lanes), spec.out_dtype),
     ]
     return emit.function(name, parameters, lambda *buffers: Emitter(spec, cpu, buffers).emit())
-
-
-def out_extents(spec: ConvSpec) -> tuple[Extent, Extent]:
-    """The rows and columns of the output."""
-    return spec.window.outputs(0, spec.height), spec.window.outputs(1, spec.width)
 
 
 @dataclass(frozen=True)
@@ -85,6 +54,10 @@ class Source:
     far: bool = False
 
 
+Place = tuple[PrimExpr, PrimExpr, Extent]
+"""A chunk: the image, its first row of outputs and their number."""
+
+
 class Emitter:
     """Emits one convolution: chunks of pixels, panels of filters, tiles, products."""
 
@@ -93,30 +66,41 @@ class Emitter:
         self.x, self.weight, *rest = buffers
         self.bias = rest.pop(0) if spec.bias else None
         *self.operands, self.out = rest
-        self.rows, self.columns = out_extents(spec)
+        self.rows, self.columns = spec.out_extents()
+        self.parallel = spec.is_parallel(cpu)
         self.inner = 1 if spec.weight.plain else cpu.lanes
         self.blocks = channel_blocks(spec.weight.channels, self.inner)
         self.tile_pixels = spec.decision.tile_rows(tile_rows(spec.panel // cpu.lanes, cpu))
         self.long = spec.epilogue.is_long(5)
-        self.weight_bytes = 4 * math.prod(conv_weight_shape(spec.weight, spec.panel))
+        self.weight_bytes = spec.weight_bytes
 
     def emit(self) -> None:
         """Emits the whole convolution."""
-        spec = self.spec
-        if not isinstance(self.rows, int) or not isinstance(self.columns, int):
-            with emit.outer_loop(spec.batch, parallel=self.is_parallel) as image:
-                self.chunk(image, emit.integer(0), self.rows)
-            return
-        bands = split_rows(self.rows, self.chunk_rows(self.rows, self.columns))
-        emit.each_band(spec.batch, bands, self.chunk, parallel=self.is_parallel)
+        rows, columns, threads = self.rows, self.columns, self.cpu.threads
+        if self.spec.shares_filters(self.cpu):
+            with emit.outer_loop(emit.product((self.spec.batch, threads)), parallel=True) as step:
+                image, part = tirx.floordiv(step, threads), tirx.floormod(step, threads)
+                self.share_of_filters((image, emit.integer(0), rows), part)
+        elif isinstance(rows, int) and isinstance(columns, int):
+            shares = threads if self.parallel else 1
+            bands = split_rows(rows, self.chunk_rows(rows, columns), shares)
+            emit.each_band(self.spec.batch, bands, self.chunk, parallel=self.parallel)
+        else:
+            self.open_bands()
 
-    @property
-    def is_parallel(self) -> bool:
-        """Whether threads share the chunks."""
-        extents = [e if isinstance(e, int) else 32 for e in (self.rows, self.columns)]
-        work = 2 * self.spec.weight.depth * self.spec.weight.filters * extents[0] * extents[1]
-        enough = work > PARALLEL_OPERATIONS
-        return self.spec.decision.is_shared(self.cpu.threads, otherwise=enough)
+    def open_bands(self) -> None:
+        """One band of rows for each thread, of symbolic height or width."""
+        batch, threads, rows = self.spec.batch, self.cpu.threads, self.rows
+        if not self.parallel:
+            with emit.outer_loop(batch, parallel=False) as image:
+                self.chunk(image, emit.integer(0), rows)
+            return
+        with emit.outer_loop(emit.product((batch, threads)), parallel=True) as step:
+            image, part = tirx.floordiv(step, threads), tirx.floormod(step, threads)
+            band = emit.integer(emit.ceildiv(rows, threads))
+            left = tirx.max(emit.integer(rows) - part * band, emit.integer(0))
+            source = self.source(image, emit.let(part * band), band)
+            self.panels(source, (image, part * band, emit.let(tirx.min(band, left))))
 
     def chunk_rows(self, rows: int, columns: int) -> int:
         """The output rows whose input takes a quarter of the second-level cache."""
@@ -125,42 +109,50 @@ class Emitter:
         window = self.spec.window
         row_bytes = 4 * self.blocks * self.inner * window.strides[0] * columns * window.strides[1]
         fitting = max(1, self.cpu.l2_bytes // 4 // row_bytes)
-        share = -(-rows // self.cpu.threads) if self.is_parallel else rows
         if self.depth_parts(rows * columns) > 1:
             # So large weights are better read once; the parts of the depth keep the input close.
-            return min(rows, share)
+            return rows
         # Fewer rows than make a few tiles leave only small ones.
         least = -(-4 * self.tile_pixels // columns)
-        return min(rows, share, max(fitting, least))
+        return min(rows, max(fitting, least))
 
     def chunk(self, image: PrimExpr, first: PrimExpr, height: Extent) -> None:
         """Output rows from `first` on, of one image."""
-        source = self.padded(image, first, height) if self.spec.window.is_padded else None
-        source = source or self.direct(image, first)
-        sizes, lanes = self.spec.weight, self.cpu.lanes
-        group_blocks = channel_blocks(sizes.filters // sizes.groups, lanes)
-        full, rest = divmod(group_blocks, self.spec.panel // lanes)
-        with emit.serial(sizes.groups) as group:
-            panels = full + bool(rest)
+        self.panels(self.source(image, first, height), (image, first, height))
+
+    def panels(self, source: Source, place: Place) -> None:
+        """All tiles of a chunk, for all panels of filters."""
+        full, rest = self.spec.group_panels(self.cpu)
+        with emit.serial(self.spec.weight.groups) as group:
+            start = group * (full + rest)
             if full:
                 with emit.serial(full) as panel:
-                    self.panel(
-                        source,
-                        (image, first, height),
-                        group,
-                        group * panels + panel,
-                        group * group_blocks + panel * (self.spec.panel // lanes),
-                        self.spec.panel // lanes,
-                    )
+                    self.panel(source, place, group, start + panel)
             if rest:
-                self.panel(
-                    source,
-                    (image, first, height),
-                    group,
-                    group * panels + full,
-                    group * group_blocks + full * (self.spec.panel // lanes),
-                    rest,
-                )
+                self.panel(source, place, group, start + full, last=True)
+
+    def share_of_filters(self, place: Place, part: PrimExpr) -> None:
+        """All tiles of a chunk for the panels of one thread."""
+        source = self.source(*place)
+        full, rest = self.spec.group_panels(self.cpu)
+        panels, threads = self.spec.weight.groups * (full + rest), self.cpu.threads
+        begin, end = (tirx.floordiv(each * panels, threads) for each in (part, part + 1))
+        with emit.serial(end - begin) as step:
+            panel = emit.let(begin + step)
+            group = emit.let(tirx.floordiv(panel, full + rest))
+            if not (full and rest):
+                self.panel(source, place, group, panel, last=bool(rest))
+                return
+            with T.If(tirx.floormod(panel, full + rest) < full):
+                with T.Then():
+                    self.panel(source, place, group, panel)
+                with T.Else():
+                    self.panel(source, place, group, panel, last=True)
+
+    def source(self, image: PrimExpr, first: PrimExpr, height: Extent) -> Source:
+        """Where a chunk is read: the input, or a copy of it with pads."""
+        padded = self.padded(image, first, height) if self.spec.window.is_padded else None
+        return padded or self.direct(image, first)
 
     def direct(self, image: PrimExpr, first: PrimExpr) -> Source:
         """The input as it is."""
@@ -215,16 +207,15 @@ class Emitter:
             emit.store(copy, zero, [block, row, column + left + used, 0], self.inner)
 
     def panel(
-        self,
-        source: Source,
-        place: tuple[PrimExpr, PrimExpr, Extent],
-        group: PrimExpr,
-        panel: PrimExpr,
-        block: PrimExpr,
-        vectors: int,
+        self, source: Source, place: Place, group: PrimExpr, panel: PrimExpr, *, last: bool = False
     ) -> None:
-        """All tiles of a chunk for one panel of filters, which begins at an output block."""
+        """All tiles of a chunk for one panel of filters, which may be the last of its group."""
         image, first, height = place
+        vectors, (full, rest) = self.spec.panel // self.cpu.lanes, self.spec.group_panels(self.cpu)
+        within = panel - group * (full + rest)
+        block = group * self.spec.group_blocks(self.cpu) + within * vectors
+        if last:
+            vectors = self.spec.group_blocks(self.cpu) - full * vectors
         tiles = Tile(self, source, (image, first), (group, panel, block), vectors)
         pixels = emit.product((height, self.columns))
         if not isinstance(pixels, int):

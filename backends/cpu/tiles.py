@@ -69,9 +69,12 @@ def matmul_panel(rows: int | None, columns: int, depth: int, cpu: CpuTarget) -> 
     return matmul_tile(rows, columns, depth, cpu).vectors * cpu.lanes
 
 
-def split_rows(rows: int, most: int) -> list[tuple[int, int]]:
-    """(height, count) of tiles that cover the rows exactly: at most two heights, one apart."""
-    tiles = max(1, -(-rows // most))
+def split_rows(rows: int, most: int, shares: int = 1) -> list[tuple[int, int]]:
+    """(height, count) of tiles that cover the rows exactly: at most two heights, one apart.
+
+    So many shares get the same number of tiles, where there are rows for that.
+    """
+    tiles = max(1, min(rows, -(-rows // (most * shares)) * shares))
     base, extra = divmod(rows, tiles)
     return [(h, n) for h, n in ((base + 1, extra), (base, tiles - extra)) if h * n]
 

@@ -101,8 +101,8 @@ class Emitter:
             self.spec.channels, self.spec.filters, self.spec.outputs, self.cpu
         )
         if isinstance(down, int) and isinstance(across, int):
-            share = -(-down // self.cpu.threads) if self.is_parallel else down
-            bands = split_rows(down, min(share, max(1, most // across)))
+            shares = self.cpu.threads if self.is_parallel else 1
+            bands = split_rows(down, max(1, most // across), shares)
             emit.each_band(
                 batch,
                 bands,

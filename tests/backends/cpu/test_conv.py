@@ -10,7 +10,8 @@ import pytest
 from tvm import tirx
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.conv import ConvSpec, conv
+from leptonc.backends.cpu.conv import conv
+from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.packing import (
     ConvWeight,
@@ -147,6 +148,51 @@ def test_bands_of_two_heights_are_shared_at_once(case: Case, threads: int) -> No
     tasks = case.batch * min(threads, 4)
     assert script.count("T.parallel") == 1
     assert f"T.parallel(T.int64({tasks})" in script
+
+
+SHARED = {
+    "pointwise, open": (Case(32, 5 * LANES, (6, 11), Window((1, 1)), batch=2), "nhw"),
+    "groups with a narrower last panel": (
+        Case(8 * LANES, 10 * LANES, (5, 6), Window((1, 1)), groups=2), "hw",
+    ),
+    "rows of a padded image": (
+        Case(24, 40, (9, 10), Window((3, 3), (2, 1), pads=(1, 1, 1, 1)), batch=2), "nhw",
+    ),
+    "fewer rows than threads": (
+        Case(16, 40, (1, 33), Window((1, 3), pads=(0, 1, 0, 1)), batch=2), "w",
+    ),
+    "fewer rows than are known of": (Case(16, 40, (1, 9), Window((3, 3), pads=(1, 1, 1, 1))), "h"),
+    "weights larger than the image": (
+        Case(128, 264, (7, 7), Window((3, 3), pads=(1, 1, 1, 1))), "",
+    ),
+    "few filters": (Case(96, LANES, (1, 200), Window((1, 5), pads=(0, 2, 0, 2))), "w"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("name", SHARED)
+def test_threads_share_rows_or_filters(name: str, threads: int) -> None:
+    case, symbols = SHARED[name]
+    check(case, symbols, with_threads(NATIVE, threads))
+
+
+@pytest.mark.parametrize(
+    ("case", "open_width", "shares_filters"),
+    [(Case(64, 64, (32, 32), Window((1, 1))), True, True),
+     (Case(64, 64, (32, 32), Window((3, 3), pads=(1, 1, 1, 1))), True, False),
+     (Case(64, 128, (1, 32), Window((1, 3), pads=(0, 1, 0, 1))), True, True),
+     (Case(256, 256, (7, 7), Window((1, 1))), False, True),
+     (Case(32, 32, (56, 56), Window((1, 1))), False, False)],
+)  # fmt: skip
+def test_what_threads_share(case: Case, open_width: bool, shares_filters: bool) -> None:
+    height, width = case.size
+    extent = tirx.Var("w", "int64") if open_width else width
+    sizes = ConvWeight(case.channels, case.filters, case.window.kernel)
+    panel = conv_panel(case.filters, height * width, NATIVE)
+    spec = ConvSpec(1, height, extent, sizes, case.window, panel)
+    assert not spec.is_parallel(NATIVE)
+    assert spec.is_parallel(with_threads(NATIVE, 2))
+    assert spec.shares_filters(with_threads(NATIVE, 2)) == shares_filters
 
 
 def test_avx512_multiplies_whole_vectors() -> None:

@@ -30,6 +30,17 @@ def test_split_covers_exactly(rows: int, most: int) -> None:
     assert max(heights) - min(heights) <= 1
 
 
+@pytest.mark.parametrize(
+    ("rows", "most", "shares", "tiles"),
+    [(56, 24, 2, [(14, 4)]), (7, 24, 2, [(4, 1), (3, 1)]), (7, 2, 3, [(2, 1), (1, 5)]),
+     (1, 4, 2, [(1, 1)]), (12, 6, 2, [(6, 2)])],
+)  # fmt: skip
+def test_shares_get_the_same_number_of_tiles(
+    rows: int, most: int, shares: int, tiles: list[tuple[int, int]]
+) -> None:
+    assert split_rows(rows, most, shares) == tiles
+
+
 @pytest.mark.parametrize("cpu", LEVELS, ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize("rows", [None, 1, 5, 128])
 @pytest.mark.parametrize("columns", [1, 24, 768])
