@@ -65,6 +65,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "select-branches": "leptonc.passes.control_flow.select_branches:SelectBranches",
     "share-constants": "leptonc.passes.cleanup.share_constants:ShareConstants",
     "simplify": "leptonc.passes.cleanup.simplify:Simplify",
+    "skip-later-keys": "leptonc.passes.fusion.skip_later_keys:SkipLaterKeys",
     "sink-expands": "leptonc.passes.shapes.sink_expands:SinkExpands",
     "sink-transposes": "leptonc.passes.cleanup.sink_transposes:SinkTransposes",
     "sink-views": "leptonc.passes.cleanup.sink_views:SinkViews",

@@ -25,6 +25,7 @@ from leptonc.ir.text import print_graph
 OPTIONAL = frozenset({
     "recognize-fourier", "recognize-lookups", "recognize-integer-products", "keep-integers",
     "integers-to-float", "widen-to-planes", "block-channels", "choose-winograd", "narrow-integers",
+    "skip-later-keys",
 })  # fmt: skip
 """Passes that the kernels of this target do without."""
 
@@ -62,7 +63,7 @@ class CpuBackend:
         """The target's own passes, as pipeline text."""
         if level < 2:
             return "spell-attention"
-        attention = "spell-rare-attention,widen-attention,simplify"
+        attention = "spell-rare-attention,skip-later-keys,widen-attention,simplify"
         # not before ONNX is written: onnxruntime fuses only with every conversion in its place
         floats = (
             "recognize-quantized,recognize-integer-products,"

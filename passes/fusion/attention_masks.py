@@ -10,6 +10,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Value
+from leptonc.ir.types import DType
 from leptonc.passes.constants import array_of, uniform
 from leptonc.passes.views import expand_to, reshape_to
 
@@ -23,6 +24,11 @@ _WALKED = 24
 def hides(number: float, lowest: float) -> bool:
     """True where a score plus `number` is as good as nothing, whatever the score."""
     return number <= lowest / 2
+
+
+def lowest_of(dtype: DType) -> float:
+    """The lowest number of a float type."""
+    return -3.38e38 if dtype is DType.BF16 else float(np.finfo(dtype.numpy).min)
 
 
 def shows_each_row(condition: Value, *, where: bool) -> bool:

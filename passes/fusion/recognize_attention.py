@@ -26,6 +26,7 @@ from leptonc.passes.fusion.attention_masks import (
     hides,
     in_full_rows,
     is_triangle,
+    lowest_of,
     may_hide_all,
     may_regroup,
     regrouped,
@@ -140,7 +141,7 @@ def _require_masks(m: Match, found: _Found) -> None:
     """Go on only where all masks can be said as one that is added."""
     dtype = m.root.result.type.dtype
     shape = (*found.lead, *found.lengths)
-    lowest = _lowest(dtype)
+    lowest = lowest_of(dtype)
     for mask in found.scores.masks:
         m.require(
             may_regroup(mask.value, mask.shape, shape), "the mask groups the batch in another way"
@@ -150,12 +151,6 @@ def _require_masks(m: Match, found: _Found) -> None:
         fill = mask.fill * mask.factor
         safe = fill <= LARGE and shows_each_row(mask.value, where=not mask.hidden_where)
         m.require(hides(fill, lowest) or safe, "a score that is hidden would still count")
-
-
-def _lowest(dtype: DType) -> float:
-    if dtype is DType.BF16:
-        return -3.38e38
-    return float(np.finfo(dtype.numpy).min)
 
 
 def _mask(build: Builder, found: _Found, dtype: DType) -> Value | None:
@@ -232,7 +227,7 @@ def attention_spelled_out(m: Match, build: Builder) -> Value:
         query = build.mul(query, _cast(build, found.scores.heads, dtype))
     q = _heads(build, query, found.lead)
     mask = _mask(build, found, dtype)
-    is_causal = mask is not None and is_triangle(mask, *found.lengths, _lowest(dtype))
+    is_causal = mask is not None and is_triangle(mask, *found.lengths, lowest_of(dtype))
     seen = found.weights.guarded or is_causal or not may_hide_all(mask)
     attrs = {
         "scale": found.scale, "softcap": found.scores.softcap,

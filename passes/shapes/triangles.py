@@ -70,11 +70,11 @@ def triangle_of(op: Op, facts: Facts, known: Triangles) -> Triangle | None:
         return inner.rest if inner is not None else None
     if op.name in ("reshape", "unsqueeze", "squeeze", "expand"):
         old, new = op.operands[0].type.shape, op.result.type.shape
-        return known.get(op.operands[0]) if _adds_axes(old, new) else None
+        return known.get(op.operands[0]) if adds_axes(old, new) else None
     return compared_triangle(op, facts)
 
 
-def _adds_axes(old: Sequence[Dim], new: Sequence[Dim]) -> bool:
+def adds_axes(old: Sequence[Dim], new: Sequence[Dim]) -> bool:
     """True where the last two axes stay and those before them repeat matrices."""
     ones = all(dim == 1 for dim in old[:-2])
     return len(old) >= 2 and tuple(new[-2:]) == tuple(old[-2:]) and ones
