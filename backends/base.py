@@ -26,6 +26,16 @@ class LibraryReport:
     """Memory of the plan beside it: bytes for each unit of a product of extents."""
 
 
+@dataclass(frozen=True)
+class ShortList:
+    """A kernel of which something can be decided, and the decisions that are worth measuring."""
+
+    operations: str
+    nodes: tuple[str, ...]
+    candidates: tuple[str, ...]
+    """Likely ones first."""
+
+
 class Backend(Protocol):
     """A target: what it cannot do, its last rewrites, and how it makes a library."""
 
@@ -57,12 +67,35 @@ class Backend(Protocol):
         """What one kernel can hold: fields of `FusionLimits` that are not at their defaults."""
         ...
 
-    def prepare(self, graph: Graph) -> None:
-        """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed."""
+    @property
+    def circumstances(self) -> Mapping[str, Any]:
+        """What measurements depend on beside the kernel: the machine, and what makes the code."""
+        ...
+
+    def short_lists(self, graph: Graph, largest_tile: int) -> Mapping[str, ShortList]:
+        """What can be decided of the kernels of an optimised graph, by workload.
+
+        A workload is the name of a kernel before anything is decided of it. Winograd's tiles are
+        no larger than `largest_tile`.
+        """
+        ...
+
+    def prepare(
+        self, graph: Graph, decisions: Mapping[str, str] | None = None
+    ) -> Mapping[str, str]:
+        """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed.
+
+        Decisions by workload go before formulas; with some, or none of them, the workloads are
+        told by the names of the kernels that compute them.
+        """
         ...
 
     def build(
-        self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress
-    ) -> LibraryReport:
-        """Write the library of a prepared graph to `path`."""
+        self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress,
+        limit: float | None = None,
+    ) -> LibraryReport:  # fmt: skip
+        """Write the library of a prepared graph to `path`.
+
+        Raises TimeoutError where a process of its own takes more than `limit` seconds.
+        """
         ...

@@ -8,15 +8,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leptonc.backends.base import LibraryReport, Progress
+from leptonc.backends.base import LibraryReport, Progress, ShortList
+from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.target import (
     CpuTarget,
     available_threads,
     largest_neighbours,
+    model_name,
     required_features,
 )
 from leptonc.backends.tvm.cache import Cache, code_digest
 from leptonc.backends.tvm.regions import tells_nodes
+from leptonc.backends.tvm.source import kernel_source
 from leptonc.backends.tvm.worker import build_in_child
 from leptonc.ir.extension_text import calls_python, extension_rows, identities
 from leptonc.ir.graph import Graph, Op
@@ -86,15 +89,41 @@ class CpuBackend:
         """What one kernel can hold."""
         return {"opaque": frozenset({"pack_channels", "unpack_channels", "attention"})}
 
-    def prepare(self, graph: Graph) -> None:
+    @property
+    def circumstances(self) -> Mapping[str, Any]:
+        """What measurements depend on beside the kernel: the machine, and what makes the code."""
+        versions = {"leptonc": self.version, "code": code_digest(), "tvm": _tvm_version()}
+        cpu = json.loads(json.dumps(asdict(self.cpu)))
+        return {"model": model_name(), "cpu": cpu, "versions": versions}
+
+    def short_lists(self, graph: Graph, largest_tile: int) -> Mapping[str, ShortList]:
+        """What can be decided of the kernels of an optimised graph, by workload."""
+        from leptonc.backends.cpu.candidates import short_lists
+
+        return short_lists(graph, self.cpu, largest_tile)
+
+    def prepare(
+        self, graph: Graph, decisions: Mapping[str, str] | None = None
+    ) -> Mapping[str, str]:
         """Rewrite the optimised graph into the form for `build`: kernels chosen, weights packed."""
         from leptonc.backends.cpu.prepare import prepare
 
-        prepare(graph, self.cpu)
+        if decisions is None:
+            prepare(graph, self.cpu)
+            return {}
+        read = {workload: Decision.parse(text) for workload, text in decisions.items()}
+        kernels = prepare(graph, self.cpu, read)
+        found: dict[str, str] = {}
+        for workload, op in kernels:
+            name = kernel_source(op).name
+            # the time of a kernel that computes two of them tells nothing of either
+            found[name] = workload if found.get(name, workload) == workload else ""
+        return found
 
     def build(
-        self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress
-    ) -> LibraryReport:
+        self, graph: Graph, path: Path, *, cache_folder: Path | None, progress: Progress,
+        limit: float | None = None,
+    ) -> LibraryReport:  # fmt: skip
         """Write the library of a prepared graph to `path`, from the cache where it has it."""
         text = print_graph(graph, locations=tells_nodes(graph), blob_names=True)
         if not self.isolated and calls_python(graph):
@@ -107,13 +136,15 @@ class CpuBackend:
             head, _, library = found.partition(b"\n")
             path.write_bytes(library)
             return replace(LibraryReport(**json.loads(head)), compiled=0)
-        report = self._build(graph, path, cache, progress)
+        report = self._build(graph, path, cache, progress, limit)
         head = json.dumps(asdict(report))
         cache.put(key, head.encode() + b"\n" + path.read_bytes())
         cache.trim()
         return report
 
-    def _build(self, graph: Graph, path: Path, cache: Cache, progress: Progress) -> LibraryReport:
+    def _build(
+        self, graph: Graph, path: Path, cache: Cache, progress: Progress, limit: float | None
+    ) -> LibraryReport:
         if not self.isolated:
             from leptonc.backends.tvm.build import build_library
 
@@ -122,7 +153,7 @@ class CpuBackend:
         return build_in_child(
             text, self.cpu, path, cache_folder=cache.folder, version=cache.version,
             rows=list(extension_rows(graph).values()),
-            jobs=available_threads(), progress=progress,
+            jobs=available_threads(), progress=progress, limit=limit,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from leptonc.backends.base import ShortList
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.prepare import may_filter, products_of
 from leptonc.backends.cpu.target import CpuTarget
@@ -13,8 +14,11 @@ from leptonc.backends.cpu.tiles import (
     SYMBOLIC_ROWS,
     TYPICAL_ROWS,
     Tile,
+    conv_panel,
+    integer_panel,
     integer_tile_rows,
     matmul_cost,
+    matmul_tile,
     split_rows,
     step_cycles,
     tile_rows,
@@ -26,8 +30,21 @@ from leptonc.ir.graph import Graph, Op
 
 SHAPES = 5
 """So many register tiles of those with the fewest cycles are worth a measurement."""
+SILENT = ("const", "dims", "return")
 PIXELS = (10, 7, 5, 4)
 """Widths of the tiles of depthwise convolutions."""
+
+
+def short_lists(graph: Graph, cpu: CpuTarget, largest_tile: int) -> dict[str, ShortList]:
+    """What can be decided of the kernels of an optimised graph, by workload."""
+    found: dict[str, ShortList] = {}
+    for name, workload in workloads(graph, cpu, largest_tile).items():
+        operations = [op for op in workload.source.graph if op.name not in SILENT]
+        nodes = dict.fromkeys(node for op in operations for node in op.location.nodes)
+        names = " ".join(op.name for op in operations)
+        texts = tuple(decision.text for decision in workload.candidates)
+        found[name] = ShortList(names, tuple(nodes), texts)
+    return found
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,9 @@ def _linear(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
     rows = product(op.operands[0].type.shape[:-1])
     weight = op.operands[1].type.extents
     columns = weight[0] if op.attrs.get("transposed") else weight[1]
-    yield from _shapes(rows, columns, cpu, lambda vectors: tile_rows(vectors, cpu))
+    known = rows if isinstance(rows, int) else None
+    own = matmul_tile(known, columns, weight[0] * weight[1] // columns, cpu).vectors
+    yield from _shapes(rows, columns, own, cpu, lambda vectors: tile_rows(vectors, cpu))
     yield Decision(ahead=0)
     yield from _sharing(cpu)
 
@@ -75,17 +94,19 @@ def _integer_linear(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decis
     x, w = op.operands[0].type, op.operands[1].type
     together = 4 if x.dtype.bits == 8 else 2
     rows = product(x.shape[:-1])
+    known = rows if isinstance(rows, int) else None
+    own = integer_panel(known, w.extents[1], together, cpu) // cpu.lanes
     yield from _shapes(
-        rows, w.extents[1], cpu, lambda vectors: integer_tile_rows(vectors, together, cpu)
+        rows, w.extents[1], own, cpu, lambda vectors: integer_tile_rows(vectors, together, cpu)
     )
     yield Decision(ahead=0)
     yield from _sharing(cpu)
 
 
 def _shapes(
-    rows: object, columns: int, cpu: CpuTarget, most_rows: Callable[[int], int]
+    rows: object, columns: int, own: int, cpu: CpuTarget, most_rows: Callable[[int], int]
 ) -> list[Decision]:
-    """Register tiles by the cycles of a step of the reduction."""
+    """Register tiles by the cycles of a step of the reduction, but for that of `own` vectors."""
     count = max(rows, 1) if isinstance(rows, int) else TYPICAL_ROWS
     limit = count if isinstance(rows, int) else SYMBOLIC_ROWS
     found: dict[Decision, float] = {}
@@ -93,6 +114,8 @@ def _shapes(
         for height in _heights(count, min(limit, most_rows(vectors))):
             cycles = matmul_cost(count, columns, Tile(height, vectors), cpu)
             found[Decision(vectors=vectors, rows=height)] = round(cycles, 6)
+    usual = split_rows(count, max(1, min(limit, most_rows(own))))[0][0]
+    found.pop(Decision(vectors=own, rows=usual), None)
     return sorted(found, key=lambda decision: found[decision])[:SHAPES]
 
 
@@ -118,6 +141,7 @@ def _conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
     else:
         yield from shapes
         yield from _bands(rows, cpu)
+        yield Decision(ahead=0)
         yield from (Decision(parts=parts) for parts in (1, 2, 4) if part * group >= 256)
     yield from (Decision(tile=other) for other in tiles if other != tile)
     yield from _sharing(cpu)
@@ -135,6 +159,9 @@ def _conv_shapes(filters: int, pixels: object, cpu: CpuTarget) -> list[Decision]
             average = count / tiles
             step = full * step_cycles(average, vectors) + step_cycles(average, rest)
             found[Decision(vectors=vectors, rows=height)] = round(tiles * step, 6)
+    own = conv_panel(filters, pixels if isinstance(pixels, int) else None, cpu) // cpu.lanes
+    usual = split_rows(count, max(1, tile_rows(own, cpu)))[0][0]
+    found.pop(Decision(vectors=own, rows=usual), None)
     return sorted(found, key=lambda decision: found[decision])[:SHAPES]
 
 
@@ -143,6 +170,7 @@ def _winograd(tile: int, filters: int, channels: int, cpu: CpuTarget) -> Iterato
     yield from (Decision(band=size) for size in (band // 2, band * 2) if size)
     blocks = -(-filters // cpu.lanes)
     yield from (Decision(vectors=vectors) for vectors in (2, 3, 4, 1) if vectors <= blocks)
+    yield Decision(ahead=0)
 
 
 def _bands(rows: object, cpu: CpuTarget) -> Iterator[Decision]:

@@ -60,9 +60,11 @@ class Tile:
         bases = self.bases(at)
         if full:
             with emit.serial(full) as block:
-                if self.source.far and self.is_contiguous:
+                asks = self.spec.decision.ahead != 0
+                if asks and self.source.far and self.is_contiguous:
                     self.fetch_ahead(bases[0] + block * self.source.plane, at.count * inner)
-                self.fetch_weights(at, block)
+                if asks:
+                    self.fetch_weights(at, block)
                 self.block_products(sums, bases, block, inner)
         if rest:
             self.block_products(sums, bases, emit.integer(full), rest)

@@ -138,6 +138,15 @@ def machine_features(root: Path = Path("/")) -> frozenset[str]:
     return frozenset()
 
 
+def model_name(root: Path = Path("/")) -> str:
+    """What the first processor calls itself; empty where Linux does not say."""
+    for line in read(root / "proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return ""
+
+
 def cache_bytes(root: Path, number: int) -> int:
     """The size of the data cache of this level, 0 where the system does not say."""
     for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):

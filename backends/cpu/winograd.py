@@ -163,7 +163,7 @@ class Emitter:
                 register.set(emit.broadcast(emit.const(0.0), self.lanes))
             full, rest = divmod(self.spec.channels, self.lanes)
             with emit.serial(full) as block:
-                if isinstance(count, int):
+                if isinstance(count, int) and self.spec.decision.ahead != 0:
                     self.fetch_ahead(place, first // rows, block, -(-count // rows))
                 self.products(registers, sources, count, place, (block, first), self.lanes)
             if rest:

@@ -5,12 +5,14 @@ TVM's memory, an abort inside LLVM and an interrupted build stay out of the proc
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,12 @@ def build_in_child(
     rows: Sequence[OpDef],
     jobs: int,
     progress: Progress,
+    limit: float | None = None,
 ) -> LibraryReport:
     """Build the library of the graph that `text` spells, in a process of its own, into `path`.
 
-    `rows` are the operations of other packages in it. Raises the worker's own error, or LeptonBug
-    where the worker died.
+    `rows` are the operations of other packages in it. Raises the worker's own error, LeptonBug
+    where the worker died, or TimeoutError where it took more than `limit` seconds.
     """
     job = {
         "text": text, "cpu": dataclasses.asdict(cpu), "path": str(path),
@@ -50,17 +53,26 @@ def build_in_child(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment, start_new_session=True,
     ) as child:  # fmt: skip
+        expired = threading.Event()
+        alarm = threading.Timer(limit or 0, lambda: (expired.set(), kill(child)))
+        if limit is not None:
+            alarm.start()
         try:
             return _converse(child, json.dumps(job), progress)
         except BaseException:
-            _kill(child)
+            kill(child)
+            if expired.is_set():
+                raise TimeoutError(f"no library after {limit:.0f} seconds") from None
             raise
+        finally:
+            alarm.cancel()
 
 
-def _kill(child: subprocess.Popen[str]) -> None:
+def kill(child: subprocess.Popen[str]) -> None:
     """End the worker and whatever it started."""
     if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 

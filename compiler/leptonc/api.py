@@ -32,6 +32,9 @@ def compile(
     trust_inferred: bool = False,
     untrusted: bool = False,
     operators: Sequence[Operator] = (),
+    tune: float = 0.0,
+    tuning: str | Path | None = None,
+    tune_inputs: Mapping[str, Any] | None = None,
 ) -> Session:
     """Compile `model` (a path, bytes, a ModelProto or a Graph) and give back the loaded artefact.
 
@@ -43,9 +46,15 @@ def compile(
     faster for many small models. `trust_inferred` goes by computed shapes where outputs are
     declared otherwise; `untrusted` reads a model's data instead of mapping it. Raises LeptonError
     with all that is wrong with the model at once.
+
+    With `tune`, a few ways to compute each kernel are measured for so many seconds, in processes of
+    their own and inside the network, which runs on `tune_inputs` where given and on random data
+    else. What was measured is kept in the folder `tuning`, or beside the cache; without `tune`,
+    `tuning` is such a folder or a tuned artefact whose decisions are taken over.
     """
     from leptonc.driver import compile_model
     from leptonc.runtime import load
+    from leptonc.tuning.options import tuning_options
 
     options = make_options(
         target,
@@ -58,6 +67,7 @@ def compile(
         trust_inferred=trust_inferred,
         untrusted=untrusted,
         operators=operators,
+        tuning=tuning_options(tune, tuning, tune_inputs),
     )
     if output is not None:
         compile_model(model, Path(output), options)

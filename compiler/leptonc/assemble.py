@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 def save_artifact(
     graph: Graph, library: Path, output: Path,
     backend: Backend, built: LibraryReport, options: Options,
-    report: CompileReport, text: Vocabulary,
+    report: CompileReport, text: Vocabulary, tuning: Mapping[str, Any] | None = None,
 ) -> int:  # fmt: skip
-    """Write the artefact; weights are packed one by one on the way to the file."""
+    """Write the artefact; weights are packed one by one on the way to the file.
+
+    `tuning` are the decisions of its kernels, and the circumstances that they are good for.
+    """
     from leptonc.artifact_writer import write_artifact
 
     weights = list(weights_of(graph))
@@ -54,6 +57,7 @@ def save_artifact(
             "level": options.level,
             "leptonc": __version__,
             **graph.metadata,
+            **({"tuning": tuning} if tuning else {}),
         },
         functions=functions,
     )

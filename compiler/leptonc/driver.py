@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leptonc.assemble import save_artifact
-from leptonc.backends.base import Backend
+from leptonc.backends.base import Backend, LibraryReport
 from leptonc.extensions import known_operators
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op
@@ -20,11 +20,14 @@ from leptonc.selection import NOTHING, Chosen, Selection, choose
 from leptonc.stages import Stage, Stages, read_stage
 from leptonc.targets import Target, backend_of
 from leptonc.text_codes import Vocabulary, encode_text
+from leptonc.tuning.options import NO_TUNING, TuningOptions
 
 if TYPE_CHECKING:
     from leptonc.extensions import Operator
     from leptonc.passes.context import PassContext
     from leptonc.passes.observers import Observer, Timing
+    from leptonc.tuning.search import Decisions
+    from leptonc.tuning.tune import TuningReport
 
 Progress = Callable[[str, int, int], None]
 
@@ -63,6 +66,8 @@ class Options:
     """Build kernels in a process of their own."""
     operators: Sequence[Operator] = ()
     """Operators from outside, beside those that installed packages bring."""
+    tuning: TuningOptions = NO_TUNING
+    """Whether kernels are measured, or go by what was measured before."""
 
 
 @dataclass
@@ -83,6 +88,8 @@ class CompileReport:
     timings: Sequence[Timing] = ()
     unused: tuple[str, ...] = ()
     """The inputs that nothing reads."""
+    tuning: TuningReport | None = None
+    """What was measured or taken over, where that was asked for."""
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -114,9 +121,10 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     with report.stage("passes"):
         options.progress("passes", 0, 1)
         _run_stage(stage, options, backend, stages, report)
+    decided = _tuned(stage, options, backend, report, text)
     with report.stage("prepare"):
         if not stage.is_prepared:
-            backend.prepare(graph)
+            backend.prepare(graph, decided.decisions if decided is not None else None)
     report.nodes_after = sum(1 for _ in compute_ops(graph))
     stages.write("prepared", Stage(graph, "", text, is_prepared=True))
     with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
@@ -128,11 +136,46 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
         with report.stage("artifact"):
             options.progress("artifact", 0, 1)
             report.artifact_bytes = save_artifact(
-                graph, library, output, backend, built, options, report, text
-            )
+                graph, library, output, backend, built, options, report, text,
+                decided.provenance if decided is not None else None,
+            )  # fmt: skip
     report.kernels, report.compiled_kernels = built.kernels, built.compiled
     report.planned_bytes, report.open_bytes = built.planned_bytes, built.open_bytes
     return report
+
+
+def _tuned(
+    stage: Stage, options: Options, backend: Backend, report: CompileReport, text: Vocabulary
+) -> TuningReport | None:
+    """What is decided of the kernels by measuring, now or before; None where nobody asked."""
+    if not options.tuning.is_asked:
+        return None
+    from leptonc.tuning.tune import TuningJob, tune
+
+    if stage.is_prepared:
+        raise LeptonError(
+            "a prepared stage cannot be tuned",
+            notes=["its kernels are chosen already: go on from the stage before it"],
+            code="E810",
+        )
+
+    def save(
+        graph: Graph, library: Path, path: Path, built: LibraryReport, decisions: Decisions
+    ) -> None:
+        save_artifact(graph, library, path, backend, built, options, CompileReport(), text)
+
+    tiles = [
+        int(getattr(step, "largest", 0))
+        for step in chosen_passes(options, backend).passes
+        if step.name == "choose-winograd"
+    ]
+    job = TuningJob(
+        stage.graph, backend_of(options.target, options.threads), options.tuning, save,
+        options.cache_folder, max(tiles, default=0), options.progress,
+    )  # fmt: skip
+    with report.stage("tuning"):
+        report.tuning = tune(job)
+    return report.tuning
 
 
 def import_source(

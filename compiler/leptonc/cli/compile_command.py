@@ -17,6 +17,7 @@ from leptonc.cli.options import (
     pass_options,
     read_dims,
     read_names,
+    tuning_command_options,
 )
 from leptonc.ir.diagnostics import LeptonError
 
@@ -45,6 +46,7 @@ def _compiled(model: str, path: Path, options: Options, *, as_json: bool) -> Com
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="The artefact; MODEL.lepton by default."
 )
+@tuning_command_options
 @pass_options
 @json_option
 def command(
@@ -53,19 +55,24 @@ def command(
     disable: tuple[str, ...], only: tuple[str, ...], explain: bool, timing: bool,
     print_after_change: bool, verify_numbers: bool, dump_stages: str | None,
     from_stage: str | None, trust_inferred: bool, untrusted: bool, as_json: bool,
+    tune: float, tuning: str | None, tune_inputs: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Compile MODEL (ONNX, or textual IR that ends in .lir) into one artefact.
 
     \b
     leptonc compile model.onnx
     leptonc compile bert.onnx --dim batch=1 --threads 1 -O3 -o bert.lepton
+    leptonc compile bert.onnx --tune 60 --dim batch=1 --dim sequence=128
     leptonc compile bert.onnx --dump-stages stages --explain
     leptonc compile bert.onnx --from-stage stages/2-optimized.lir
     """
     from leptonc.api import make_options
+    from leptonc.cli.inputs import read_arrays
     from leptonc.cli.reports import print_explanation, print_timings, print_unused
+    from leptonc.cli.tuning_report import print_tuning
     from leptonc.passes.observers import PrintAfterChange
     from leptonc.selection import Selection
+    from leptonc.tuning.options import tuning_options
 
     path = Path(output) if output else Path(model).with_suffix(".lepton")
     start = time.perf_counter()
@@ -79,6 +86,7 @@ def command(
             verify_numbers=verify_numbers,
             dump_stages=Path(dump_stages) if dump_stages else None,
             from_stage=Path(from_stage) if from_stage else None, progress=report,
+            tuning=tuning_options(tune, tuning, read_arrays(tune_inputs)),
         )  # fmt: skip
         done = _compiled(model, path, options, as_json=as_json)
     total = time.perf_counter() - start
@@ -90,6 +98,8 @@ def command(
     if explain:
         print_explanation(_explained(done))
     table(str(path), ("stage", ""), _rows(done, total))
+    if done.tuning is not None:
+        print_tuning(done.tuning)
     print_unused(done.unused)
 
 
@@ -109,6 +119,7 @@ def _as_json(done: CompileReport, path: Path, total: float) -> dict[str, Any]:
         "rules": done.context.counts if done.context is not None else {},
         "explain": _explained(done).as_json(), "passes": timings_json(done.timings),
         "unused_inputs": list(done.unused),
+        **({"tuning": done.tuning.as_json()} if done.tuning is not None else {}),
     }  # fmt: skip
 
 

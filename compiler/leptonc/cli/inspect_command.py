@@ -46,7 +46,11 @@ def command(*, file: str, ir: bool, as_json: bool) -> None:
             "file bytes": artifact.size,
             "digest": artifact.digest,
             "provenance": dict(manifest.provenance),
+            "decisions": {},
         }
+        tuning = document["provenance"].pop("tuning", None)
+        if isinstance(tuning, dict):
+            document["decisions"] = cast("dict[str, Any]", tuning).get("decisions", {})
     _print(file, document, as_json=as_json)
 
 

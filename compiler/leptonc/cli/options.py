@@ -74,6 +74,37 @@ def compile_options(function: Command) -> Command:
     return function
 
 
+def tuning_command_options(function: Command) -> Command:
+    """Whether kernels are measured."""
+    decorators = [
+        click.option(
+            "--tune",
+            "tune",
+            type=click.FloatRange(0),
+            default=0.0,
+            metavar="SECONDS",
+            help="Measure a few ways to compute each kernel for so long; 0: formulas decide.",
+        ),
+        click.option(
+            "--tuning",
+            type=click.Path(),
+            metavar="FOLDER",
+            help="Keep measurements there; without --tune, take over those of this folder or "
+            "tuned artefact.",
+        ),
+        click.option(
+            "--tune-input",
+            "tune_inputs",
+            multiple=True,
+            metavar="NAME=FILE.npy",
+            help="Data to measure on; other inputs are random.",
+        ),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
 def pass_options(function: Command) -> Command:
     """Which passes run in which order, and what is told of them."""
     decorators = [

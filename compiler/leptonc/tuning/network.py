@@ -1,0 +1,182 @@
+"""Trials inside the network: another artefact of the same graph, run by a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leptonc.backends.base import Backend, LibraryReport
+from leptonc.ir.diagnostics import LeptonBug, LeptonError
+from leptonc.ir.graph import Graph
+from leptonc.passes.clone import clone_graph
+from leptonc.tuning.search import Decisions, Times, TrialError
+
+LEAST_SECONDS, MOST_SECONDS = 1.2, 4.0
+"""For how long the kernels of two artefacts are measured."""
+MOST_PART = 0.03
+"""As `MOST_SECONDS`, as a part of the seconds of tuning."""
+RUNS = 12
+"""So many runs of each are worth waiting for."""
+WHOLE = 2.0
+"""Whole networks are measured so many times longer."""
+
+Save = Callable[[Graph, Path, Path, LibraryReport, Decisions], object]
+
+
+@dataclass
+class NetworkTrials:
+    """Measures decisions of an optimised graph; its artefacts go into `folder`."""
+
+    graph: Graph
+    backend: Backend
+    save: Save
+    """Writes the artefact of a prepared graph and its library."""
+    folder: Path
+    cache_folder: Path | None
+    seconds: float
+    """How long all trials together take."""
+    inputs: Path | None = None
+    """A file of the arrays to run on; what it lacks is random."""
+    count: int = field(default=0, init=False)
+    worst: float = field(default=0.0, init=False)
+    """The largest difference of outputs from those without decisions, relative to them."""
+    _plain: tuple[Path, Mapping[str, str]] = field(init=False)
+    _run_seconds: float = field(default=0.0, init=False)
+
+    def start(self) -> None:
+        """Make the artefact without decisions."""
+        self._plain = self.build({}, None)
+
+    @contextmanager
+    def _artefact(
+        self, decisions: Decisions, limit: float
+    ) -> Generator[tuple[Path, Mapping[str, str]]]:
+        """Within it, the artefact by some decisions; that without any stays."""
+        path, workloads = self.build(decisions, limit) if decisions else self._plain
+        try:
+            yield path, workloads
+        finally:
+            if decisions:
+                path.unlink(missing_ok=True)
+
+    def kernels(self, decisions: Decisions, limit: float) -> Mapping[str, Times]:
+        """The times of kernels by workload."""
+        begin = time.monotonic()
+        with self._artefact(decisions, limit) as (tuned, workloads):
+            left = limit - (time.monotonic() - begin)
+            answer = self._measured(tuned, left, whole=False)
+        return _by_workload(answer, self._plain[1], workloads)
+
+    def whole(self, decisions: Decisions, limit: float) -> Times:
+        """The times of whole runs: not won where the middle one is not faster."""
+        begin = time.monotonic()
+        with self._artefact(decisions, limit) as (tuned, _):
+            left = limit - (time.monotonic() - begin)
+            answer = self._measured(tuned, left, whole=True)
+        plain, other = answer["plain"], answer["tuned"]
+        noise = max(map(_noise, (plain["halves"], other["halves"])))
+        seconds, against = min(other["halves"]), min(plain["halves"])
+        if other["median"] >= plain["median"]:
+            seconds = max(seconds, against)
+        return Times(seconds, against, noise)
+
+    def build(self, decisions: Decisions, limit: float | None) -> tuple[Path, Mapping[str, str]]:
+        """The artefact by these decisions, and the workloads by the names of its kernels."""
+        self.count += 1
+        graph = clone_graph(self.graph)
+        workloads = self.backend.prepare(graph, decisions)
+        library = self.folder / "library.so"
+        path = self.folder / f"{self.count}.lepton"
+        try:
+            built = self.backend.build(
+                graph, library, cache_folder=self.cache_folder,
+                progress=lambda what, done, total: None, limit=limit,
+            )  # fmt: skip
+        except (LeptonBug, LeptonError) as problem:
+            raise TrialError(f"does not compile: {problem.message}"[:300]) from None
+        self.save(graph, library, path, built, decisions)
+        return path, workloads
+
+    def _measured(self, tuned: Path, limit: float, *, whole: bool) -> dict[str, Any]:
+        most = min(MOST_SECONDS, self.seconds * MOST_PART)
+        seconds = min(max(LEAST_SECONDS, 2 * RUNS * self._run_seconds), most)
+        job = {
+            "plain": str(self._plain[0]), "tuned": str(tuned), "whole": whole,
+            "seconds": seconds * (WHOLE if whole else 1.0),
+            "inputs": None if self.inputs is None else str(self.inputs),
+        }  # fmt: skip
+        answer = run_child(job, limit)
+        self.worst = max(self.worst, answer["difference"])
+        if "plain" not in answer:
+            raise TrialError(f"other numbers, off by {answer['difference']:.0e}")
+        if not whole:
+            self._run_seconds = sum(answer["plain"]["kernels"][0].values())
+        return answer
+
+
+PROGRAM = "from leptonc.tuning.child import main; main()"
+
+
+def run_child(job: Mapping[str, Any], limit: float, program: str = PROGRAM) -> dict[str, Any]:
+    """What the measuring process answers; TrialError where it dies, TimeoutError where it hangs."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment, start_new_session=True,
+    ) as child:  # fmt: skip
+        try:
+            out, complaints = child.communicate(json.dumps(job), timeout=max(limit, 0.1))
+        except BaseException as problem:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+            if isinstance(problem, subprocess.TimeoutExpired):
+                raise TimeoutError(f"no times after {limit:.0f} seconds") from None
+            raise
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    if child.returncode or not lines:
+        status = child.returncode
+        how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        said = complaints.strip().splitlines()[-1:]
+        raise TrialError(": ".join([f"the run failed, {how}", *said])[:300])
+    return json.loads(lines[-1])
+
+
+def _by_workload(
+    answer: Mapping[str, Any], plain: Mapping[str, str], tuned: Mapping[str, str]
+) -> dict[str, Times]:
+    """Kernels' times, those of a workload added up; what has none goes by its own name."""
+    before, after = (
+        [_added(half, names) for half in answer[which]["kernels"]]
+        for which, names in (("plain", plain), ("tuned", tuned))
+    )
+    found: dict[str, Times] = {}
+    for name in before[0]:
+        own = [half.get(name, 0.0) for half in after]
+        other = [half.get(name, 0.0) for half in before]
+        noise = max(_noise(own), _noise(other))
+        found[name] = Times(min(own), min(other), noise)
+    return found
+
+
+def _added(half: Mapping[str, float], workloads: Mapping[str, str]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for kernel, seconds in half.items():
+        name = workloads.get(kernel, kernel)
+        sums[name] = sums.get(name, 0.0) + seconds
+    return sums
+
+
+def _noise(halves: list[float]) -> float:
+    """By what part of a time the halves differ."""
+    least = min(halves)
+    return (max(halves) - least) / least if least > 0 else 0.0

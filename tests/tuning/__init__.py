@@ -1,0 +1,1 @@
+"""Tuning: what is measured, kept and taken."""
