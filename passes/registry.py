@@ -45,6 +45,8 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-activations": "leptonc.passes.fusion.recognize_activations:RecognizeActivations",
     "recognize-attention": "leptonc.passes.fusion.recognize_attention:RecognizeAttention",
     "recognize-fourier": "leptonc.passes.fusion.recognize_fourier:RecognizeFourier",
+    "recognize-integer-convolutions":
+        "leptonc.passes.precision.recognize_integer_convolutions:RecognizeIntegerConvolutions",
     "recognize-integer-products":
         "leptonc.passes.precision.recognize_integer_products:RecognizeIntegerProducts",
     "recognize-layer-norm": "leptonc.passes.fusion.recognize_layer_norm:RecognizeLayerNorm",

@@ -96,7 +96,7 @@ def _terms(op: Op) -> int:
     if len(sizes) < 3 or 0 in sizes:
         return 0
     shapes = [value.type.shape for value in op.operands[:2]]
-    if op.name in ("conv", "conv_transpose", "deform_conv"):
+    if op.name in ("conv", "integer_conv", "conv_transpose", "deform_conv"):
         apart = sizes[0] if op.name == "conv_transpose" else sizes[2]
         return apart * sizes[1] // max(_extent(shapes[1][0]), 1)
     if op.name in ("matmul", "linear") and shapes[0]:

@@ -17,7 +17,10 @@ from leptonc.passes.size import flops_of
 from leptonc.tools.bench_profile import Argument, Call
 
 SILENT = ("const", "dims", "return")
-PACKED = ("packed_linear", "packed_linear_bytes", "packed_integer_linear", "packed_conv")
+PACKED = (
+    "packed_linear", "packed_linear_bytes", "packed_integer_linear", "packed_integer_conv",
+    "packed_conv",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
+from leptonc.backends.cpu.integer_conv import IntegerConvSpec, integer_conv
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
 from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
 from leptonc.backends.cpu.matmul import MatmulSpec, matmul
@@ -109,6 +110,18 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     return conv("kernel", spec, anchor.cpu)
 
 
+def _packed_integer_conv(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    batch, channels, height, width = _blocked_extents(anchor)
+    window, extra = _window(op), op.operand("extra")
+    spec = IntegerConvSpec(
+        batch, height, width, ConvWeight(channels, op.int("filters"), window.kernel), window,
+        op.operands[1].type.extents[2], False, anchor.epilogue, anchor.out_dtype, _decision(op),
+        op.int("filler"), 0 if extra is None else extra.type.extents[0], op.int("folds"),
+    )  # fmt: skip
+    return integer_conv("kernel", spec, anchor.cpu)
+
+
 def _packed_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
     op = anchor.op
     _, w, *bias = op.operands
@@ -141,11 +154,12 @@ def _average_pool(anchor: Anchor) -> tirx.PrimFunc | None:
 def _pool(anchor: Anchor, kind: str, *, count_pads: bool) -> tirx.PrimFunc | None:
     if anchor.op.attrs["auto_pad"] not in ("NOTSET", "VALID"):
         return None
+    dtype = anchor.op.operands[0].type.dtype
     batch, channels, height, width = _blocked_extents(anchor)
     spec = PoolSpec(
         kind, batch, channels, height, width,
         _window(anchor.op), bool(anchor.op.int("ceil_mode")), count_pads,
-        anchor.epilogue, anchor.out_dtype,
+        anchor.epilogue, anchor.out_dtype, TVM_DTYPE[dtype],
     )  # fmt: skip
     return pool("kernel", spec, anchor.cpu)
 
@@ -266,6 +280,7 @@ ANCHORS: Mapping[str, Emitter] = {
     "packed_linear_bytes": _packed_linear_bytes,
     "packed_integer_linear": _packed_integer_linear,
     "packed_conv": _packed_conv,
+    "packed_integer_conv": _packed_integer_conv,
     "packed_winograd": _packed_winograd,
     "max_pool_blocked": _max_pool,
     "average_pool_blocked": _average_pool,

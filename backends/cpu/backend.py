@@ -26,9 +26,9 @@ from leptonc.ir.graph import Graph, Op
 from leptonc.ir.text import print_graph
 
 OPTIONAL = frozenset({
-    "recognize-fourier", "recognize-lookups", "recognize-integer-products", "keep-integers",
-    "integers-to-float", "widen-to-planes", "block-channels", "choose-winograd", "narrow-integers",
-    "skip-later-keys",
+    "recognize-fourier", "recognize-lookups", "recognize-integer-convolutions",
+    "recognize-integer-products", "keep-integers", "integers-to-float", "widen-to-planes",
+    "block-channels", "choose-winograd", "narrow-integers", "skip-later-keys",
 })  # fmt: skip
 """Passes that the kernels of this target do without."""
 
@@ -68,9 +68,10 @@ class CpuBackend:
             return "spell-attention"
         attention = "spell-rare-attention,skip-later-keys,widen-attention,simplify"
         # not before ONNX is written: onnxruntime fuses only with every conversion in its place
+        neighbours = f"{{neighbours={largest_neighbours(self.cpu)}}}"
         floats = (
-            "recognize-quantized,recognize-integer-products,"
-            f"keep-integers{{neighbours={largest_neighbours(self.cpu)}}},"
+            f"recognize-quantized,recognize-integer-convolutions{neighbours},"
+            f"recognize-integer-products,keep-integers{neighbours},"
             "integers-to-float,"
             "eliminate-common-subexpressions,eliminate-dead-code"
         )

@@ -103,6 +103,13 @@ def _integer_linear(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decis
     yield from _sharing(cpu)
 
 
+def _integer_conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
+    pixels, filters = product(op.result.type.shape[2:4]), op.operands[1].type.extents[0]
+    yield from _shapes(pixels, filters, cpu, lambda vectors: integer_tile_rows(vectors, 4, cpu))
+    yield from _bands(op.result.type.shape[2], cpu)
+    yield from _sharing(cpu)
+
+
 def _shapes(
     rows: object, columns: int, own: int, cpu: CpuTarget, most_rows: Callable[[int], int]
 ) -> list[Decision]:
@@ -189,5 +196,6 @@ def _sharing(cpu: CpuTarget) -> Iterator[Decision]:
 
 SHORT_LISTS: Mapping[str, Callable[[Op, CpuTarget, int], Iterator[Decision]]] = {
     "linear": _linear, "integer_linear": _integer_linear, "conv_blocked": _conv,
+    "integer_conv_blocked": _integer_conv,
 }  # fmt: skip
 """The operations of which something can be decided."""

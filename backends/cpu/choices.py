@@ -64,21 +64,34 @@ def _linear(op: Op, cpu: CpuTarget) -> Choice:
 
 
 def _integer_linear(op: Op, cpu: CpuTarget) -> Choice:
-    """Integers, over the product of floats that the same model could be computed by."""
     x, w = (value.type for value in op.operands[:2])
     rows = product(x.shape[:-1])
-    count = TYPICAL_ROWS if not isinstance(rows, int) else max(rows, 1)
-    _, steps, panel, together = w.extents
-    columns = op.int("columns")
+    known = rows if isinstance(rows, int) else None
+    return _integers("packed product", known, op.int("columns"), w.extents, cpu)
+
+
+def _integer_conv(op: Op, cpu: CpuTarget) -> Choice:
+    pixels = product(op.result.type.shape[2:4])
+    known = pixels if isinstance(pixels, int) else None
+    weight = op.operands[1].type.extents
+    return _integers("direct convolution", known, op.int("filters"), weight, cpu)
+
+
+def _integers(
+    kind: str, rows: int | None, columns: int, weight: tuple[int, ...], cpu: CpuTarget
+) -> Choice:
+    """Integers, over the product of floats that the same model could be computed by."""
+    count = TYPICAL_ROWS if rows is None else max(rows, 1)
+    _, steps, panel, together = weight
     integers = Tile(integer_tile_rows(panel // cpu.lanes, together, cpu), panel // cpu.lanes)
-    floats = matmul_tile(rows if isinstance(rows, int) else None, columns, together * steps, cpu)
+    floats = matmul_tile(rows, columns, together * steps, cpu)
     rate = 4 if together == 4 and multiplies_bytes(cpu) else 2
     depth = together * steps
     candidates = (
         Candidate("integers", depth / rate * matmul_cost(count, columns, integers, cpu)),
         Candidate("floats", depth * matmul_cost(count, columns, floats, cpu)),
     )
-    return Choice("packed product of integers", candidates, rate)
+    return Choice(f"{kind} of integers", candidates, rate)
 
 
 def _conv(op: Op, cpu: CpuTarget) -> Choice:
@@ -127,6 +140,7 @@ CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_linear_bytes": _linear,
     "packed_integer_linear": _integer_linear,
     "packed_conv": _conv,
+    "packed_integer_conv": _integer_conv,
     "packed_winograd": _winograd,
     "attention": _named("attention without stored scores"),
     "packed_recurrent": _named("packed recurrence"),

@@ -61,18 +61,31 @@ Place = tuple[PrimExpr, PrimExpr, Extent]
 class Emitter:
     """Emits one convolution: chunks of pixels, panels of filters, tiles, products."""
 
+    sums = "float32"
+    tile: type[Tile] = Tile
+
     def __init__(self, spec: ConvSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         self.spec, self.cpu = spec, cpu
         self.x, self.weight, *rest = buffers
         self.bias = rest.pop(0) if spec.bias else None
+        self.extra = [rest.pop(0) for _ in range(len(rest) - 1 - len(spec.epilogue.operands))]
         *self.operands, self.out = rest
         self.rows, self.columns = spec.out_extents()
         self.parallel = spec.is_parallel(cpu)
         self.inner = 1 if spec.weight.plain else cpu.lanes
         self.blocks = channel_blocks(spec.weight.channels, self.inner)
-        self.tile_pixels = spec.decision.tile_rows(tile_rows(spec.panel // cpu.lanes, cpu))
-        self.long = spec.epilogue.is_long(5)
+        self.tile_pixels = spec.decision.tile_rows(self.tile_rows(spec.panel // cpu.lanes))
+        self.long = spec.epilogue.is_long(5, self.sums)
         self.weight_bytes = spec.weight_bytes
+
+    def tile_rows(self, vectors: int) -> int:
+        """The pixels of the largest tile of so many vectors."""
+        return tile_rows(vectors, self.cpu)
+
+    @property
+    def pad(self) -> PrimExpr:
+        """What stands around the input."""
+        return emit.const(0.0)
 
     def emit(self) -> None:
         """Emits the whole convolution."""
@@ -107,7 +120,8 @@ class Emitter:
         if self.spec.decision.band is not None:
             return max(1, min(rows, self.spec.decision.band))
         window = self.spec.window
-        row_bytes = 4 * self.blocks * self.inner * window.strides[0] * columns * window.strides[1]
+        pixel_bytes = self.spec.element_bytes * self.blocks * self.inner
+        row_bytes = pixel_bytes * window.strides[0] * columns * window.strides[1]
         fitting = max(1, self.cpu.l2_bytes // 4 // row_bytes)
         if self.depth_parts(rows * columns) > 1:
             # So large weights are better read once; the parts of the depth keep the input close.
@@ -161,7 +175,7 @@ class Emitter:
         row = emit.product((spec.width, self.inner))
         plane = emit.product((spec.height, row))
         start = image * (plane * self.blocks) + first * spec.window.strides[0] * row
-        size = emit.product((plane, 4 * self.blocks))
+        size = emit.product((plane, self.spec.element_bytes * self.blocks))
         far = not isinstance(size, int) or size > self.cpu.l2_bytes
         return Source(data, emit.let(start), row, plane, far)
 
@@ -170,9 +184,9 @@ class Emitter:
         spec, window = self.spec, self.spec.window
         top = window.pads[0]
         rows, width = window.reach(0, height), window.reach(1, self.columns)
-        copy = emit.workspace((self.blocks, rows, width, self.inner))
+        copy = emit.workspace((self.blocks, rows, width, self.inner), self.x.dtype)
         x = emit.view(self.x, (spec.batch, self.blocks, spec.height, spec.width, self.inner))
-        zero = emit.broadcast(emit.const(0.0), self.inner)
+        pad = emit.broadcast(self.pad, self.inner)
         begin = first * window.strides[0] - top
         with emit.serial(self.blocks) as block, emit.serial(rows) as row:
             inside = tirx.And(begin + row >= 0, begin + row < spec.height)
@@ -180,7 +194,7 @@ class Emitter:
                 with T.Then():
                     self.copied_row(copy, x, (image, block, row), begin + row, width)
                 with T.Else(), emit.serial(width) as column:
-                    emit.store(copy, zero, [block, row, column, 0], self.inner)
+                    emit.store(copy, pad, [block, row, column, 0], self.inner)
         row = emit.product((width, self.inner))
         data = emit.view(copy, (emit.product(copy.shape),))
         return Source(data, emit.integer(0), row, emit.product((rows, row)))
@@ -195,16 +209,16 @@ class Emitter:
     ) -> None:
         """One row of the copy: pad, input, pad."""
         (image, block, row), left = index, self.spec.window.pads[1]
-        zero = emit.broadcast(emit.const(0.0), self.inner)
+        pad = emit.broadcast(self.pad, self.inner)
         # The windows may not reach the end of the input, nor the end of the pads.
         used = tirx.min(emit.integer(self.spec.width), emit.integer(width - left))
         for column in range(left):
-            emit.store(copy, zero, [block, row, column, 0], self.inner)
+            emit.store(copy, pad, [block, row, column, 0], self.inner)
         with emit.serial(used) as column:
             value = emit.load(x, [image, block, source_row, column, 0], self.inner)
             emit.store(copy, value, [block, row, column + left, 0], self.inner)
         with emit.serial(width - left - used) as column:
-            emit.store(copy, zero, [block, row, column + left + used, 0], self.inner)
+            emit.store(copy, pad, [block, row, column + left + used, 0], self.inner)
 
     def panel(
         self, source: Source, place: Place, group: PrimExpr, panel: PrimExpr, *, last: bool = False
@@ -216,7 +230,7 @@ class Emitter:
         block = group * self.spec.group_blocks(self.cpu) + within * vectors
         if last:
             vectors = self.spec.group_blocks(self.cpu) - full * vectors
-        tiles = Tile(self, source, (image, first), (group, panel, block), vectors)
+        tiles = self.tile(self, source, (image, first), (group, panel, block), vectors)
         pixels = emit.product((height, self.columns))
         if not isinstance(pixels, int):
             size = self.tile_pixels
@@ -230,7 +244,7 @@ class Emitter:
         if parts == 1:
             self.each_tile(pixels, tiles.emit)
             return
-        sums = emit.workspace((pixels, vectors * self.cpu.lanes))
+        sums = emit.workspace((pixels, vectors * self.cpu.lanes), self.sums)
         self.each_tile(pixels, lambda at: tiles.clear(sums, at))
         with emit.serial(parts) as part:
             self.each_tile(pixels, lambda at: tiles.add_part(sums, at, part, parts))
@@ -262,7 +276,7 @@ class Emitter:
         A part adds to sums in memory. Only a panel that crowds the input out of it is split.
         """
         weight = self.spec.weight
-        panel_bytes = 4 * weight.depth * self.spec.panel
+        panel_bytes = self.spec.element_bytes * weight.depth * self.spec.panel
         blocks, rest = divmod(weight.channels // weight.groups, self.inner)
         if rest or pixels <= self.tile_pixels:
             return 1

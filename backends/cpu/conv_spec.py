@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
@@ -39,10 +40,12 @@ class ConvSpec:
     out_dtype: str = "float32"
     decision: Decision = UNDECIDED
 
+    element_bytes: ClassVar[int] = 4
+
     @property
     def weight_bytes(self) -> int:
         """The size of the packed weight."""
-        return 4 * math.prod(conv_weight_shape(self.weight, self.panel))
+        return self.element_bytes * math.prod(conv_weight_shape(self.weight, self.panel))
 
     def out_extents(self) -> tuple[Extent, Extent]:
         """The rows and columns of the output."""
@@ -75,7 +78,8 @@ class ConvSpec:
             return False
         if isinstance(rows, int) and rows < cpu.threads:
             return True
-        image = emit.product((4 * self.weight.channels, self.height, self.width))
+        channel_bytes = self.element_bytes * self.weight.channels
+        image = emit.product((channel_bytes, self.height, self.width))
         if isinstance(image, int):
             return image < self.weight_bytes
         return not self.window.is_padded

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from leptonc.backends.cpu.conv import Emitter, Source
 
 
-# The elements of a line of the caches.
-LINE = 16
+# The bytes of a line of the caches.
+LINE_BYTES = 64
 # Smaller weights arrive in time by themselves.
 FETCHED_BYTES = 2 * 1024 * 1024
 
@@ -49,6 +49,7 @@ class Tile:
         self.source, self.vectors = source, vectors
         self.image, self.first = place
         self.group, self.panel, self.block = panel
+        self.line = LINE_BYTES // parent.spec.element_bytes
 
     def emit(self, at: Pixels) -> None:
         """One whole tile."""
@@ -96,11 +97,14 @@ class Tile:
     @property
     def zero(self) -> PrimExpr:
         """A vector of zeros."""
-        return emit.broadcast(emit.const(0.0), self.lanes)
+        return emit.broadcast(emit.const(0, self.parent.sums), self.lanes)
 
     def registers(self, at: Pixels) -> list[list[Register]]:
         """The accumulators of a tile."""
-        return [[Register(self.lanes) for _ in range(self.vectors)] for _ in range(at.count)]
+        return [
+            [Register(self.lanes, self.parent.sums) for _ in range(self.vectors)]
+            for _ in range(at.count)
+        ]
 
     def loaded(self, memory: Buffer, at: Pixels) -> list[list[Register]]:
         """The accumulators of a tile, with sums from memory."""
@@ -143,7 +147,7 @@ class Tile:
 
         A tile reads a little of each plane: too little for the hardware to notice a stream.
         """
-        for offset in range(0, size, LINE):
+        for offset in range(0, size, self.line):
             emit.prefetch(self.source.data, [place + (size + offset)])
 
     def fetch_weights(self, at: Pixels, block: PrimExpr) -> None:
@@ -152,14 +156,14 @@ class Tile:
         They are read in the order of memory, by all tiles of this panel together.
         """
         weight, panel = self.spec.weight, self.spec.panel
-        block_lines = weight.kernel[0] * weight.kernel[1] * self.parent.inner * panel // LINE
+        block_lines = weight.kernel[0] * weight.kernel[1] * self.parent.inner * panel // self.line
         if not at.tiles or at.tiles > block_lines or self.parent.weight_bytes <= FETCHED_BYTES:
             return
         share = -(-block_lines // at.tiles)
         tile = tirx.floordiv(at.start, at.count)
         first = (tile * self.parent.blocks + block) * share
         for line in range(share):
-            place = [self.panel + 1, emit.integer(0), (first + line) * LINE]
+            place = [self.panel + 1, emit.integer(0), (first + line) * self.line]
             emit.prefetch(self.parent.weight, place)
 
     def position(self, pixel: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
@@ -209,7 +213,7 @@ class Tile:
                     with emit.vectorized(lanes) as lane:
                         self.write(register.lane(lane), place, v, lane)
             return
-        staged = [Register(lanes * count) for _ in range(self.vectors)]
+        staged = [Register(lanes * count, self.parent.sums) for _ in range(self.vectors)]
         for pixel, row in enumerate(sums):
             for register, stage in zip(row, staged, strict=True):
                 emit.store(stage.buffer, register.get(), [pixel * lanes], lanes)

@@ -21,6 +21,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
+from leptonc.backends.cpu.integer_steps import IntegerProducts
 from leptonc.backends.cpu.matmul import (
     BYTES_AHEAD,
     MOST_ROWS_AHEAD,
@@ -28,24 +29,10 @@ from leptonc.backends.cpu.matmul import (
     TILES_AHEAD,
 )
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
-from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
+from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import integer_tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
-# Products of pairs of 16 bits, added to 32 bits, by the lanes of the result.
-PAIRS = {
-    4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512",
-}  # fmt: skip
-# Products of unsigned and signed bytes, two added to 16 bits, which saturate.
-BYTES = {
-    4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw",
-    16: "llvm.x86.avx512.pmaddubs.w.512",
-}  # fmt: skip
-# The same, four added to a sum of 32 bits.
-QUADS = {
-    4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256",
-    16: "llvm.x86.avx512.vpdpbusd.512",
-}  # fmt: skip
 # The bytes of a line of the caches.
 LINE_BYTES = 64
 
@@ -104,7 +91,7 @@ class _Emitter:
     """Emits one product: panels of columns, inside them tiles of rows, inside them the depth."""
 
     def __init__(self, spec: IntegerMatmulSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
-        self.spec, self.cpu = spec, cpu
+        self.spec, self.cpu, self.products = spec, cpu, IntegerProducts(cpu)
         x, weight, *rest = buffers
         self.extra = [rest.pop(0) for _ in range(3)] if spec.extra else []
         *self.operands, self.out = rest
@@ -146,12 +133,12 @@ class _Emitter:
             right=lambda step, vector: self.weights(panel, step, vector),
             write=write,
             dtype="int32",
-            add=self.add_bytes if spec.dtype == "uint8" else self.add_pairs,
+            add=self.products.add_bytes if spec.dtype == "uint8" else self.products.add_pairs,
             more=self.more(panel),
             ahead=self.ahead(panel),
             folds=spec.folds,
-            multiply=self.multiply_bytes,
-            widen=self.widen,
+            multiply=self.products.multiply_bytes,
+            widen=self.products.widen,
         ).rows(self.rows, self.tile_rows)
 
     @property
@@ -241,32 +228,6 @@ class _Emitter:
         value = emit.load(self.weight, [panel, step, vector * lanes], lanes)
         wide = f"int16x{lanes}"
         return value.astype(wide) if (spec.dtype, spec.weight_dtype) == ("int16", "int8") else value
-
-    def add_pairs(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
-        """The sums with two products of 16 bits more."""
-        lanes = self.cpu.lanes
-        pairs = tirx.reinterpret(f"int16x{2 * lanes}", value)
-        return total + tirx.call_llvm_pure_intrin(f"int32x{lanes}", PAIRS[lanes], pairs, column)
-
-    def add_bytes(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
-        """The sums with four products of bytes more."""
-        lanes = self.cpu.lanes
-        if multiplies_bytes(self.cpu):
-            given = tirx.reinterpret(f"int8x{4 * lanes}", value)
-            return tirx.call_llvm_pure_intrin(f"int32x{lanes}", QUADS[lanes], total, given, column)
-        return total + self.widen(self.multiply_bytes(value, column))
-
-    def multiply_bytes(self, value: PrimExpr, column: PrimExpr) -> PrimExpr:
-        """Products of two bytes each, added in 16 bits."""
-        lanes = self.cpu.lanes
-        given = tirx.reinterpret(f"int8x{4 * lanes}", value)
-        return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", BYTES[lanes], given, column)
-
-    def widen(self, sums: PrimExpr) -> PrimExpr:
-        """Two sums of 16 bits each, added in 32."""
-        lanes = self.cpu.lanes
-        ones = emit.broadcast(tirx.const(1, "int16"), 2 * lanes)
-        return tirx.call_llvm_pure_intrin(f"int32x{lanes}", PAIRS[lanes], sums, ones)
 
 
 @dataclass(frozen=True)

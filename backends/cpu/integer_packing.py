@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -142,12 +142,43 @@ def integer_blobs(
     if most == 0:
         return None
     folds = (1,) if multiplies_bytes(cpu) else FOLDED
-    ways = (ByteWeight(weight.array, panel, most, number) for number in folds)
-    packed = min(ways, key=lambda way: way.cost(rows))
+    packed = _best(weight.array, panel, most, folds, rows)
     if packed.count and depth < 4:
         return None
+    return _blobs(packed), packed.folds
+
+
+def _best(
+    weight: Array, panel: int, most: int, folds: Iterable[int], rows: int | None
+) -> ByteWeight:
+    """The weight with that number of folds that takes the least time."""
+    ways = (ByteWeight(weight, panel, most, number) for number in folds)
+    return min(ways, key=lambda way: way.cost(rows))
+
+
+def _blobs(packed: ByteWeight) -> dict[str, Blob]:
     found = {"w": Blob.of(packed.dense())}
     if packed.count:
         more = {"extra": packed.extra(), "places": packed.places(), "starts": packed.starts()}
         found.update({name: Blob.of(array) for name, array in more.items()})
-    return found, packed.folds
+    return found
+
+
+def integer_conv_blobs(
+    weight: Blob, pixels: int | None, lanes: int, cpu: CpuTarget, panel: int
+) -> tuple[dict[str, Blob], int]:
+    """The weight of a convolution of bytes in blocks of channels, packed, and its folds."""
+    most = largest_neighbours(cpu)
+    steps = lanes // 4
+    folds = [1] if multiplies_bytes(cpu) else [number for number in FOLDED if steps % number == 0]
+    packed = _best(conv_matrix(weight.array, lanes), panel, most, folds, pixels)
+    return _blobs(packed), packed.folds
+
+
+def conv_matrix(weight: Array, lanes: int) -> Array:
+    """The weight of a convolution as depth x filters: block of channels, row, column, channel."""
+    filters, channels, height, width = weight.shape
+    filled = np.zeros((filters, channels + -channels % lanes, height, width), weight.dtype)
+    filled[:, :channels] = weight
+    blocks = filled.reshape(filters, -1, lanes, height, width)
+    return np.ascontiguousarray(blocks.transpose(1, 3, 4, 2, 0).reshape(-1, filters))

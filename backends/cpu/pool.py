@@ -26,9 +26,10 @@ about what it costs to share them."""
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """The largest, or the mean, of each window over x f32[batch, C / lanes, height, width, lanes].
+    """The largest, or the mean, of each window over x[batch, C / lanes, height, width, lanes].
 
-    A mean counts the pads if `count_pads`. The largest of a window with not-a-number is that.
+    A mean is of f32, the largest of that or of u8. A mean counts the pads if `count_pads`. The
+    largest of a window with not-a-number is that.
     """
 
     kind: str  # "max" or "mean"
@@ -41,6 +42,7 @@ class PoolSpec:
     count_pads: bool = False
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
+    dtype: str = "float32"
 
 
 def pool(name: str, spec: PoolSpec, cpu: CpuTarget) -> PrimFunc:
@@ -51,15 +53,19 @@ def pool(name: str, spec: PoolSpec, cpu: CpuTarget) -> PrimFunc:
         spec.window.outputs(1, spec.width, ceil=spec.ceil),
     )
     parameters = [
-        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "float32"),
+        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), spec.dtype),
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, *outputs, lanes), spec.out_dtype),
     ]
 
+    is_float = spec.dtype == "float32"
+
     def combine(
         total: PrimExpr, value: PrimExpr, block: PrimExpr, row: PrimExpr, column: Extent
     ) -> PrimExpr:
-        return larger(total, value) if spec.kind == "max" else total + value
+        if spec.kind == "mean":
+            return total + value
+        return larger(total, value) if is_float else tirx.max(total, value)
 
     def body(x: Buffer, *rest: Buffer) -> None:
         *operands, out = rest
@@ -78,7 +84,7 @@ def pool(name: str, spec: PoolSpec, cpu: CpuTarget) -> PrimFunc:
             lanes=lanes,
             pixels=PIXELS,
             parallel=is_parallel(cpu, blocks * lanes, outputs),
-            start=-math.inf if spec.kind == "max" else 0.0,
+            start=-math.inf if spec.kind == "max" and is_float else 0.0,
             combine=combine,
             finish=finish,
         ).emit()

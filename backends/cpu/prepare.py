@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from leptonc.backends.cpu.decision import UNDECIDED, Decision, Decisions
 from leptonc.backends.cpu.fourier_tables import tabulate
-from leptonc.backends.cpu.integer_packing import integer_blobs
+from leptonc.backends.cpu.integer_packing import integer_blobs, integer_conv_blobs
 from leptonc.backends.cpu.packing import (
     ConvWeight,
     channel_blocks,
@@ -25,7 +25,7 @@ from leptonc.backends.cpu.recurrent_packing import (
     recurrent_weight,
 )
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import MOST_VECTORS, conv_panel, matmul_panel
+from leptonc.backends.cpu.tiles import MOST_VECTORS, conv_panel, integer_panel, matmul_panel
 from leptonc.backends.cpu.winograd_tables import (
     PAIRS,
     TAPS,
@@ -295,6 +295,22 @@ def may_filter(op: Op) -> bool:
     )  # fmt: skip
 
 
+def _integer_conv(
+    op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
+) -> Packing | None:
+    pixels = product(op.result.type.shape[2:4])
+    filters, _, height, width = blobs["w"].type.extents
+    known = pixels if isinstance(pixels, int) else None
+    panel = _panel(decision, cpu) or integer_panel(known, filters, 4, cpu)
+    packed, folds = integer_conv_blobs(blobs["w"], known, op.int("lanes"), cpu, panel)
+    kept = ("strides", "dilations", "pads", "lanes", "filler")
+    attrs = {
+        **{name: op.attrs[name] for name in kept}, "kernel_shape": (height, width),
+        "filters": filters, "folds": folds, "decision": decision.text,
+    }  # fmt: skip
+    return Packing("packed_integer_conv", attrs, packed)
+
+
 def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob]:
     """The bias filled up to whole blocks, if there is one."""
     if "bias" not in blobs:
@@ -372,7 +388,7 @@ def _packed(shape: tuple[int, ...], pack: Callable[[], Array]) -> Blob:
 
 PACKINGS: Mapping[str, Chooser] = {
     "linear": _linear, "linear_bytes": _linear_bytes, "integer_linear": _integer_linear,
-    "conv_blocked": _conv,
+    "conv_blocked": _conv, "integer_conv_blocked": _integer_conv,
     "lstm": _recurrent, "gru": _recurrent, "rnn": _recurrent,
 }  # fmt: skip
 """The operations that take packed weights, and how."""

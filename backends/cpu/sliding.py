@@ -45,7 +45,7 @@ Rows = tuple[PrimExpr, PrimExpr] | range
 
 @dataclass(frozen=True)
 class Sliding:
-    """Emits one sliding window over x f32[N, blocks, H, W, lanes].
+    """Emits one sliding window over x[N, blocks, H, W, lanes].
 
     `combine(sum, value, block, row, column)` takes in an element of the window, `finish(place, sum,
     taps)` stores a sum. `pixels` is the width of the register tile.
@@ -88,6 +88,10 @@ class Sliding:
                         self.row(place, whole)
                     with T.Else():
                         self.row(place, (low, high))
+
+    def register(self) -> Register:
+        """One for a sum, of the type of the input."""
+        return Register(self.lanes, self.x.dtype)
 
     def known_rows(self, image: PrimExpr, block: PrimExpr, rows: int, height: int) -> None:
         """All rows of known count: those with the same part of the window inside share code."""
@@ -178,9 +182,9 @@ class Sliding:
         inside: tuple[tuple[bool, ...], ...],
     ) -> None:
         """Neighbouring outputs, each with the columns of its window that are inside."""
-        sums = [Register(self.lanes) for _ in inside]
+        sums = [self.register() for _ in inside]
         for register in sums:
-            register.set(emit.broadcast(emit.const(self.start), self.lanes))
+            register.set(emit.broadcast(emit.const(self.start, self.x.dtype), self.lanes))
         if isinstance(rows, range):
             self.known_tile(place, rows, first, inside, sums)
             return
@@ -239,8 +243,8 @@ class Sliding:
 
     def pixel(self, place: Place, rows: Rows, column: PrimExpr) -> None:
         """One output, wherever it is."""
-        total = Register(self.lanes)
-        total.set(emit.broadcast(emit.const(self.start), self.lanes))
+        total = self.register()
+        total.set(emit.broadcast(emit.const(self.start, self.x.dtype), self.lanes))
         low, high = bounds_of(rows)
         bounds = [emit.let(bound) for bound in self.bounds(1, column)]
         with emit.serial(high - low) as step, emit.serial(bounds[1] - bounds[0]) as other:

@@ -73,8 +73,9 @@ def _packed_infer(call: Inference) -> TensorType:
     return TensorType(DType.I32, (*x.shape[:-1], call.int("columns")))
 
 
-def _packed_evaluate(call: Evaluation) -> Array:
-    x, w, extra = call[0], call[1], call.get("extra")
+def dense_weight(call: Evaluation) -> Array:
+    """A packed weight as a matrix, filled up with zeros."""
+    w, extra = call[1], call.get("extra")
     panels, steps, panel, together = w.shape
     matrix = w.transpose(1, 3, 0, 2).reshape(steps * together, panels * panel).astype(np.int32)
     places, starts = call.get("places"), call.get("starts")
@@ -84,7 +85,12 @@ def _packed_evaluate(call: Evaluation) -> Array:
             for step in range(starts[at], starts[at + 1]):
                 place = int(places[step])
                 matrix[place : place + together, columns] += extra[step].T
-    return _product(x, matrix[: x.shape[-1], : call.int("columns")])
+    return matrix
+
+
+def _packed_evaluate(call: Evaluation) -> Array:
+    x = call[0]
+    return _product(x, dense_weight(call)[: x.shape[-1], : call.int("columns")])
 
 
 PACKED_INTEGER_LINEAR = define(

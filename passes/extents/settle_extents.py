@@ -146,6 +146,7 @@ def _reversed(op: Op) -> Wanted:
 
 WANTED: Mapping[str, Callable[[Op], Wanted]] = MappingProxyType({
     "linear": _linear, "conv": _conv, "conv_integer": _conv, "qlinear_conv": _conv,
+    "integer_conv": _conv,
     "deform_conv": _conv, "conv_transpose": _conv_transpose, "batch_normalization": _channels,
     "instance_normalization": _channels, "group_normalization": _channels,
     "layer_normalization": _trailing, "rms_normalization": _trailing,

@@ -29,6 +29,8 @@ POOLS = {
     "average_pool": "average_pool_blocked",
     "global_average_pool": "global_average_pool_blocked",
 }
+FLOATS = frozenset({DType.F32})
+BYTES = FLOATS | {DType.U8}
 
 
 Rewrite = Callable[[Op, Builder], Value]
@@ -79,11 +81,14 @@ class _Layout:
         """How `op` is done on blocks; None where it stays as it is."""
         if op.name == "conv" and self._takes_part(op):
             return self._conv
+        if op.name == "integer_conv" and self._is_known(op):
+            return self._integer_conv
         if not any(value in self.blocked for value in op.operands) or len(op.results) == 0:
             return None
         if (
             op.name in POOLS
             and op.results[0].type.rank == 4
+            and op.operands[0].type.dtype in (BYTES if op.name == "max_pool" else FLOATS)
             and not any(v.is_used for v in op.results[1:])
         ):
             return self._pool
@@ -149,6 +154,17 @@ class _Layout:
             )
             return False
         return 0 not in w.type.extents
+
+    def _is_known(self, op: Op) -> bool:
+        """True for convolutions of planes of bytes in one group, whose pads are told."""
+        x, w = op.operands[0].type, op.operands[1]
+        pads = op.attrs["auto_pad"] in ("NOTSET", "VALID")
+        return x.rank == 4 and w.blob is not None and op.int("group") == 1 and pads
+
+    def _integer_conv(self, op: Op, build: Builder) -> Value:
+        operands = [self._pack(op.operands[0], build), op.operands[1]]
+        attrs = {**op.attrs, "lanes": self.lanes}
+        return build.op("integer_conv_blocked", operands, attrs).result
 
     def _conv(self, op: Op, build: Builder) -> Value:
         x, w = op.operands[0], op.operands[1]

@@ -23,6 +23,8 @@ MOVES = frozenset({
 })  # fmt: skip
 """Operations that give back some of the elements of their operands."""
 
+PRODUCTS = frozenset({"integer_linear", "integer_conv"})
+"""Operations that read bytes."""
 
 Rule = Callable[[Op, Integrals, Builder], "Integral | Value | None"]
 """The result of an operation as floats that are integers, or itself; None where it stays."""
@@ -86,12 +88,16 @@ class _Walk:
         return _add if op.name == "add" else None
 
     def _reads_bytes(self, op: Op) -> bool:
-        return op.name == "integer_linear" or any(value in self.bytes for value in op.results)
+        return op.name in PRODUCTS or any(value in self.bytes for value in op.results)
 
     def _replace(self, op: Op, result: Integral | Value, build: Builder) -> None:
         old = op.results[0]
         if isinstance(result, Integral):
             new = build.op("cast", [result.value], {"to": old.type.dtype}).result
+            if any(user.name == "integer_conv" for user in old.users):
+                # it is in memory as bytes: of a kernel with two results, nothing more is fused
+                back = build.op("cast", [new], {"to": DType.F32}).result
+                result = Integral(back, result.largest)
             self.known.floats[new] = result
         else:
             new = result

@@ -32,7 +32,7 @@ def windows_of_bytes(m: Match, build: Builder) -> Value:
 
     Convolutions over planes keep their kernels of floats, which need not turn channels last.
     """
-    window = _window(m.root)
+    window = window_of(m.root)
     blob = m[weight].blob
     assert blob is not None
     _require_signal(m, window, m[x].type, blob.type)
@@ -53,7 +53,7 @@ def quantised_windows(m: Match, build: Builder) -> Value:
     blobs = [value.blob for value in others]
     m.require(all(blob is not None for blob in blobs), "weights or scales are not known")
     data = {name: blob.array for name, blob in zip(names, blobs, strict=True) if blob is not None}
-    window, weight_type = _window(op), others[2].type
+    window, weight_type = window_of(op), others[2].type
     m.fits(source.blob is None and dtype in BYTES)
     _require_signal(m, window, source.type, weight_type)
     column = data["w_zero_point"].astype(np.int32).reshape(-1)
@@ -115,7 +115,8 @@ def _channels_first(build: Builder, x: Value) -> Value:
     return build.transpose(x, perm=(0, last, *range(1, last)))
 
 
-def _window(op: Op) -> Window:
+def window_of(op: Op) -> Window:
+    """The window of a convolution."""
     call = Inference(op.definition, op.operands, op.operand_names, op.attrs, op.regions)
     space, w = op.operands[0].type.shape[2:], op.operand("w")
     assert w is not None

@@ -1,0 +1,102 @@
+"""Convolutions of bytes with a constant weight, summed in 32 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.ops.blocked import pack_array, packed_type, unpack_array, unpacked_type
+from leptonc.ir.ops.broadcasting import check_dtype
+from leptonc.ir.ops.conv import CONV_ATTRS, conv_shape, convolve
+from leptonc.ir.ops.integer_linear import dense_weight
+from leptonc.ir.ops.windows import resolve_window
+from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
+from leptonc.ir.types import DType, TensorType
+
+FILLER = {"filler": Attr("int", 0)}
+
+
+def _check(call: Inference) -> None:
+    check_dtype(call, "x", {DType.U8})
+    check_dtype(call, "w", {DType.I8})
+    if not 0 <= call.int("filler") <= 255:
+        raise LeptonError(
+            f"{call.definition.name}.filler is {call.int('filler')}, should be a byte", code="E108"
+        )
+
+
+def _infer(call: Inference) -> TensorType:
+    _check(call)
+    return TensorType(DType.I32, conv_shape(call, call.types[0], call.types[1]))
+
+
+def _sums(call: Evaluation, x: Array, w: Array) -> Array:
+    """The sums modulo 2^32."""
+    filler = call.int("filler")
+    window = resolve_window(call, x.shape[2:], w.shape[2:])
+    sums = convolve(x.astype(np.int32) - filler, w.astype(np.int32), window, call.int("group"))
+    whole = w.sum(tuple(range(1, w.ndim)), dtype=np.int32) * np.int32(filler)
+    return np.asarray(sums + whole.reshape(-1, *(1,) * (x.ndim - 2)), np.int32)
+
+
+INTEGER_CONV = define(
+    "integer_conv(x, w)",
+    "Convolution of bytes with a weight of bytes, exact; around the operand stands `filler`.",
+    infer=_infer, evaluate=lambda call: _sums(call, call[0], call[1]),
+    attrs={**CONV_ATTRS, **FILLER}, traits=[Trait.PRODUCT],
+)  # fmt: skip
+
+
+def _blocked_infer(call: Inference) -> TensorType:
+    _check(call)
+    x, w, lanes = call.types[0], call.types[1], call.int("lanes")
+    channels = w.shape[1] * call.int("group")
+    if not isinstance(channels, int):
+        raise LeptonError("integer_conv_blocked needs a weight of known extents", code="E103")
+    plain = unpacked_type(x, channels)
+    return packed_type(TensorType(DType.I32, conv_shape(call, plain, w)), lanes)
+
+
+def _blocked_evaluate(call: Evaluation) -> Array:
+    x = unpack_array(call[0], call[1].shape[1] * call.int("group"))
+    return pack_array(_sums(call, x, call[1]), call.int("lanes"))
+
+
+INTEGER_CONV_BLOCKED = define(
+    "integer_conv_blocked(x, w)",
+    "`integer_conv` over planes of a blocked operand to a blocked result.",
+    infer=_blocked_infer, evaluate=_blocked_evaluate,
+    attrs={**CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True)}, traits=[Trait.PRODUCT],
+)  # fmt: skip
+
+
+def _packed_infer(call: Inference) -> TensorType:
+    _check(call)
+    x, space = call.types[0], call.types[0].shape[2:4]
+    window = resolve_window(call, space, call.ints("kernel_shape") or ())
+    plain = TensorType(DType.I32, (x.shape[0], call.int("filters"), *window.out))
+    return packed_type(plain, call.int("lanes"))
+
+
+def _packed_evaluate(call: Evaluation) -> Array:
+    filters, lanes = call.int("filters"), call.int("lanes")
+    kernel = call.ints("kernel_shape") or (1, 1)
+    x = unpack_array(call[0], call[0].shape[1] * lanes)
+    matrix = dense_weight(call)[:, :filters].reshape(-1, *kernel, lanes, filters)
+    w = matrix.transpose(4, 0, 3, 1, 2).reshape(filters, x.shape[1], *kernel)
+    return pack_array(_sums(call, x, w), lanes)
+
+
+PACKED_INTEGER_CONV = define(
+    "packed_integer_conv(x, w, extra?, places?, starts?)",
+    "`integer_conv_blocked` with the weight as that of a `packed_integer_linear` whose depth is "
+    "block of channels, row, column, channel of the block.",
+    infer=_packed_infer, evaluate=_packed_evaluate,
+    attrs={
+        **CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True),
+        "filters": Attr("int", required=True), "folds": Attr("int", 1),
+        "decision": Attr("str", ""),
+    },
+    traits=[Trait.PRODUCT],
+)  # fmt: skip
