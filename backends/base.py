@@ -53,7 +53,12 @@ class Backend(Protocol):
         """Why this operation cannot be compiled; empty if it can."""
         ...
 
-    def passes(self, level: int) -> str:
+    @property
+    def precisions(self) -> frozenset[str]:
+        """What products may be computed in."""
+        ...
+
+    def passes(self, level: int, precision: str = "fp32") -> str:
         """The target's own passes, as pipeline text; they run before operations are grouped."""
         ...
 

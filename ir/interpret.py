@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -24,26 +24,33 @@ def interpret(
     *,
     widen: bool = False,
     noise: np.random.Generator | None = None,
+    look: Callable[[], None] | None = None,
 ) -> dict[str, Array]:
     """Run `graph` on `feeds`, one array for each input by name.
 
     `widen` computes f32, f16 and bf16 tensors in float64: the reference that rounding errors are
     measured against. With `noise` each element of those is also off by a random part of what its
-    type rounds: results of several such runs differ by what rounding does to this graph. Raises
-    LeptonBug where an operation's data does not fit its declared type, and LeptonError where that
-    is because extents that have to agree do not in these feeds, or an index is out of range.
+    type rounds: results of several such runs differ by what rounding does to this graph. `look` is
+    called before each operation, and ends the run by raising. Raises LeptonBug where an operation's
+    data does not fit its declared type, and LeptonError where that is because extents that have to
+    agree do not in these feeds, or an index is out of range.
     """
     missing = [value.name for value in graph.inputs if value.name not in feeds]
     if missing:
         raise LeptonError(f"no data for input {', '.join(map(repr, missing))}", code="E003")
-    run = _Interpreter(widen, noise)
+    run = _Interpreter(widen, noise, look)
     results = run.region(graph, [np.asarray(feeds[value.name]) for value in graph.inputs])
     return dict(zip(graph.output_names, results, strict=True))
 
 
 class _Interpreter:
-    def __init__(self, widen: bool, noise: np.random.Generator | None = None) -> None:
-        self.widen, self.noise = widen, noise
+    def __init__(
+        self,
+        widen: bool,
+        noise: np.random.Generator | None = None,
+        look: Callable[[], None] | None = None,
+    ) -> None:
+        self.widen, self.noise, self.look = widen, noise, look
         self.values: dict[Value, Array] = {}
         self.sizes: dict[str, Dim] = {}
 
@@ -68,6 +75,8 @@ class _Interpreter:
             self.sizes = outer
 
     def _run(self, op: Op) -> None:
+        if self.look is not None:
+            self.look()
         arrays = [self.values[value] for value in op.operands]
         with np.errstate(all="ignore"):
             if op.name == "group":

@@ -53,6 +53,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-lookups": "leptonc.passes.fusion.recognize_lookups:RecognizeLookups",
     "recognize-recurrent":
         "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
+    "lower-precision": "leptonc.passes.precision.lower_precision:LowerPrecision",
     "narrow-integers": "leptonc.passes.precision.narrow_integers:NarrowIntegers",
     "propagate-ranges": "leptonc.passes.shapes.propagate_ranges:PropagateRanges",
     "recognize-for-kernels": "leptonc.passes.fusion.recognize_for_kernels:RecognizeForKernels",

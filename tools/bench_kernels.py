@@ -19,6 +19,7 @@ from leptonc.tools.bench_profile import Argument, Call
 SILENT = ("const", "dims", "return")
 PACKED = (
     "packed_linear", "packed_linear_bytes", "packed_integer_linear", "packed_integer_conv",
+    "packed_linear_bf16",
     "packed_conv",
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from leptonc.backends.cpu.batched_matmul import BatchedMatmulSpec, batched_matmul
+from leptonc.backends.cpu.bf16_matmul import Bf16MatmulSpec, bf16_matmul
 from leptonc.backends.cpu.conv import conv
 from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.decision import Decision
@@ -27,6 +28,7 @@ from leptonc.backends.cpu.window import Window
 from leptonc.backends.cpu.winograd import WinogradSpec, winograd
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.ir.graph import Op
+from leptonc.ir.ops.bf16 import OPERANDS
 from leptonc.ir.types import DType, TensorType
 
 
@@ -71,6 +73,19 @@ def _packed_linear_bytes(anchor: Anchor) -> tirx.PrimFunc | None:
         anchor.epilogue, anchor.out_dtype, "int8", anchor.op.int("block_size"),
     )  # fmt: skip
     return matmul("kernel", spec, anchor.cpu)
+
+
+def _packed_linear_bf16(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    x, w, *bias = op.operands
+    *lead, depth = anchor.shape(x.type)
+    if not isinstance(depth, int):
+        return None
+    spec = Bf16MatmulSpec(
+        tuple(lead), depth, op.int("columns"), w.type.extents[2], bool(bias), anchor.epilogue,
+        anchor.out_dtype, op.attrs["rounds"] == OPERANDS,
+    )  # fmt: skip
+    return bf16_matmul("kernel", spec, anchor.cpu)
 
 
 def _packed_integer_linear(anchor: Anchor) -> tirx.PrimFunc | None:
@@ -278,6 +293,7 @@ Emitter = Callable[[Anchor], "tirx.PrimFunc | None"]
 ANCHORS: Mapping[str, Emitter] = {
     "packed_linear": _packed_linear,
     "packed_linear_bytes": _packed_linear_bytes,
+    "packed_linear_bf16": _packed_linear_bf16,
     "packed_integer_linear": _packed_integer_linear,
     "packed_conv": _packed_conv,
     "packed_integer_conv": _packed_integer_conv,

@@ -15,6 +15,7 @@ from leptonc.backends.cpu.target import (
     available_threads,
     largest_neighbours,
     model_name,
+    multiplies_bf16,
     required_features,
 )
 from leptonc.backends.tvm.cache import Cache, code_digest
@@ -62,10 +63,17 @@ class CpuBackend:
 
         return unsupported(op)
 
-    def passes(self, level: int) -> str:
+    @property
+    def precisions(self) -> frozenset[str]:
+        """What products may be computed in."""
+        return frozenset({"fp32", "bf16"})
+
+    def passes(self, level: int, precision: str = "fp32") -> str:
         """The target's own passes, as pipeline text."""
+        pairs = str(multiplies_bf16(self.cpu)).lower()
+        lower = f",lower-precision{{pairs={pairs}}}" if precision == "bf16" else ""
         if level < 2:
-            return "spell-attention"
+            return f"spell-attention{lower}"
         attention = "spell-rare-attention,skip-later-keys,widen-attention,simplify"
         # not before ONNX is written: onnxruntime fuses only with every conversion in its place
         neighbours = f"{{neighbours={largest_neighbours(self.cpu)}}}"
@@ -78,7 +86,8 @@ class CpuBackend:
         norms = "recognize-fourier,recognize-for-kernels,recognize-lookups,spell-out-norms"
         lanes = f"{{lanes={self.cpu.lanes}}}"
         blocks = f"widen-to-planes,block-channels{lanes},choose-winograd{lanes}"
-        return f"{attention},{norms},{floats},{blocks},narrow-integers,eliminate-dead-code"
+        last = "narrow-integers,eliminate-dead-code"
+        return f"{attention},{norms},{floats},{blocks}{lower},{last}"
 
     @property
     def optional(self) -> frozenset[str]:

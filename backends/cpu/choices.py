@@ -18,6 +18,7 @@ from leptonc.backends.cpu.tiles import (
 )
 from leptonc.ir.dims import product
 from leptonc.ir.graph import Graph, Op
+from leptonc.ir.ops.bf16 import OPERANDS
 
 WIDTHS = (1, 2, 3, 4)
 
@@ -61,6 +62,15 @@ def _linear(op: Op, cpu: CpuTarget) -> Choice:
     return Choice(
         "packed product", _tiles(count, op.int("columns"), depth, panel // cpu.lanes, cpu)
     )
+
+
+def _linear_bf16(op: Op, cpu: CpuTarget) -> Choice:
+    rows = product(op.operands[0].type.shape[:-1])
+    _, pairs, panel, _ = op.operands[1].type.extents
+    count = rows if isinstance(rows, int) else None
+    rate = 2.0 if op.attrs["rounds"] == OPERANDS else 1.0
+    tiles = _tiles(count, op.int("columns"), 2 * pairs, panel // cpu.lanes, cpu)
+    return Choice("packed product of bf16", tiles, rate)
 
 
 def _integer_linear(op: Op, cpu: CpuTarget) -> Choice:
@@ -138,6 +148,7 @@ def _named(algorithm: str) -> Callable[[Op, CpuTarget], Choice]:
 CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_linear": _linear,
     "packed_linear_bytes": _linear,
+    "packed_linear_bf16": _linear_bf16,
     "packed_integer_linear": _integer_linear,
     "packed_conv": _conv,
     "packed_integer_conv": _integer_conv,

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from leptonc.backends.cpu.bf16_packing import pack_bf16_weight
 from leptonc.backends.cpu.decision import UNDECIDED, Decision, Decisions
 from leptonc.backends.cpu.fourier_tables import tabulate
-from leptonc.backends.cpu.integer_packing import integer_blobs, integer_conv_blobs
+from leptonc.backends.cpu.integer_packing import (
+    integer_blobs,
+    integer_conv_blobs,
+    integer_weight_shape,
+)
 from leptonc.backends.cpu.packing import (
     ConvWeight,
     channel_blocks,
@@ -201,12 +206,27 @@ def _linear(
     panel = _panel(decision, cpu) or matmul_panel(
         rows if isinstance(rows, int) else None, columns, depth, cpu
     )
+    if op.attrs["rounds"]:
+        return _linear_bf16(op, blob, (depth, columns), panel)
     packed = Blob(
         TensorType(DType.F32, matmul_weight_shape(depth, columns, panel)),
         lambda: pack_matmul_weight(blob.array, panel, transposed=transposed),
     )
     attrs = {"columns": columns, "decision": decision.text}
     return Packing("packed_linear", attrs, {"w": packed})
+
+
+def _linear_bf16(op: Op, weight: Blob, extents: tuple[int, int], panel: int) -> Packing:
+    """A weight in bf16, two elements of the depth side by side."""
+    depth, columns = extents
+    transposed = bool(op.attrs["transposed"])
+
+    def pack() -> Array:
+        return pack_bf16_weight(weight.array, panel, transposed=transposed)
+
+    type = TensorType(DType.U16, integer_weight_shape(depth, columns, panel, 2))
+    attrs = {"columns": columns, "rounds": op.attrs["rounds"]}
+    return Packing("packed_linear_bf16", attrs, {"w": Blob(type, pack)})
 
 
 def _linear_bytes(

@@ -11,7 +11,15 @@ from leptonc.backends.base import Backend, LibraryReport
 from leptonc.ir.extension_text import extension_rows
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.types import DType
-from leptonc.manifest import FOR_EACH, FunctionSpec, Manifest, TargetSpec, TensorSpec, WeightSpec
+from leptonc.manifest import (
+    FOR_EACH,
+    PRECISION,
+    FunctionSpec,
+    Manifest,
+    TargetSpec,
+    TensorSpec,
+    WeightSpec,
+)
 from leptonc.text_codes import Vocabulary
 
 if TYPE_CHECKING:
@@ -58,6 +66,7 @@ def save_artifact(
             "leptonc": __version__,
             **graph.metadata,
             **({"tuning": tuning} if tuning else {}),
+            **({} if report.precision is None else {PRECISION: report.precision.as_json()}),
         },
         functions=functions,
     )

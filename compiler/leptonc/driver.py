@@ -16,6 +16,7 @@ from leptonc.extensions import known_operators
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.table import OpDef
+from leptonc.precision import MeasurePrecision, PrecisionReport, check_precision
 from leptonc.selection import NOTHING, Chosen, Selection, choose
 from leptonc.stages import Stage, Stages, read_stage
 from leptonc.targets import Target, backend_of
@@ -90,6 +91,8 @@ class CompileReport:
     """The inputs that nothing reads."""
     tuning: TuningReport | None = None
     """What was measured or taken over, where that was asked for."""
+    precision: PrecisionReport | None = None
+    """Which products are computed in less than fp32, where that was asked for."""
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -107,7 +110,7 @@ def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
     """
     report = CompileReport()
     backend = backend_of(options.target, options.threads, isolated=options.isolated)
-    _check_precision(options.precision)
+    check_precision(options.precision, backend)
     stages = Stages(options.dump_stages)
     with report.stage("import"):
         options.progress("import", 0, 1)
@@ -247,6 +250,10 @@ def _run_stage(
         chosen = replace(choose(stage.remaining), disabled=chosen.disabled)
     observers = [timer, *options.observers, stages.after_each(stage, chosen.passes)]
     observers.append(PassProgress(options.progress, len(chosen.passes)))
+    measured = MeasurePrecision(options.precision)
+    if options.precision != "fp32":
+        observers.append(measured)
+        report.precision = measured.report
     if options.verify_numbers:
         from leptonc.passes.check_numbers import CheckNumbers
 
@@ -264,7 +271,7 @@ def chosen_passes(options: Options, backend: Backend) -> Chosen:
     from leptonc.pipelines import GROUP, OPTIMIZE, RESOLVE
 
     first = OPTIMIZE[options.level] if options.pipeline is None else options.pipeline
-    last, group = backend.passes(options.level), GROUP[options.level]
+    last, group = backend.passes(options.level, options.precision), GROUP[options.level]
     left_out = backend.optional & {*options.selection.disable}
     after = choose(",".join(filter(None, (RESOLVE, last, group)))).passes
     after = [step for step in after if step.name not in left_out]
@@ -307,12 +314,3 @@ def run_passes(
 def compute_ops(graph: Graph) -> Iterator[Op]:
     """The operations that compute something, those inside groups instead of the groups."""
     return (op for op in graph.walk() if op.name not in ("const", "dims", "return", "group"))
-
-
-def _check_precision(precision: str) -> None:
-    if precision != "fp32":
-        raise LeptonError(
-            f"precision {shown(precision)} is not available",
-            notes=["available: fp32 (the model's own types)"],
-            code="E803",
-        )

@@ -25,6 +25,8 @@ PLAIN_FORMAT = 1
 MANIFEST_LIMIT = 8 << 20
 FOR_EACH = "bytes for each "
 """Before a product of extents, the name of the memory that grows with it."""
+PRECISION = "precision"
+"""What tells of computing in less than fp32 where an artefact comes from."""
 _SYMBOL = re.compile(r"\b[^\W\d]\w*\b(?!\()")
 _DIM_LIMIT = 512
 _RANK_LIMIT = 64

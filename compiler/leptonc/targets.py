@@ -81,7 +81,10 @@ def _cpu(target: Target, threads: int, isolated: bool) -> Backend:
 TARGETS: Mapping[str, TargetKind] = {
     "cpu": TargetKind(
         "x86-64 processors",
-        {"isa": "native (default), avx512, avx2 or sse: the instructions that kernels may use"},
+        {
+            "isa": "native (default), avx512-bf16, avx512-vnni, avx512, avx2-vnni, avx2 or sse: "
+            "the instructions that kernels may use"
+        },
         _cpu,
     ),
 }

@@ -16,6 +16,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import ceildiv
 from leptonc.ir.graph import Attribute, Value
+from leptonc.ir.ops.bf16 import ROUNDED, rounded
 from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, conv_shape, convolve, window_at
 from leptonc.ir.ops.extents import natural
 from leptonc.ir.ops.pool import AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL, POOL_ATTRS
@@ -84,6 +85,7 @@ def _conv_evaluate(call: Evaluation) -> Array:
     x, w, bias = call[0], call[1], call.get("bias")
     if not call.attrs["plain"]:
         x = unpack_array(x, w.shape[1] * call.int("group"))
+    x, w = rounded(x, w, call.attrs["rounds"])
     wide = natural(x.dtype)
     y = convolve(x.astype(wide), w.astype(wide), window_at(call, x, w), call.int("group"))
     return pack_array(add_bias(y, bias).astype(call[0].dtype), call.int("lanes"))
@@ -92,11 +94,12 @@ def _conv_evaluate(call: Evaluation) -> Array:
 CONV_BLOCKED = define(
     "conv_blocked(x, w, bias?)",
     "Two-dimensional convolution of a blocked operand (plain if `plain`) to a blocked result; by "
-    "Winograd's tiles of `tile` squared outputs unless that is 0.",
+    "Winograd's tiles of `tile` squared outputs unless that is 0. What it `rounds`, its weight or "
+    "both operands, is bf16 when it is multiplied.",
     infer=_conv_infer, evaluate=_conv_evaluate,
     attrs={
         **CONV_ATTRS, "lanes": Attr("int", required=True),
-        "plain": Attr("bool", False), "tile": Attr("int", 0),
+        "plain": Attr("bool", False), "tile": Attr("int", 0), "rounds": ROUNDED,
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip

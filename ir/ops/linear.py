@@ -10,6 +10,7 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim
+from leptonc.ir.ops.bf16 import ROUNDED, rounded
 from leptonc.ir.ops.broadcasting import (
     FLOATS,
     broadcast_shapes,
@@ -121,7 +122,8 @@ def _linear_infer(call: Inference) -> TensorType:
 
 
 def _linear_evaluate(call: Evaluation) -> Array:
-    x, w, bias = call[0], call[1], call.get("bias")
+    bias = call.get("bias")
+    x, w = rounded(call[0], call[1], call.attrs["rounds"])
     wide = natural(x.dtype)
     y = np.matmul(x.astype(wide), (w.T if call.attrs["transposed"] else w).astype(wide))
     return np.asarray(y if bias is None else y + bias.astype(wide)).astype(x.dtype)
@@ -129,10 +131,11 @@ def _linear_evaluate(call: Evaluation) -> Array:
 
 LINEAR = define(
     "linear(x, w, bias?)",
-    "Rows times one weight matrix, plus one bias row; `transposed` weights are outputs x inputs.",
+    "Rows times one weight matrix, plus one bias row; `transposed` weights are outputs x inputs. "
+    "What it `rounds`, its weight or both operands, is bf16 when it is multiplied.",
     infer=_linear_infer,
     evaluate=_linear_evaluate,
-    attrs={"transposed": Attr("bool", False)},
+    attrs={"transposed": Attr("bool", False), "rounds": ROUNDED},
     traits=[Trait.PRODUCT],
 )
 

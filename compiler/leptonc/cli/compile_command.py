@@ -120,6 +120,7 @@ def _as_json(done: CompileReport, path: Path, total: float) -> dict[str, Any]:
         "explain": _explained(done).as_json(), "passes": timings_json(done.timings),
         "unused_inputs": list(done.unused),
         **({"tuning": done.tuning.as_json()} if done.tuning is not None else {}),
+        **({"precision": done.precision.as_json()} if done.precision is not None else {}),
     }  # fmt: skip
 
 
@@ -128,6 +129,8 @@ _PRODUCTS = 3
 
 
 def _rows(done: CompileReport, total: float) -> list[tuple[str, str]]:
+    from leptonc.precision import rows_of
+
     largest = sorted(done.open_bytes.items(), key=lambda item: -item[1])
     more = [f"{bytes_text(count)} * {product}" for product, count in largest[:_PRODUCTS]]
     more += ["..."] * (len(largest) > _PRODUCTS)
@@ -139,6 +142,7 @@ def _rows(done: CompileReport, total: float) -> list[tuple[str, str]]:
         ("weights", bytes_text(done.weight_bytes)),
         ("planned memory", " + ".join([bytes_text(done.planned_bytes), *more])),
         ("artefact", bytes_text(done.artifact_bytes)),
+        *(rows_of(done.precision.as_json()) if done.precision is not None else ()),
     ]
 
 

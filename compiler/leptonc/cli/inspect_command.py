@@ -26,6 +26,8 @@ def command(*, file: str, ir: bool, as_json: bool) -> None:
         _inspect_model(file, ir=ir, as_json=as_json)
         return
     from leptonc.artifact import Artifact
+    from leptonc.manifest import PRECISION
+    from leptonc.precision import rows_of
 
     with Artifact.open(file) as artifact:
         manifest = artifact.manifest
@@ -51,6 +53,10 @@ def command(*, file: str, ir: bool, as_json: bool) -> None:
         tuning = document["provenance"].pop("tuning", None)
         if isinstance(tuning, dict):
             document["decisions"] = cast("dict[str, Any]", tuning).get("decisions", {})
+        report = document["provenance"].pop(PRECISION, None)
+        if isinstance(report, dict):
+            told = cast("dict[str, Any]", report)
+            document["precision"] = told if as_json else dict(rows_of(told))
     _print(file, document, as_json=as_json)
 
 

@@ -58,7 +58,7 @@ def compile_options(function: Command) -> Command:
             "--precision",
             default="fp32",
             show_default=True,
-            help="Number format of the computation.",
+            help="What products are computed in: fp32 (the model's own types) or bf16.",
         ),
         dim_option,
         click.option(

@@ -15,7 +15,9 @@ from leptonc.backends.cpu.target import (
     by_name,
     detect,
     missing_features,
+    multiplies_bf16,
     required_features,
+    spelled_out,
     tvm_target,
 )
 from leptonc.ir.diagnostics import LeptonError
@@ -35,6 +37,7 @@ def machine(root: Path, flags: tuple[str, ...]) -> Path:
 @pytest.mark.parametrize(
     ("flags", "name", "lanes", "registers"),
     [
+        ((*AVX512, "avx512_vnni", "avx512_bf16", "amx_bf16"), "avx512-bf16", 16, 32),
         ((*AVX512, "avx512_vnni", "avx_vnni"), "avx512-vnni", 16, 32),
         (AVX512, "avx512", 16, 32),
         ((*AVX2, "avx_vnni"), "avx2-vnni", 8, 16),
@@ -102,9 +105,17 @@ def test_llvm_knows_the_level_and_its_features(name: str) -> None:
         "bmi1": "bmi",
         "avx512_vnni": "avx512vnni",
         "avx_vnni": "avxvnni",
+        "avx512_bf16": "avx512bf16",
     }
     features = [spelling.get(flag, flag) for flag in required_features(cpu)]
     assert codegen.llvm_cpu_has_features(features, target)
     assert not codegen.llvm_cpu_has_features("amx-tile", target)
     if "avx512f" not in cpu.features:
         assert not codegen.llvm_cpu_has_features("avx512f", target)
+
+
+def test_what_is_spelled_out_runs_where_there_is_avx2(tmp_path: Path) -> None:
+    cpu = spelled_out(by_name("avx512-bf16"))
+    assert (cpu.lanes, cpu.registers, multiplies_bf16(cpu)) == (16, 32, True)
+    assert missing_features(cpu, machine(tmp_path, AVX2)) == ()
+    assert "avx512" not in str(tvm_target(cpu))

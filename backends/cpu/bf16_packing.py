@@ -1,0 +1,29 @@
+"""Weights of bf16 in the order in which products read them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from leptonc.backends.cpu.integer_packing import integer_weight_shape
+from leptonc.backends.cpu.packing import Array, pack_matmul_weight
+from leptonc.ir.ops.bf16 import bits_of
+
+
+def pack_bf16_weight(weight: Array, panel: int, *, transposed: bool = False) -> Array:
+    """The bits of a weight depth x columns, or columns x depth if transposed, in panels of columns.
+
+    Two elements of the depth stand side by side; an odd depth is filled up with zeros.
+    """
+    words = pairs_of_bits(weight, 1 if transposed else 0)
+    depth, columns = weight.shape[::-1] if transposed else weight.shape
+    packed = pack_matmul_weight(words, panel, transposed=transposed)
+    return packed.view(np.uint16).reshape(integer_weight_shape(depth, columns, panel, 2))
+
+
+def pairs_of_bits(weight: Array, axis: int) -> Array:
+    """The bits of neighbours along an axis as words of 32 bits, the first in the lower half."""
+    bits = np.moveaxis(bits_of(weight), axis, 0)
+    words = bits[::2].astype(np.uint32)
+    upper = bits[1::2]
+    words[: len(upper)] |= upper.astype(np.uint32) << 16
+    return np.moveaxis(words, 0, axis)

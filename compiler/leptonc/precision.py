@@ -1,0 +1,170 @@
+"""What a model is computed in where that is not fp32, and how far it is off for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leptonc.ir.blob import Array
+from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.graph import Graph
+from leptonc.passes.observers import Observer
+
+if TYPE_CHECKING:
+    from leptonc.backends.base import Backend
+    from leptonc.passes.base import Pass
+    from leptonc.passes.context import PassContext
+
+LOWERING = "lower-precision"
+"""The pass that decides which operations are computed in less than fp32."""
+SECONDS = 10.0
+"""What measuring the error may take."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far an output is off from that of the same model in fp32."""
+
+    largest: float
+    """The largest difference, as a part of the largest number of the output."""
+    mean: float
+    """The root of the mean square of the differences, as a part of that of the output."""
+
+
+@dataclass
+class PrecisionReport:
+    """Which nodes are computed in `precision`, which products are not, and the error of it all."""
+
+    precision: str
+    lowered: list[list[str]] = field(default_factory=list[list[str]])
+    """The nodes that each product computed in `precision` stands for."""
+    kept: dict[str, list[list[str]]] = field(default_factory=dict[str, list[list[str]]])
+    """Those of each product that stays fp32, by the reason."""
+    deviations: dict[str, Deviation] = field(default_factory=dict[str, Deviation])
+    """Of each output of floats, on random inputs."""
+    unmeasured: str = ""
+    """Why there are none."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as an artefact keeps it."""
+        return asdict(self)
+
+
+class MeasurePrecision(Observer):
+    """Interprets the graph after the lowering pass, and the same in fp32, on random inputs.
+
+    Open extents are 2 to 4 and integers 0 or 1, so that they are places of most tables. What would
+    take more than some seconds is not measured.
+    """
+
+    def __init__(self, precision: str, seconds: float = SECONDS) -> None:
+        self.report = PrecisionReport(precision)
+        self._seconds, self._context = seconds, None
+
+    def started(self, context: PassContext) -> None:
+        """Look at the notes that the pass will leave."""
+        self._context = context
+
+    def after(self, step: Pass, graph: Graph, *, changed: bool) -> None:
+        """Measure, and take the notes of the lowering pass."""
+        if step.name != LOWERING:
+            return
+        assert self._context is not None
+        for note in self._context.applied:
+            if note.rule == LOWERING:
+                self.report.lowered.append(list(note.location.nodes))
+        for miss in self._context.misses:
+            if miss.rule == LOWERING:
+                self.report.kept.setdefault(miss.reason, []).append(list(miss.location.nodes))
+        if not changed:
+            self.report.unmeasured = "nothing is rounded"
+            return
+        try:
+            self.report.deviations = deviations_of(graph, self._seconds)
+        except TooLongError:
+            self.report.unmeasured = f"that takes more than {self._seconds:g} s"
+        except (LeptonError, ArithmeticError, LookupError, ValueError) as problem:
+            what = problem.message if isinstance(problem, LeptonError) else str(problem)
+            self.report.unmeasured = f"random inputs are refused: {what}"
+
+
+class TooLongError(Exception):
+    """Measuring took longer than it may."""
+
+
+def deviations_of(graph: Graph, seconds: float) -> dict[str, Deviation]:
+    """How far each output of floats is off from fp32; raises TooLongError past so many seconds."""
+    from leptonc.ir.interpret import interpret
+    from leptonc.passes.check_numbers import random_feeds
+    from leptonc.passes.clone import clone_graph
+
+    end = time.monotonic() + seconds
+
+    def look() -> None:
+        if time.monotonic() > end:
+            raise TooLongError
+
+    exact = clone_graph(graph)
+    for op in exact.walk():
+        if op.attrs.get("rounds"):
+            op.set_attr("rounds", "")
+    feeds = {name: _places(array) for name, array in random_feeds(graph).items()}
+    got, want = (interpret(each, feeds, look=look) for each in (graph, exact))
+    return {
+        name: deviation(got[name], array)
+        for name, array in want.items()
+        if array.dtype.kind in "fV" and array.size
+    }
+
+
+def _places(array: Array) -> Array:
+    return np.abs(array) % 2 if array.dtype.kind in "iu" else array
+
+
+def deviation(got: Array, want: Array) -> Deviation:
+    """How far numbers are off; infinite where one of the two is no number and the other is."""
+    wide, expected = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(wide)):
+        return Deviation(float("inf"), float("inf"))
+    off, scale = (wide - expected)[finite], expected[finite]
+    largest = float(np.max(np.abs(scale), initial=0.0)) or 1.0
+    mean = float(np.sqrt(np.mean(scale**2))) if scale.size else 0.0
+    error = float(np.sqrt(np.mean(off**2))) if off.size else 0.0
+    return Deviation(float(np.max(np.abs(off), initial=0.0)) / largest, error / (mean or 1.0))
+
+
+def check_precision(precision: str, backend: Backend) -> None:
+    """Raise E803 unless the target computes in `precision`."""
+    if precision not in backend.precisions:
+        known = ", ".join(sorted(backend.precisions, reverse=True))
+        raise LeptonError(
+            f"precision {shown(precision)} is not available on target {backend.name}",
+            notes=[f"available: {known}; fp32 leaves the model's own types"],
+            code="E803",
+        )
+
+
+def rows_of(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A report, as an artefact keeps it, in lines of a table."""
+    precision, kept = str(report["precision"]), report["kept"]
+    rows = [(f"in {precision}", _counted(report["lowered"]))]
+    rows += [("in fp32", f"{_counted(nodes)}: {reason}") for reason, nodes in kept.items()]
+    rows += [
+        (
+            f"error of {name}",
+            f"{off['largest']:.1e} of the largest number, {off['mean']:.1e} r.m.s.",
+        )
+        for name, off in report["deviations"].items()
+    ]
+    if report["unmeasured"]:
+        rows.append(("error", f"not measured: {report['unmeasured']}"))
+    return rows
+
+
+def _counted(products: list[list[str]]) -> str:
+    return f"{len(products)} product" + "s" * (len(products) != 1)

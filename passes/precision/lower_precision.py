@@ -1,0 +1,133 @@
+"""lower-precision: products whose weights are known multiply bf16 and add fp32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from leptonc.ir.blob import Blob
+from leptonc.ir.dims import product
+from leptonc.ir.graph import Graph, Op
+from leptonc.ir.ops.bf16 import OPERANDS, WEIGHT
+from leptonc.ir.types import DType
+from leptonc.passes.base import Pass, option
+from leptonc.passes.context import PassContext
+from leptonc.passes.contract import Contract, for_finite, lossy
+from leptonc.passes.layout.winograd_cost import (
+    TYPICAL_EXTENT,
+    Extents,
+    direct_cycles,
+    winograd_cycles,
+)
+
+SMALL = 4096
+"""Weights with fewer numbers than this stay in the first cache: nothing is saved."""
+LARGEST = 3.3895e38
+"""What is larger than this is infinite in bf16."""
+RATE = 2
+"""Products of bf16 in the time of one of fp32."""
+
+BOTH = frozenset({"matmul", "gemm", "fused_matmul", "attention"})
+CONVOLUTIONS = frozenset({"conv", "conv_transpose", "deform_conv"})
+RECURRENT = frozenset({"lstm", "gru", "rnn"})
+PRODUCTS = BOTH | CONVOLUTIONS | RECURRENT | {"linear", "conv_blocked"}
+"""What has products of floats; all else stays as it is without a word."""
+
+
+@dataclass(frozen=True)
+class LowerPrecision(Pass):
+    """Rounds what products with known weights multiply to bf16; their sums stay fp32.
+
+    bf16 has the exponents of fp32 and 8 bits of a number: each operand is off by at most 1/512 of
+    itself. With `pairs`, for CPUs with an instruction that multiplies pairs of bf16, both operands
+    of layers are rounded, where a product then takes half the time; with `convolutions` those of
+    convolutions in blocks, too. Without, only the weights of layers are, which are half as large in
+    memory: that is faster for up to `few` rows, and as fast from `many` rows on, for which a weight
+    is widened once. In between a layer stays fp32.
+
+    fp32 stay normalisations, softmax, reductions, sums and all else that is no product; products of
+    two computed operands, and attention; recurrent layers, whose errors add up over the steps;
+    weights of fewer than 4096 numbers, or with one beyond bf16; the first convolution of an image,
+    which has few channels, and depthwise ones; and convolutions that Winograd's tiles take through
+    in fewer cycles.
+
+    A sum of many products is off by some thousandths of the usual size of such a sum; where large
+    ones cancel, or a root or logarithm of what is left follows, more of a result is lost. The
+    contract is what networks keep; `compile` measures each model and tells its error.
+    """
+
+    name: ClassVar[str] = "lower-precision"
+    numbers: ClassVar[Contract] = for_finite(lossy(rtol=2**-4, atol=2**-3))
+    to: str = option("bf16", "what is multiplied: bf16")
+    pairs: bool = option(False, "whether the target multiplies pairs of bf16")
+    convolutions: bool = option(False, "whether it does so in convolutions, too")
+    few: int = option(8, "the most rows for which weights are widened in registers")
+    many: int = option(128, "the rows from which on weights are widened once")
+
+    def run(self, graph: Graph, context: PassContext) -> None:
+        """Look at every product, in every region."""
+        for op in graph.walk() if self.to == "bf16" else ():
+            if op.name not in PRODUCTS or op.results[0].type.dtype is not DType.F32:
+                continue
+            if op.attrs.get("rounds"):
+                continue
+            reason = self._reason(op)
+            if reason:
+                context.miss(self.name, op.location, reason)
+            elif context.grant(self.name, op.location):
+                op.set_attr("rounds", OPERANDS if self.pairs else WEIGHT)
+                if op.name == "conv_blocked":
+                    op.set_attr("tile", 0)
+
+    def _reason(self, op: Op) -> str:
+        """Why this product stays fp32; empty where it does not."""
+        if op.name in BOTH and any(value.blob is not None for value in op.operands):
+            return "the constant operand is no weight of a layer"
+        if op.name in BOTH:
+            return "both operands are computed: no weight becomes smaller"
+        if op.name in RECURRENT:
+            return "errors of a recurrent layer add up over the steps"
+        if op.name in CONVOLUTIONS:
+            return "the convolution has no kernel in blocks of channels"
+        weight = op.operands[1].blob
+        if weight is None:
+            return "both operands are computed: no weight becomes smaller"
+        own = self._of_rows(op) if op.name == "linear" else self._of_pixels(op)
+        if own:
+            return own
+        if weight.size < SMALL:
+            return f"the weight has fewer than {SMALL} numbers"
+        return "the weight has numbers beyond bf16" if _is_beyond(weight) else ""
+
+    def _of_rows(self, op: Op) -> str:
+        rows = product(op.operands[0].type.shape[:-1])
+        if op.operands[0].type.rank == 0 or self.pairs or not isinstance(rows, int):
+            return ""
+        return "rows are bound by arithmetic, and too few to widen a weight for" * (
+            self.few < rows < self.many
+        )
+
+    def _of_pixels(self, op: Op) -> str:
+        if not self.convolutions:
+            return "arithmetic bounds convolutions, and this target has none of bf16"
+        if op.attrs["plain"]:
+            return "the first layer reads few channels"
+        filters, channels, *_ = op.operands[1].type.extents
+        if channels == 1 and op.int("group") == filters:
+            return "each channel has a filter of its own: there are no sums of many products"
+        if not op.attrs["tile"]:
+            return ""
+        rows, columns = (
+            extent if isinstance(extent, int) else TYPICAL_EXTENT
+            for extent in op.result.type.shape[2:4]
+        )
+        extents, lanes = Extents(channels, filters, rows, columns), op.int("lanes")
+        tiles = winograd_cycles(extents, op.int("tile"), lanes)
+        faster = tiles <= direct_cycles(extents, lanes) / RATE
+        return "Winograd's tiles take fewer cycles in fp32" if faster else ""
+
+
+def _is_beyond(weight: Blob) -> bool:
+    """True where rounding would make a number infinite."""
+    array = weight.array
+    return bool(array.max() > LARGEST or array.min() < -LARGEST)
