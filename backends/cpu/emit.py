@@ -218,10 +218,13 @@ def reduce_lanes(
     return let(value)
 
 
-def prefetch(buffer: Buffer, index: Sequence[Extent]) -> None:
-    """Asks for a line of data that is read soon; an address outside the buffer does no harm."""
+def prefetch(buffer: Buffer, index: Sequence[Extent], *, near: bool = False) -> None:
+    """Asks for a line of data that is read soon; an address outside the buffer does no harm.
+
+    It comes into the second cache, or into the first one if `near`.
+    """
     address = tirx.address_of(load(buffer, index))
-    T.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 2, 1))
+    T.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3 if near else 2, 1))
 
 
 def view(buffer: Buffer, shape: Shape) -> Buffer:

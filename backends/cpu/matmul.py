@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import tvm_ffi
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
@@ -25,8 +26,10 @@ PARALLEL_OPERATIONS = 1_000_000
 BYTES_AHEAD, MOST_ROWS_AHEAD = 256 * 1024, 512
 # The tiles of rows in which all of a panel's weights are asked for.
 TILES_AHEAD = 3
-# The floats of a line of the caches.
-LINE = 16
+# The floats of a line of the caches, and its bytes.
+LINE, LINE_BYTES = 16, 64
+# The least depth that computes as long as memory takes to answer.
+DEEP = 128
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Emitter:
             right=lambda k, vector: self.weights(panel, k, vector),
             write=write,
             ahead=self.ahead(panel),
+            before=self.before(panel),
         ).rows(spec.rows, self.tile_rows)
 
     @property
@@ -148,6 +152,34 @@ class Emitter:
                 emit.prefetch(flat, [(panel + 1) * (spec.panel * spec.depth) + line * LINE])
 
         return ask
+
+    def before(self, panel: PrimExpr) -> Callable[[PrimExpr, int], None] | None:
+        """Asks for what the end of a tile reads, while its sums are computed.
+
+        Rows lie far apart, so no cache foresees them.
+        """
+        spec = self.spec
+        asked = [buffer for buffer in self.operands if self.is_alike(buffer)]
+        if spec.depth < DEEP or not asked:
+            return None
+
+        def ask(first: PrimExpr, height: int) -> None:
+            for buffer in asked:
+                step = LINE_BYTES // buffer.dtype.itemsize
+                for r in range(height):
+                    row = emit.unflatten(first + r, spec.lead)
+                    for column in range(0, spec.panel, step):
+                        emit.prefetch(buffer, [*row, panel * spec.panel + column], near=True)
+
+        return ask
+
+    def is_alike(self, buffer: Buffer) -> bool:
+        """Whether a buffer has an element for each of the results."""
+        shape = (*self.spec.lead, self.spec.columns)
+        return len(buffer.shape) == len(shape) and all(
+            tvm_ffi.structural_equal(emit.integer(own), emit.integer(other))
+            for own, other in zip(buffer.shape, shape, strict=True)
+        )
 
     def weights(self, panel: PrimExpr, k: Extent, vector: int) -> PrimExpr:
         """One vector of the weight's row `k`, as floats."""

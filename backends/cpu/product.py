@@ -90,6 +90,7 @@ class Product:
     right: Callable[[Extent, int], PrimExpr]
     write: Callable[[PrimExpr, PrimExpr, PrimExpr], None]
     ahead: Callable[[PrimExpr, PrimExpr], None] | None = None
+    before: Callable[[PrimExpr, int], None] | None = None
     dtype: str = "float32"
     add: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr] = emit.fma
     more: Sequence[Steps] = ()
@@ -100,6 +101,8 @@ class Product:
 
     def tile(self, first: PrimExpr, height: int) -> None:
         """Emits `height` rows from `first` on."""
+        if self.before is not None:
+            self.before(first, height)
         self.finish(first, self.sums(first, height))
 
     def sums(self, first: PrimExpr, height: int) -> Sums:

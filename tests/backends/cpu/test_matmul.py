@@ -33,6 +33,14 @@ def relu_of_sum(rows: emit.Extent, columns: int) -> Epilogue:
     )
 
 
+def sum_of_three(rows: emit.Extent, columns: int) -> Epilogue:
+    """A tensor of the result's shape and one row for all are added."""
+    return Epilogue(
+        (((2, rows, columns), "float32"), ((columns,), "float32")),
+        lambda value, index, buffers: value + buffers[0][tuple(index)] + buffers[1][index[-1]],
+    )
+
+
 def reference(x: Array, weight: Array, bias: Array, other: Array) -> Array:
     return np.maximum(x.astype(np.float64) @ weight + bias + other, 0)
 
@@ -77,6 +85,24 @@ def test_weights_that_are_asked_for_ahead(known: bool) -> None:
         x, weight, bias, other = operands(count, depth, columns)
         got = kernel([x, pack_matmul_weight(weight, panel), bias, other], (count, columns))
         np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=3 * TOLERANCE)
+
+
+@pytest.mark.parametrize("depth", [127, 130])
+def test_what_is_added_to_deep_products_is_asked_for_before(depth: int) -> None:
+    rows, columns = tirx.Var("rows", "int64"), 44
+    panel = matmul_panel(None, columns, depth, NATIVE)
+    spec = MatmulSpec((2, rows), depth, columns, panel, True, sum_of_three(rows, columns))
+    function = matmul("main", spec, NATIVE)
+    assert ("prefetcht0" in assembly(function, NATIVE)) == (depth > 128)
+    kernel = Kernel(function)
+    for count in (1, 7, 9):
+        x, weight, bias, other = operands(2 * count, depth, columns)
+        packed = pack_matmul_weight(weight, panel)
+        shape = (2, count, columns)
+        row = np.arange(columns, dtype=np.float32)
+        got = kernel([x.reshape(2, count, depth), packed, bias, other.reshape(shape), row], shape)
+        want = x.astype(np.float64) @ weight + bias + other + row
+        np.testing.assert_allclose(got, want.reshape(shape), atol=2 * TOLERANCE)
 
 
 def test_epilogue_sees_the_index_of_every_leading_axis() -> None:
