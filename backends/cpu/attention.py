@@ -33,12 +33,10 @@ from leptonc.backends.cpu.attention_tile import (
 )
 from leptonc.backends.cpu.emit import Extent
 from leptonc.backends.cpu.product import each_tile
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import SYMBOLIC_ROWS, tile_rows
 from leptonc.backends.tvm.binding import PrimExpr, tirx
-
-# Below this many operations, waking the threads costs more than they save.
-PARALLEL_OPERATIONS = 1_000_000
 
 
 def attention(spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers) -> None:
@@ -65,7 +63,7 @@ def _is_parallel(spec: AttentionSpec, cpu: CpuTarget) -> bool:
     extents = ((spec.batch, 1), (spec.queries, 32), (spec.keys, 32))
     batch, queries, keys = (each if isinstance(each, int) else typical for each, typical in extents)
     operations = 2 * batch * spec.heads * queries * keys * (spec.depth + spec.width)
-    return cpu.threads > 1 and operations > PARALLEL_OPERATIONS
+    return cpu.threads > 1 and is_worth_sharing(operations)
 
 
 def _open_tiles(rows: Extent, height: int, tile: Callable[[PrimExpr, int], None]) -> None:

@@ -12,8 +12,8 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register, Shape
-from leptonc.backends.cpu.matmul import PARALLEL_OPERATIONS
 from leptonc.backends.cpu.product import Product
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import matmul_tile, tile_rows
 from leptonc.backends.cpu.transpose import transposed
@@ -151,7 +151,7 @@ class Emitter:
         work = 2.0
         for extent in extents:
             work *= extent if isinstance(extent, int) else 64
-        return self.cpu.threads > 1 and work > PARALLEL_OPERATIONS
+        return self.cpu.threads > 1 and is_worth_sharing(work)
 
     def panel(
         self, batch: list[PrimExpr], first: PrimExpr, lanes: int, copy: Buffer | None

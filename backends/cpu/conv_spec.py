@@ -11,13 +11,9 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, conv_weight_shape
+from leptonc.backends.cpu.sharing import TYPICAL_EXTENT, is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
-
-# Below this many operations, waking the threads costs more than they save.
-PARALLEL_OPERATIONS = 1_000_000
-# What extents that are not known are taken for.
-TYPICAL_EXTENT = 64
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,8 @@ class ConvSpec:
         """Whether threads share the work."""
         rows, columns = (e if isinstance(e, int) else TYPICAL_EXTENT for e in self.out_extents())
         operations = 2 * self.weight.depth * self.weight.filters * rows * columns
-        return self.decision.is_shared(cpu.threads, otherwise=operations > PARALLEL_OPERATIONS)
+        enough = is_worth_sharing(operations, self.weight_bytes)
+        return self.decision.is_shared(cpu.threads, otherwise=enough)
 
     def shares_filters(self, cpu: CpuTarget) -> bool:
         """Whether each thread computes some of the filters of all rows, not all of some rows.

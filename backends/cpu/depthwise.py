@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -13,13 +14,12 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
+from leptonc.backends.cpu.sharing import shares_channels
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.binding import Buffer, PrimExpr
 
-# Below this many elements, waking the threads costs more than they save.
-PARALLEL_ELEMENTS = 50_000
 MOST_PIXELS = 14
 
 
@@ -54,6 +54,9 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, *outputs, lanes), spec.out_dtype),
     ]
+
+    area = math.prod(spec.window.kernel)
+    enough = shares_channels(cpu, blocks * lanes, outputs, 2 * area)
 
     def body(x: Buffer, weight: Buffer, *rest: Buffer) -> None:
         bias = rest[0] if spec.bias else None
@@ -90,9 +93,7 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
             outputs=outputs,
             lanes=lanes,
             pixels=pixels,
-            parallel=spec.decision.is_shared(
-                cpu.threads, otherwise=is_parallel(cpu, blocks * lanes, outputs)
-            ),
+            parallel=spec.decision.is_shared(cpu.threads, otherwise=enough),
             start=0.0,
             combine=combine,
             finish=finish,
@@ -116,14 +117,3 @@ def holds_weights(window: Window, cpu: CpuTarget) -> bool:
     """
     height, width = window.kernel
     return height * width + width + 3 <= cpu.registers
-
-
-def is_parallel(
-    cpu: CpuTarget,
-    channels: int,
-    outputs: tuple[Extent, Extent],
-    least: int = PARALLEL_ELEMENTS,
-) -> bool:
-    """Whether threads share the blocks of channels; symbolic extents are taken for large."""
-    rows, columns = (extent if isinstance(extent, int) else 64 for extent in outputs)
-    return cpu.threads > 1 and channels * rows * columns > least

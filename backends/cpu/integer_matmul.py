@@ -25,10 +25,10 @@ from leptonc.backends.cpu.integer_steps import IntegerProducts
 from leptonc.backends.cpu.matmul import (
     BYTES_AHEAD,
     MOST_ROWS_AHEAD,
-    PARALLEL_OPERATIONS,
     TILES_AHEAD,
 )
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import integer_tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -111,7 +111,7 @@ class _Emitter:
         """Whether the panels are shared by threads; symbolic rows are taken for a few."""
         rows = self.rows if isinstance(self.rows, int) else 32
         operations = self.spec.columns * self.spec.depth * rows
-        enough = operations > PARALLEL_OPERATIONS
+        enough = is_worth_sharing(operations, self.spec.columns * self.spec.depth)
         return self.spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:

@@ -10,9 +10,9 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.depthwise import is_parallel
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
+from leptonc.backends.cpu.sharing import shares_channels
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.transpose import transposed
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -48,7 +48,7 @@ def convert(name: str, spec: LayoutSpec, cpu: CpuTarget, *, packing: bool) -> Pr
         ("out", blocked if packing else plain, "float32"),
     ]
     pixels = emit.product((spec.height, spec.width))
-    parallel = is_parallel(cpu, blocks * lanes, (spec.height, spec.width))
+    parallel = shares_channels(cpu, blocks * lanes, (spec.height, spec.width), 10)
 
     def body(x: Buffer, out: Buffer) -> None:
         flat = {

@@ -16,12 +16,11 @@ from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.packing import matmul_weight_shape
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, each_panel
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
-# Below this many operations, waking the threads costs more than they save.
-PARALLEL_OPERATIONS = 1_000_000
 # Weights of fewer bytes stay in the second cache; for more rows, asking ahead costs what it gains.
 BYTES_AHEAD, MOST_ROWS_AHEAD = 256 * 1024, 512
 # The tiles of rows in which all of a panel's weights are asked for.
@@ -99,7 +98,7 @@ class Emitter:
         spec = self.spec
         rows = spec.rows if isinstance(spec.rows, int) else 32
         operations = 2 * spec.columns * spec.depth * rows
-        enough = operations > PARALLEL_OPERATIONS
+        enough = is_worth_sharing(operations, 4 * spec.columns * spec.depth)
         return spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:

@@ -10,18 +10,15 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.depthwise import is_parallel
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
+from leptonc.backends.cpu.sharing import shares_channels
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 PIXELS = 8
-PARALLEL_MEANS = 250_000
-"""Elements; means of whole planes add each of them once, and fewer take less than 15 us alone:
-about what it costs to share them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def pool(name: str, spec: PoolSpec, cpu: CpuTarget) -> PrimFunc:
             outputs=outputs,
             lanes=lanes,
             pixels=PIXELS,
-            parallel=is_parallel(cpu, blocks * lanes, outputs),
+            parallel=shares_channels(cpu, blocks * lanes, outputs, math.prod(spec.window.kernel)),
             start=-math.inf if spec.kind == "max" and is_float else 0.0,
             combine=combine,
             finish=finish,
@@ -140,7 +137,7 @@ def global_mean(name: str, spec: MeanSpec, cpu: CpuTarget) -> PrimFunc:
         *operands, out = rest
         flat = emit.view(x, (emit.product((spec.batch, blocks)), pixels, lanes))
         steps = emit.integer(pixels) // PIXELS
-        parallel = is_parallel(cpu, blocks * lanes, (spec.height, spec.width), PARALLEL_MEANS)
+        parallel = shares_channels(cpu, blocks * lanes, (spec.height, spec.width), 2)
         with emit.outer_loop(flat.shape[0], parallel=parallel) as plane:
             sums = [Register(lanes) for _ in range(PIXELS)]
             for register in sums:

@@ -16,11 +16,11 @@ from leptonc.backends.cpu.emit import Extent
 from leptonc.backends.cpu.product import Product
 from leptonc.backends.cpu.recurrent_packing import RecurrentWeight, chunk_steps
 from leptonc.backends.cpu.recurrent_step import Function, Layer, Memory
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
-PARALLEL_OPERATIONS = 1_000_000
 """Below this many operations, waking the threads costs more than they save."""
 
 
@@ -68,7 +68,7 @@ def _blocks(spec: RecurrentSpec, cpu: CpuTarget) -> int:
         return 1
     steps = spec.steps if isinstance(spec.steps, int) else 32
     depth = spec.weight.inputs + spec.weight.hidden
-    if 2 * steps * spec.batch * spec.weight.columns * depth < PARALLEL_OPERATIONS:
+    if not is_worth_sharing(2 * steps * spec.batch * spec.weight.columns * depth):
         return 1
     return max(n for n in range(1, max(cpu.threads, 1) + 1) if spec.batch % n == 0)
 

@@ -12,14 +12,16 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.sweep import Fold, sweep
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm import vector_math
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
-# Below this many elements, waking the threads costs more than they save.
-PARALLEL_ELEMENTS = 20_000
-# Rows a thread takes at a time.
+# An element takes as long as so many additions.
+OPERATIONS = 25
+# Elements that a thread takes at a time, and rows of unknown width.
+ELEMENTS_A_STEP = 4096
 ROWS_A_STEP = 16
 
 
@@ -98,7 +100,7 @@ def over_rows(
     """Emits a loop over all rows; `rows` allocates what a thread needs, then calls `each`."""
     count = emit.product(spec.lead)
     size = emit.product((count, spec.width))
-    if cpu.threads == 1 or (isinstance(size, int) and size < PARALLEL_ELEMENTS):
+    if cpu.threads == 1 or (isinstance(size, int) and not is_worth_sharing(OPERATIONS * size)):
 
         def each(body: Callable[[PrimExpr], None]) -> None:
             with emit.serial(count) as row:
@@ -106,9 +108,12 @@ def over_rows(
 
         rows(each)
         return
-    with emit.outer_loop(emit.ceildiv(count, ROWS_A_STEP), parallel=True) as step:
-        first = step * ROWS_A_STEP
-        last = tirx.min(first + ROWS_A_STEP, emit.integer(count))
+    at_once = ROWS_A_STEP
+    if isinstance(spec.width, int):
+        at_once = max(1, min(at_once, ELEMENTS_A_STEP // max(spec.width, 1)))
+    with emit.outer_loop(emit.ceildiv(count, at_once), parallel=True) as step:
+        first = step * at_once
+        last = tirx.min(first + at_once, emit.integer(count))
 
         def each_of_step(body: Callable[[PrimExpr], None]) -> None:
             with emit.serial(last - first) as row:

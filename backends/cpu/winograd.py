@@ -17,6 +17,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
 from leptonc.backends.cpu.window import Window
@@ -29,8 +30,6 @@ from leptonc.backends.cpu.winograd_tables import (
 from leptonc.backends.cpu.winograd_transform import Band, Inputs, Outputs
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
-# Below this many operations, waking the threads costs more than they save.
-PARALLEL_OPERATIONS = 1_000_000
 # The elements of a line of the caches.
 LINE = 16
 
@@ -125,7 +124,7 @@ class Emitter:
         """Whether threads share the bands; symbolic extents are taken for large."""
         extents = [e if isinstance(e, int) else 32 for e in self.spec.out_extents()]
         work = 2 * self.spec.channels * self.spec.filters * TAPS**2 * extents[0] * extents[1]
-        enough = work > PARALLEL_OPERATIONS
+        enough = is_worth_sharing(work)
         return self.spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def band(self, place: tuple[PrimExpr, PrimExpr], height: Extent, room: Extent) -> None:
