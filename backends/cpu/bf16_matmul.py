@@ -22,10 +22,10 @@ from leptonc.backends.cpu.integer_packing import integer_weight_shape
 from leptonc.backends.cpu.matmul import (
     BYTES_AHEAD,
     MOST_ROWS_AHEAD,
-    PARALLEL_OPERATIONS,
     TILES_AHEAD,
 )
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
+from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -118,7 +118,7 @@ class _Emitter:
         spec = self.spec
         rows = spec.rows if isinstance(spec.rows, int) else 32
         operations = 2 * spec.columns * spec.depth * rows
-        return self.cpu.threads > 1 and operations > PARALLEL_OPERATIONS
+        return self.cpu.threads > 1 and is_worth_sharing(operations)
 
     def round_rows(self) -> None:
         """Puts x as pairs of bf16 into memory of its own, the last one filled up with zero."""
