@@ -137,7 +137,7 @@ def global_mean(name: str, spec: MeanSpec, cpu: CpuTarget) -> PrimFunc:
         *operands, out = rest
         flat = emit.view(x, (emit.product((spec.batch, blocks)), pixels, lanes))
         steps = emit.integer(pixels) // PIXELS
-        parallel = shares_channels(cpu, blocks * lanes, (spec.height, spec.width), 2)
+        parallel = shares_channels(cpu, blocks * lanes, (spec.height, spec.width), 3)
         with emit.outer_loop(flat.shape[0], parallel=parallel) as plane:
             sums = [Register(lanes) for _ in range(PIXELS)]
             for register in sums:
