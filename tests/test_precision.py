@@ -13,12 +13,13 @@ import pytest
 
 import leptonc
 from leptonc.api import make_options
-from leptonc.backends.cpu.target import NAMES
+from leptonc.backends.cpu.target import LEVELS
 from leptonc.driver import CompileReport, compile_model
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.text import parse_graph
 from leptonc.precision import TooLongError, deviation, deviations_of
 from tests.commands import run
+from tests.peer import onnxruntime_gives
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -41,7 +42,12 @@ net (float[rows,64] x, float[64,64] m) => (float[rows,64] y, int64[2] shape)
 
 def model() -> onnx.ModelProto:
     """Two layers, a product of two inputs, and two layers with small weights."""
-    proto = onnx.parser.parse_model(MODEL)
+    return filled(MODEL)
+
+
+def filled(text: str) -> onnx.ModelProto:
+    """A model with random weights."""
+    proto = onnx.parser.parse_model(text)
     generator = np.random.default_rng(0)
     for value in proto.graph.value_info:
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -124,11 +130,62 @@ def test_every_level_of_optimisation_has_the_pass(tmp_path: Path, level: int) ->
     assert bool(told.lowered) == (level > 0)
 
 
-@pytest.mark.parametrize("isa", [name for name in NAMES if name != "native"])
+@pytest.mark.parametrize("isa", ["avx2", "sse", "generic"])
 def test_every_cpu_has_kernels(tmp_path: Path, isa: str) -> None:
     told = compiled(tmp_path, target=f"cpu:isa={isa}").precision
     assert told is not None
     assert len(told.lowered) == 2
+
+
+IMAGES = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[1,3,24,20] x) => (float[1,48] y)
+<float[64,3,3,3] a, float[64] ab, float[64,64,3,3] b, float[64,1,3,3] d, float[96,64,1,1] e,
+ float[96,48,3,3] g, float[48,96] v, float[48] c>
+{
+    first = Conv <pads = [1, 1, 1, 1]> (x, a, ab)
+    act = Relu (first)
+    tiles = Conv <pads = [1, 1, 1, 1]> (act, b)
+    pooled = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (tiles)
+    deep = Conv <group = 64, pads = [1, 1, 1, 1]> (pooled, d)
+    sum = Add (deep, pooled)
+    point = Conv <strides = [2, 2]> (sum, e)
+    swish = HardSwish (point)
+    parts = Conv <group = 2, pads = [1, 1, 1, 1]> (swish, g)
+    mean = GlobalAveragePool (parts)
+    flat = Flatten (mean)
+    y = Gemm <transB = 1> (flat, v, c)
+}"""
+WIDE = [level.name for level in LEVELS if level.lanes == 16 or "vnni" in level.name]
+
+
+@pytest.fixture(scope="module")
+def images() -> onnx.ModelProto:
+    """A convolutional network with layers of every kind that has a kernel of its own."""
+    return filled(IMAGES)
+
+
+@pytest.mark.parametrize("isa", WIDE)
+def test_kernels_for_other_cpus_compute_the_same(images: onnx.ModelProto, isa: str) -> None:
+    """Spelled out in instructions of AVX2, kernels of every form are run on any machine."""
+    x = np.random.default_rng(1).standard_normal((1, 3, 24, 20)).astype(np.float32)
+    target = f"cpu:isa={isa},spelled_out=true"
+    (want,) = onnxruntime_gives(images, {"x": x})
+    limits = {"fp32": 3e-6, **({"bf16": 2**-6} if isa == "avx512-bf16" else {})}
+    for precision, most in limits.items():
+        with leptonc.compile(
+            images, target=target, precision=precision, threads=1, cache=False, isolated=False
+        ) as session:
+            off = deviation(session.run({"x": x})["y"], want)
+        assert off.largest < most
+        assert off.mean < most
+        told = session.manifest.provenance.get("precision")
+        assert told is None or len(told["lowered"]) == 3
+
+
+def test_options_that_are_true_or_false() -> None:
+    with pytest.raises(LeptonError, match="option spelled_out of target cpu is 'yes'"):
+        leptonc.compile(model(), target="cpu:spelled_out=yes")
 
 
 def test_what_is_not_measured_says_why() -> None:

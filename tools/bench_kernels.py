@@ -19,7 +19,7 @@ from leptonc.tools.bench_profile import Argument, Call
 SILENT = ("const", "dims", "return")
 PACKED = (
     "packed_linear", "packed_linear_bytes", "packed_integer_linear", "packed_integer_conv",
-    "packed_linear_bf16",
+    "packed_linear_bf16", "packed_conv_bf16",
     "packed_conv",
 )  # fmt: skip
 
@@ -165,7 +165,7 @@ def _flops(op: Op) -> int:
     count = 2
     for dim in op.results[0].type.shape:
         count *= dim if isinstance(dim, int) else 1
-    if op.name != "packed_conv":
+    if op.name not in ("packed_conv", "packed_conv_bf16"):
         _, depth, _, *together = op.operands[1].type.extents
         return count * depth * (together[0] if together else 1)
     height, width = op.ints("kernel_shape")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from leptonc.backends.cpu.batched_matmul import BatchedMatmulSpec, batched_matmul
+from leptonc.backends.cpu.bf16_conv import Bf16ConvSpec, bf16_conv
 from leptonc.backends.cpu.bf16_matmul import Bf16MatmulSpec, bf16_matmul
 from leptonc.backends.cpu.conv import conv
 from leptonc.backends.cpu.conv_spec import ConvSpec
@@ -117,12 +118,13 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     sizes = ConvWeight(
         channels, op.int("filters"), window.kernel, op.int("group"), bool(op.attrs["plain"])
     )
-    panel = w.type.extents[2]
-    spec = ConvSpec(
-        batch, height, width, sizes, window, panel, bool(bias), anchor.epilogue,
+    given = (
+        batch, height, width, sizes, window, w.type.extents[2], bool(bias), anchor.epilogue,
         anchor.out_dtype, _decision(op),
     )  # fmt: skip
-    return conv("kernel", spec, anchor.cpu)
+    if op.name == "packed_conv_bf16":
+        return bf16_conv("kernel", Bf16ConvSpec(*given), anchor.cpu)
+    return conv("kernel", ConvSpec(*given), anchor.cpu)
 
 
 def _packed_integer_conv(anchor: Anchor) -> tirx.PrimFunc | None:
@@ -296,6 +298,7 @@ ANCHORS: Mapping[str, Emitter] = {
     "packed_linear_bf16": _packed_linear_bf16,
     "packed_integer_linear": _packed_integer_linear,
     "packed_conv": _packed_conv,
+    "packed_conv_bf16": _packed_conv,
     "packed_integer_conv": _packed_integer_conv,
     "packed_winograd": _packed_winograd,
     "max_pool_blocked": _max_pool,

@@ -71,7 +71,8 @@ class CpuBackend:
     def passes(self, level: int, precision: str = "fp32") -> str:
         """The target's own passes, as pipeline text."""
         pairs = str(multiplies_bf16(self.cpu)).lower()
-        lower = f",lower-precision{{pairs={pairs}}}" if precision == "bf16" else ""
+        options = f"{{pairs={pairs} convolutions={pairs}}}"
+        lower = f",lower-precision{options}" if precision == "bf16" else ""
         if level < 2:
             return f"spell-attention{lower}"
         attention = "spell-rare-attention,skip-later-keys,widen-attention,simplify"

@@ -17,7 +17,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
-from leptonc.backends.cpu.instructions import bf16_bits, pairs_of_bf16, widened, with_bf16
+from leptonc.backends.cpu.instructions import as_bf16, pairs_of_bf16, widened, with_bf16
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
 from leptonc.backends.cpu.matmul import (
     BYTES_AHEAD,
@@ -136,12 +136,7 @@ class _Emitter:
 
     def round_some(self, source: Buffer, row: PrimExpr, start: PrimExpr, count: int) -> None:
         """Rounds neighbours in a row."""
-        bits = bf16_bits(emit.load(source, [row, start], count))
-        sixteen = emit.broadcast(tirx.const(16, "int32"), count)
-        upper = tirx.shift_right(bits, sixteen).astype(
-            "uint16" + (f"x{count}" if count > 1 else "")
-        )
-        emit.store(self.x, upper, [row, start], count)
+        emit.store(self.x, as_bf16(emit.load(source, [row, start], count)), [row, start], count)
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
         """All rows of one panel."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
-from leptonc.backends.cpu.packing import Array, pack_matmul_weight
+from leptonc.backends.cpu.packing import (
+    Array,
+    ConvWeight,
+    conv_rows,
+    conv_weight_shape,
+    pack_matmul_weight,
+)
 from leptonc.ir.ops.bf16 import bits_of
 
 
@@ -27,3 +33,17 @@ def pairs_of_bits(weight: Array, axis: int) -> Array:
     upper = bits[1::2]
     words[: len(upper)] |= upper.astype(np.uint32) << 16
     return np.moveaxis(words, 0, axis)
+
+
+def bf16_conv_weight_shape(sizes: ConvWeight, panel: int) -> tuple[int, int, int, int]:
+    """The shape of a packed weight of a convolution, whose groups have an even depth."""
+    panels, depth, _ = conv_weight_shape(sizes, panel)
+    return panels, depth // 2, panel, 2
+
+
+def pack_bf16_conv_weight(weight: Array, sizes: ConvWeight, panel: int, lanes: int) -> Array:
+    """The bits of a weight in panels of filters, two channels of the input side by side."""
+    words = pairs_of_bits(conv_rows(weight, sizes, lanes), 2)
+    packed = [pack_matmul_weight(group, panel, transposed=True) for group in words]
+    data = np.ascontiguousarray(np.concatenate(packed))
+    return data.view(np.uint16).reshape(bf16_conv_weight_shape(sizes, panel))

@@ -117,6 +117,8 @@ def _conv(op: Op, cpu: CpuTarget) -> Choice:
         panel // cpu.lanes, cpu,
     )  # fmt: skip
     kind = "pointwise" if height * width == 1 else "first layer" if op.attrs["plain"] else "direct"
+    if op.name == "packed_conv_bf16":
+        return Choice(f"{kind} convolution of bf16", tiles, rate=2.0)
     return Choice(f"{kind} convolution", tiles)
 
 
@@ -151,6 +153,7 @@ CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_linear_bf16": _linear_bf16,
     "packed_integer_linear": _integer_linear,
     "packed_conv": _conv,
+    "packed_conv_bf16": _conv,
     "packed_integer_conv": _integer_conv,
     "packed_winograd": _winograd,
     "attention": _named("attention without stored scores"),

@@ -63,6 +63,8 @@ class Emitter:
 
     sums = "float32"
     tile: type[Tile] = Tile
+    copied = ""
+    """What a copy of the input holds, where that is not what the input does."""
 
     def __init__(self, spec: ConvSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         self.spec, self.cpu = spec, cpu
@@ -86,6 +88,10 @@ class Emitter:
     def pad(self) -> PrimExpr:
         """What stands around the input."""
         return emit.const(0.0)
+
+    def taken(self, value: PrimExpr) -> PrimExpr:
+        """What a copy holds of some channels of a pixel."""
+        return value
 
     def emit(self) -> None:
         """Emits the whole convolution."""
@@ -184,7 +190,7 @@ class Emitter:
         spec, window = self.spec, self.spec.window
         top = window.pads[0]
         rows, width = window.reach(0, height), window.reach(1, self.columns)
-        copy = emit.workspace((self.blocks, rows, width, self.inner), self.x.dtype)
+        copy = emit.workspace((self.blocks, rows, width, self.inner), self.copied or self.x.dtype)
         x = emit.view(self.x, (spec.batch, self.blocks, spec.height, spec.width, self.inner))
         pad = emit.broadcast(self.pad, self.inner)
         begin = first * window.strides[0] - top
@@ -216,7 +222,7 @@ class Emitter:
             emit.store(copy, pad, [block, row, column, 0], self.inner)
         with emit.serial(used) as column:
             value = emit.load(x, [image, block, source_row, column, 0], self.inner)
-            emit.store(copy, value, [block, row, column + left, 0], self.inner)
+            emit.store(copy, self.taken(value), [block, row, column + left, 0], self.inner)
         with emit.serial(width - left - used) as column:
             emit.store(copy, pad, [block, row, column + left + used, 0], self.inner)
 

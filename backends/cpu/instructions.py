@@ -118,6 +118,13 @@ def bf16_bits(x: PrimExpr) -> PrimExpr:
     return tirx.Select(emit.is_nan(x), bits | every(0x400000), rounded) & every(-65536)
 
 
+def as_bf16(x: PrimExpr) -> PrimExpr:
+    """The bits of floats rounded to the nearest bf16."""
+    lanes = as_words(x)[1]
+    upper = tirx.shift_right(bf16_bits(x), emit.broadcast(word(16), lanes))
+    return upper.astype("uint16" + (f"x{lanes}" if lanes > 1 else ""))
+
+
 def parts(words: PrimExpr, count: int, *, signed: bool) -> list[PrimExpr]:
     """The numbers that words of 32 bits hold, in int32, the lowest first."""
     name, lanes = as_words(words)

@@ -60,7 +60,14 @@ def conv_weight_shape(weight: ConvWeight, panel: int) -> tuple[int, int, int]:
 
 
 def pack_conv_weight(weight: Floats, sizes: ConvWeight, panel: int, lanes: int) -> Floats:
-    """A weight in panels of filters, its products in the order in which the input is read.
+    """A weight in panels of filters, its products in the order in which the input is read."""
+    rows = conv_rows(weight, sizes, lanes)
+    packed = [pack_matmul_weight(group, panel, transposed=True) for group in rows]
+    return np.ascontiguousarray(np.concatenate(packed))
+
+
+def conv_rows(weight: Floats, sizes: ConvWeight, lanes: int) -> Floats:
+    """The products of each filter of each group, in the order in which the input is read.
 
     That is block of channels, row, column, channel in the block; the last block has only the
     channels that exist.
@@ -71,9 +78,7 @@ def pack_conv_weight(weight: Floats, sizes: ConvWeight, panel: int, lanes: int) 
         weight[:, start : start + block].transpose(0, 2, 3, 1).reshape(sizes.filters, -1)
         for start in range(0, weight.shape[1], block)
     ]
-    rows = np.concatenate(parts, axis=1).reshape(sizes.groups, group_filters, -1)
-    packed = [pack_matmul_weight(group, panel, transposed=True) for group in rows]
-    return np.ascontiguousarray(np.concatenate(packed))
+    return np.concatenate(parts, axis=1).reshape(sizes.groups, group_filters, -1)
 
 
 def merged_groups(weight: Floats, groups: int, lanes: int) -> tuple[Floats, int]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from leptonc.backends.cpu.bf16_packing import pack_bf16_weight
+from leptonc.backends.cpu.bf16_packing import (
+    bf16_conv_weight_shape,
+    pack_bf16_conv_weight,
+    pack_bf16_weight,
+)
 from leptonc.backends.cpu.decision import UNDECIDED, Decision, Decisions
 from leptonc.backends.cpu.fourier_tables import tabulate
 from leptonc.backends.cpu.integer_packing import (
@@ -294,6 +298,9 @@ def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision)
     blocks = channel_blocks(filters, lanes)
     shape = (blocks, height, width, lanes) if depthwise else conv_weight_shape(sizes, panel)
     packed = {"w": _packed(shape, pack), **_bias(blobs, filters, lanes)}
+    if op.attrs["rounds"]:
+        bits = TensorType(DType.U16, bf16_conv_weight_shape(sizes, panel))
+        packed["w"] = Blob(bits, lambda: pack_bf16_conv_weight(blob.array, sizes, panel, lanes))
     attrs = {
         **{name: op.attrs[name] for name in _KEPT_BY_CONV},
         "kernel_shape": (height, width),
@@ -302,7 +309,7 @@ def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision)
         "depthwise": depthwise,
         "decision": decision.text,
     }  # fmt: skip
-    return Packing("packed_conv", attrs, packed)
+    return Packing("packed_conv_bf16" if op.attrs["rounds"] else "packed_conv", attrs, packed)
 
 
 def may_filter(op: Op) -> bool:
@@ -311,7 +318,7 @@ def may_filter(op: Op) -> bool:
     weight = op.operands[1].type
     return (
         weight.dtype is DType.F32 and weight.extents[2:] == (TAPS, TAPS) and once
-        and op.int("group") == 1 and not op.attrs["plain"]
+        and op.int("group") == 1 and not op.attrs["plain"] and not op.attrs["rounds"]
     )  # fmt: skip
 
 

@@ -69,12 +69,26 @@ def _unknown(what: str, name: str, known: list[str]) -> LeptonError:
     )
 
 
+def _truth(target: Target, name: str) -> bool:
+    """An option that is true or false, which it is unless it is given; raises E801."""
+    text = target.options.get(name, "false")
+    if text not in ("true", "false"):
+        raise LeptonError(
+            f"option {name} of target {target.kind} is {shown(text)}",
+            notes=["it may be true or false"],
+            code="E801",
+        )
+    return text == "true"
+
+
 def _cpu(target: Target, threads: int, isolated: bool) -> Backend:
     from leptonc import __version__
     from leptonc.backends.cpu.backend import CpuBackend
-    from leptonc.backends.cpu.target import by_name, with_threads
+    from leptonc.backends.cpu.target import by_name, spelled_out, with_threads
 
     cpu = by_name(target.options.get("isa", "native"))
+    if _truth(target, "spelled_out"):
+        cpu = spelled_out(cpu)
     return CpuBackend(with_threads(cpu, threads) if threads else cpu, __version__, isolated)
 
 
@@ -83,7 +97,9 @@ TARGETS: Mapping[str, TargetKind] = {
         "x86-64 processors",
         {
             "isa": "native (default), avx512-bf16, avx512-vnni, avx512, avx2-vnni, avx2 or sse: "
-            "the instructions that kernels may use"
+            "the instructions that kernels may use",
+            "spelled_out": "true: kernels have the form for that processor, but run on any with "
+            "AVX2, slower: to test them without one",
         },
         _cpu,
     ),

@@ -9,6 +9,7 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.ops.bf16 import from_bits, to_bf16
 from leptonc.ir.ops.blocked import pack_array, packed_type, unpack_array
 from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, convolve
 from leptonc.ir.ops.extents import natural
@@ -56,13 +57,18 @@ def _conv_evaluate(call: Evaluation) -> Array:
         x = unpack_array(x, call.int("channels"))
     wide = natural(x.dtype)
     window = resolve_window(call, x.shape[2:], call.ints("kernel_shape") or ())
-    y = convolve(x.astype(wide), _unpacked_weight(call).astype(wide), window, call.int("group"))
+    w = call[1]
+    if w.dtype == np.uint16:
+        x, pairs = to_bf16(x), np.moveaxis(from_bits(w), 3, 2)
+        w = pairs.reshape(w.shape[0], -1, w.shape[2])
+    weight = _unpacked_weight(call, w).astype(wide)
+    y = convolve(x.astype(wide), weight, window, call.int("group"))
     return pack_array(add_bias(y, None if bias is None else bias[:filters]).astype(x.dtype), lanes)
 
 
-def _unpacked_weight(call: Evaluation) -> Array:
+def _unpacked_weight(call: Evaluation, w: Array) -> Array:
     """The weight as [filters, channels / group, rows, columns]."""
-    w, group, filters = call[1], call.int("group"), call.int("filters")
+    group, filters = call.int("group"), call.int("filters")
     height, width = call.ints("kernel_shape") or (1, 1)
     if call.attrs["depthwise"]:
         return np.moveaxis(w, -1, 1).reshape(-1, 1, height, width)[:filters]
@@ -90,6 +96,13 @@ PACKED_CONV = define(
         "depthwise": Attr("bool", False), "decision": Attr("str", ""), **CONV_ATTRS,
     },
     traits=[Trait.PRODUCT],
+)  # fmt: skip
+
+PACKED_CONV_BF16 = define(
+    "packed_conv_bf16(x, w, bias?)",
+    "`packed_conv` of operands rounded to bf16, with the weight's bits as "
+    "[panels, pairs of products, panel width, 2].",
+    infer=_conv_infer, evaluate=_conv_evaluate, attrs=PACKED_CONV.attrs, traits=[Trait.PRODUCT],
 )  # fmt: skip
 
 

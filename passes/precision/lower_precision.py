@@ -115,6 +115,8 @@ class LowerPrecision(Pass):
         filters, channels, *_ = op.operands[1].type.extents
         if channels == 1 and op.int("group") == filters:
             return "each channel has a filter of its own: there are no sums of many products"
+        if channels % 2:
+            return "an odd number of channels makes no pairs"
         if not op.attrs["tile"]:
             return ""
         rows, columns = (

@@ -1,0 +1,118 @@
+# pyright: standard
+"""Convolutions of pairs of bf16: against float64 sums of what the operands are rounded to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from tvm import tirx
+
+from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.bf16_conv import Bf16ConvSpec, bf16_conv
+from leptonc.backends.cpu.bf16_packing import pack_bf16_conv_weight
+from leptonc.backends.cpu.emit import Epilogue
+from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, pack_channels
+from leptonc.backends.cpu.target import by_name, spelled_out, with_threads
+from leptonc.backends.cpu.tiles import conv_panel
+from leptonc.backends.cpu.window import Window
+from leptonc.ir.ops.bf16 import to_bf16
+from tests.backends.cpu.kernels import (
+    Kernel,
+    assembly,
+    block,
+    convolution,
+    misaligned,
+    unblock,
+)
+
+PAIRS = with_threads(spelled_out(by_name("avx512-bf16")), 1)
+LANES = PAIRS.lanes
+TOLERANCE = 2e-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """The sizes of a convolution."""
+
+    channels: int
+    filters: int
+    size: tuple[int, int]
+    window: Window
+    batch: int = 1
+    groups: int = 1
+
+
+CASES = {
+    "pointwise": Case(32, 48, (7, 9), Window((1, 1))),
+    "ragged channels": Case(22, 19, (5, 6), Window((3, 3), pads=(1, 1, 1, 1))),
+    "uneven pads": Case(16, 16, (6, 5), Window((3, 2), pads=(0, 1, 2, 0)), batch=2),
+    "strided": Case(32, 32, (9, 11), Window((3, 3), (2, 2), pads=(1, 1, 1, 1))),
+    "strided pointwise": Case(32, 16, (8, 8), Window((1, 1), (2, 2))),
+    "dilated": Case(16, 32, (9, 9), Window((3, 3), dilations=(2, 3), pads=(2, 3, 2, 3))),
+    "groups": Case(64, 96, (5, 5), Window((3, 3), pads=(1, 1, 1, 1)), groups=2),
+    "several bands": Case(64, 32, (90, 131), Window((3, 3), pads=(1, 1, 1, 1))),
+    "weights beyond the cache": Case(1024, 32, (4, 5), Window((3, 3), pads=(1, 1, 1, 1))),
+    "weights from memory": Case(1040, 1030, (5, 8), Window((1, 1))),
+}
+
+
+def check(case: Case, symbols: str = "", threads: int = 1) -> None:
+    rng, cpu = np.random.default_rng(len(symbols)), with_threads(PAIRS, threads)
+    free = {name: tirx.Var(name, "int64") for name in symbols}
+    n, h, w = (
+        free.get(name, extent) for name, extent in zip("nhw", (case.batch, *case.size), strict=True)
+    )
+    known = [case.window.outputs(axis, extent) for axis, extent in enumerate(case.size)]
+    outputs = [case.window.outputs(axis, extent) for axis, extent in enumerate((h, w))]
+    blocks = channel_blocks(case.filters, LANES)
+    residual = Epilogue(
+        (((n, blocks, *outputs, LANES), "float32"),),
+        lambda value, index, buffers: tirx.max(value + buffers[0][tuple(index)], emit.const(0.0)),
+    )
+    sizes = ConvWeight(case.channels, case.filters, case.window.kernel, case.groups)
+    panel = conv_panel(case.filters // case.groups, known[0] * known[1], cpu)
+    spec = Bf16ConvSpec(n, h, w, sizes, case.window, panel, epilogue=residual)
+    x = rng.standard_normal((case.batch, case.channels, *case.size)).astype(np.float32)
+    shape = (case.filters, case.channels // case.groups, *case.window.kernel)
+    weight = rng.standard_normal(shape).astype(np.float32)
+    bias = rng.standard_normal(case.filters).astype(np.float32)
+    other = rng.standard_normal((case.batch, case.filters, *known)).astype(np.float32)
+    out, memory = misaligned(np.full((case.batch, blocks, *known, LANES), 7.0, np.float32))
+    kernel = Kernel(bf16_conv("main", spec, cpu), cpu)
+    given = [misaligned(each)[0] for each in (block(x, LANES), block(other, LANES))]
+    packed = pack_bf16_conv_weight(weight, sizes, panel, LANES)
+    kernel.call(given[0], packed, pack_channels(bias, LANES), given[1], out)
+    assert (memory[:64] == 7).all()
+    assert (memory[64 + out.size :] == 7).all()
+    sums = convolution(to_bf16(x), to_bf16(weight), bias, case.window, case.groups)
+    want = np.maximum(sums + other, 0)
+    np.testing.assert_allclose(unblock(out, case.filters), want, atol=TOLERANCE * want.max())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_known_sizes(name: str) -> None:
+    check(CASES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "symbols"), [("ragged channels", "nhw"), ("strided pointwise", "hw"), ("groups", "n")]
+)
+def test_symbolic_sizes(name: str, symbols: str) -> None:
+    check(CASES[name], symbols)
+
+
+@pytest.mark.parametrize("name", ["several bands", "weights from memory"])
+def test_threads_share_the_work(name: str) -> None:
+    check(CASES[name], threads=2)
+
+
+def test_products_are_one_instruction_on_whole_vectors() -> None:
+    cpu, window = with_threads(by_name("avx512-bf16"), 1), Window((3, 3), pads=(1, 1, 1, 1))
+    panel = conv_panel(64, 196, cpu)
+    spec = Bf16ConvSpec(1, 14, 14, ConvWeight(64, 64, (3, 3)), window, panel)
+    lines = assembly(bf16_conv("main", spec, cpu), cpu).splitlines()
+    products = [line for line in lines if "vdpbf16ps" in line]
+    assert products
+    assert all("%zmm" in line for line in products)
