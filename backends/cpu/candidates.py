@@ -132,7 +132,7 @@ def _heights(count: int, most: int) -> Iterable[int]:
 
 
 def _conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
-    filters, part = op.operands[1].type.extents[:2]
+    filters, part, height, width = op.operands[1].type.extents
     group = op.int("group")
     if part == 1 and group == filters and group > 1:
         yield from (Decision(rows=pixels) for pixels in PIXELS)
@@ -142,7 +142,7 @@ def _conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
     tile, rows = op.int("tile"), op.result.type.shape[2]
     tiles = [each for each in (0, *PAIRS) if each <= largest_tile] if may_filter(op) else [0]
     pixels = product(op.result.type.shape[2:4])
-    shapes = _conv_shapes(filters // group, pixels, cpu)
+    shapes = _conv_shapes(filters // group, pixels, part * height * width, cpu)
     if tile:
         yield from _winograd(tile, filters, part, cpu)
     else:
@@ -154,7 +154,7 @@ def _conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
     yield from _sharing(cpu)
 
 
-def _conv_shapes(filters: int, pixels: object, cpu: CpuTarget) -> list[Decision]:
+def _conv_shapes(filters: int, pixels: object, depth: int, cpu: CpuTarget) -> list[Decision]:
     """Register tiles by the cycles of a step of the reduction, as `conv_panel` counts them."""
     blocks = -(-filters // cpu.lanes)
     count = max(pixels, 1) if isinstance(pixels, int) else TYPICAL_ROWS
@@ -166,7 +166,8 @@ def _conv_shapes(filters: int, pixels: object, cpu: CpuTarget) -> list[Decision]
             average = count / tiles
             step = full * step_cycles(average, vectors) + step_cycles(average, rest)
             found[Decision(vectors=vectors, rows=height)] = round(tiles * step, 6)
-    own = conv_panel(filters, pixels if isinstance(pixels, int) else None, cpu) // cpu.lanes
+    known = pixels if isinstance(pixels, int) else None
+    own = conv_panel(filters, known, cpu, depth) // cpu.lanes
     usual = split_rows(count, max(1, tile_rows(own, cpu)))[0][0]
     found.pop(Decision(vectors=own, rows=usual), None)
     return sorted(found, key=lambda decision: found[decision])[:SHAPES]

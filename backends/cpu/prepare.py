@@ -284,7 +284,7 @@ def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision)
     sizes = ConvWeight(part * group, filters, (height, width), group, bool(op.attrs["plain"]))
     pixels = product(op.result.type.shape[2:4])
     panel = _panel(decision, cpu) or conv_panel(
-        filters // group, pixels if isinstance(pixels, int) else None, cpu
+        filters // group, pixels if isinstance(pixels, int) else None, cpu, part * height * width
     )
 
     def pack() -> Array:

@@ -11,7 +11,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ LARGEST_DIFFERENCE = 0.05
 """Outputs whose root mean squares differ by more than this part of them are not of rounding."""
 
 Feeds = Mapping[str, Any]
-Half = dict[str, float]
 
 
 def main() -> None:
@@ -96,26 +95,25 @@ def _runs_in_block(session: Session, feeds: Feeds) -> int:
     return max(1, min(MOST_RUNS, round(BLOCK / (time.perf_counter() - start))))
 
 
-def _whole(sessions: tuple[Session, Session], feeds: Feeds, seconds: float) -> dict[str, Any]:
-    """The seconds of runs of each, fastest and middle, of every other turn."""
+def _whole(sessions: Sequence[Session], feeds: Feeds, seconds: float) -> dict[str, Any]:
+    """The seconds of the fastest run of each turn, and of the middle one of all."""
     count = _runs_in_block(sessions[0], feeds)
-    times: list[list[list[float]]] = [[[], []], [[], []]]
-    for block in _blocks(seconds):
-        for session, own in zip(sessions, times, strict=True):
+    turns: list[list[float]] = [[], []]
+    times: list[list[float]] = [[], []]
+    for _ in _blocks(seconds):
+        for session, own, all_times in zip(sessions, turns, times, strict=True):
             session.run(feeds)  # what the other one left in the caches is gone after
+            taken: list[float] = []
             for _ in range(count):
                 start = time.perf_counter()
                 session.run(feeds)
-                own[block % 2].append(time.perf_counter() - start)
-    names = ("plain", "tuned")
+                taken.append(time.perf_counter() - start)
+            own.append(min(taken))
+            all_times += taken
     return {
-        name: {
-            "halves": [min(half) for half in own],
-            "median": statistics.median([*own[0], *own[1]]),
-            "runs": len(own[0]) + len(own[1]),
-        }
-        for name, own in zip(names, times, strict=True)
-    }  # fmt: skip
+        name: {"turns": {"": own}, "median": statistics.median(taken), "runs": len(taken)}
+        for name, own, taken in zip(("plain", "tuned"), turns, times, strict=True)
+    }
 
 
 def _blocks(seconds: float) -> Iterator[int]:
@@ -125,27 +123,27 @@ def _blocks(seconds: float) -> Iterator[int]:
         block += 1
 
 
-def _kernels(sessions: tuple[Session, Session], feeds: Feeds, seconds: float) -> dict[str, Any]:
-    """The fastest times of each kernel's calls, added up, of every other turn."""
+def _kernels(sessions: Sequence[Session], feeds: Feeds, seconds: float) -> dict[str, Any]:
+    """The fastest times of each kernel's calls of each turn, added up."""
     count = _runs_in_block(sessions[0], feeds)
     names = [_calls(session, feeds) for session in sessions]
     notes: list[int] = []
-    fastest: list[list[list[int]]] = [[[], []], [[], []]]
+    turns: list[dict[str, list[float]]] = [{}, {}]
     with clock(notes) as look, sessions[0].observed(look), sessions[1].observed(look):
         for session in sessions:
             session.run(feeds)  # warms the new machine up
-        for block in _blocks(seconds):
-            for session, own in zip(sessions, fastest, strict=True):
+        for _ in _blocks(seconds):
+            for session, called, own in zip(sessions, names, turns, strict=True):
                 session.run(feeds)
+                fastest: list[int] = []
                 for _ in range(count):
                     notes.clear()
                     session.run(feeds)
                     taken = [b - a for a, b in zip(notes[::2], notes[1::2], strict=True)]
-                    own[block % 2] = [*map(min, own[block % 2], taken)] or taken
-    return {
-        name: {"kernels": [_sums(own, half) for half in halves]}
-        for name, own, halves in zip(("plain", "tuned"), names, fastest, strict=True)
-    }
+                    fastest = [*map(min, fastest, taken)] or taken
+                for name, sum_of_calls in _sums(called, fastest).items():
+                    own.setdefault(name, []).append(sum_of_calls)
+    return {name: {"turns": own} for name, own in zip(("plain", "tuned"), turns, strict=True)}
 
 
 def _calls(session: Session, feeds: Feeds) -> list[str]:
@@ -162,8 +160,8 @@ def _calls(session: Session, feeds: Feeds) -> list[str]:
     return found
 
 
-def _sums(names: list[str], times: list[int]) -> Half:
-    sums: Half = {}
+def _sums(names: list[str], times: list[int]) -> dict[str, float]:
+    sums: dict[str, float] = {}
     for name, taken in zip(names, times, strict=False):
         sums[name] = sums.get(name, 0.0) + taken * 1e-9
     return sums

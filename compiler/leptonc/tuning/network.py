@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,11 @@ RUNS = 12
 WHOLE = 2.0
 """Whole networks are measured so many times longer."""
 
+MIDDLE_ERROR, NORMAL_SPREAD = 1.25, 1.48
+"""The error of a middle against that of a mean, and the spread of numbers against the distance of
+half of them from their middle: where they are spread as usual."""
+
+_Turns = dict[str, list[float]]
 Save = Callable[[Graph, Path, Path, LibraryReport, Decisions], object]
 
 
@@ -83,11 +91,10 @@ class NetworkTrials:
             left = limit - (time.monotonic() - begin)
             answer = self._measured(tuned, left, whole=True)
         plain, other = answer["plain"], answer["tuned"]
-        noise = max(map(_noise, (plain["halves"], other["halves"])))
-        seconds, against = min(other["halves"]), min(plain["halves"])
+        times = compared(plain["turns"][""], other["turns"][""])
         if other["median"] >= plain["median"]:
-            seconds = max(seconds, against)
-        return Times(seconds, against, noise)
+            return replace(times, seconds=max(times.seconds, times.against))
+        return times
 
     def build(self, decisions: Decisions, limit: float | None) -> tuple[Path, Mapping[str, str]]:
         """The artefact by these decisions, and the workloads by the names of its kernels."""
@@ -119,7 +126,7 @@ class NetworkTrials:
         if "plain" not in answer:
             raise TrialError(f"other numbers, off by {answer['difference']:.0e}")
         if not whole:
-            self._run_seconds = sum(answer["plain"]["kernels"][0].values())
+            self._run_seconds = sum(map(min, answer["plain"]["turns"].values()))
         return answer
 
 
@@ -155,28 +162,29 @@ def _by_workload(
     answer: Mapping[str, Any], plain: Mapping[str, str], tuned: Mapping[str, str]
 ) -> dict[str, Times]:
     """Kernels' times, those of a workload added up; what has none goes by its own name."""
-    before, after = (
-        [_added(half, names) for half in answer[which]["kernels"]]
-        for which, names in (("plain", plain), ("tuned", tuned))
-    )
-    found: dict[str, Times] = {}
-    for name in before[0]:
-        own = [half.get(name, 0.0) for half in after]
-        other = [half.get(name, 0.0) for half in before]
-        noise = max(_noise(own), _noise(other))
-        found[name] = Times(min(own), min(other), noise)
+    before = _added(answer["plain"]["turns"], plain)
+    after = _added(answer["tuned"]["turns"], tuned)
+    return {name: compared(own, after[name]) for name, own in before.items() if name in after}
+
+
+def _added(turns: Mapping[str, Sequence[float]], workloads: Mapping[str, str]) -> _Turns:
+    found: _Turns = {}
+    for kernel, seconds in turns.items():
+        name = workloads.get(kernel, kernel)
+        found[name] = [*map(add, found[name], seconds)] if name in found else [*seconds]
     return found
 
 
-def _added(half: Mapping[str, float], workloads: Mapping[str, str]) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    for kernel, seconds in half.items():
-        name = workloads.get(kernel, kernel)
-        sums[name] = sums.get(name, 0.0) + seconds
-    return sums
+def compared(plain: Sequence[float], tuned: Sequence[float]) -> Times:
+    """The fastest turns; by decisions it is no less than the middle ratio of turns says.
 
-
-def _noise(halves: list[float]) -> float:
-    """By what part of a time the halves differ."""
-    least = min(halves)
-    return (max(halves) - least) / least if least > 0 else 0.0
+    The noise is twice the error of that middle, from how far the ratios are apart.
+    """
+    ratios = [own / other for own, other in zip(tuned, plain, strict=True) if other > 0]
+    if not ratios:
+        return Times(0.0, 0.0)
+    middle = statistics.median(ratios)
+    apart = statistics.median(abs(ratio - middle) for ratio in ratios)
+    error = MIDDLE_ERROR * NORMAL_SPREAD * apart / math.sqrt(len(ratios))
+    against = min(plain)
+    return Times(max(min(tuned), middle * against), against, 2 * error)

@@ -10,6 +10,7 @@ from typing import Protocol
 from leptonc.backends.base import ShortList
 from leptonc.tuning.database import (
     LEAST_WHOLE_GAIN,
+    MEASURED,
     Database,
     Record,
     network_name,
@@ -23,6 +24,8 @@ LEAST_SHARE = 0.004
 PATIENCE = 4.0
 """A trial may take so many times what the longest one took, and at least this many seconds."""
 LEAST_LIMIT = 20.0
+HOPE = 0.02
+"""The part of its time that a kernel is thought to save by a decision that nobody tried."""
 OVERHEAD = 1.5
 """Seconds that a trial is expected to take beside compiling its kernels and measuring."""
 FIRST_GUESS = 0.6
@@ -149,6 +152,8 @@ class Search:
         """What is left to measure of a workload: its short list, then the best of it combined."""
         texts = [*self.lists[name].candidates]
         left = [text for text in texts if not self.database.has(name, text)]
+        # what has helped others of its kind comes first, what has not comes last
+        left.sort(key=lambda text: -self._promise(name, text))
         if not left:
             both = combined(self.database.winners(name))
             left = [both] if both and not self.database.has(name, both) else []
@@ -171,9 +176,22 @@ class Search:
         return {name: pending[name] for name in first[: max(size, 0)]}
 
     def _priority(self, name: str) -> float:
-        """The share of a kernel, less for each of its candidates that is known already."""
+        """What a kernel may save: less for each of its candidates that is known already."""
         known = sum(self.database.has(name, text) for text in self.lists[name].candidates)
-        return self.outcome.shares[name] / (1 + known)
+        promise = max(self._promise(name, self._pending(name)[0]), 0.0)
+        return self.outcome.shares[name] * (HOPE + promise) / (1 + known)
+
+    def _promise(self, name: str, text: str) -> float:
+        """What a decision saved on average of kernels of the same kind; 0 where none tried it."""
+        kind = self.lists[name].operations.split(" ")[0]
+        gains = [
+            record.gain
+            for other, each in self.lists.items()
+            if each.operations.split(" ")[0] == kind
+            and (record := self.database.records.get((other, text))) is not None
+            and record.outcome == MEASURED
+        ]
+        return sum(gains) / len(gains) if gains else 0.0
 
     def _try(self, batch: dict[str, str]) -> None:
         """Measure a batch; where that fails, its halves, until what it was is found."""

@@ -60,6 +60,8 @@ def test_known_best_tiles() -> None:
     assert conv_panel(64, 3136, by_name("avx2")) == 16
     assert conv_panel(24, 3136, by_name("avx2")) == 24
     assert conv_panel(40, 784, by_name("avx2")) == 24  # 3 + 2 blocks fill all accumulators
+    assert conv_panel(96, 12544, by_name("avx2"), 16) == 24
+    assert conv_panel(96, 12544, by_name("avx2"), 64) == 16
 
 
 def test_few_accumulators_split_the_depth() -> None:
