@@ -18,6 +18,8 @@ from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
 from leptonc.backends.cpu.integer_conv import IntegerConvSpec, integer_conv
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
+from leptonc.backends.cpu.integer_winograd import IntegerWinogradSpec, integer_winograd
+from leptonc.backends.cpu.integer_winograd_packing import OUTPUTS
 from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
 from leptonc.backends.cpu.matmul import MatmulSpec, matmul
 from leptonc.backends.cpu.packing import ConvWeight
@@ -137,6 +139,17 @@ def _packed_integer_conv(anchor: Anchor) -> tirx.PrimFunc | None:
         op.int("filler"), 0 if extra is None else extra.type.extents[0], op.int("folds"),
     )  # fmt: skip
     return integer_conv("kernel", spec, anchor.cpu)
+
+
+def _packed_integer_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    batch, channels, height, width = _blocked_extents(anchor)
+    spec = IntegerWinogradSpec(
+        batch, channels, op.int("filters"), height, width, _window(op).pads, OUTPUTS,
+        op.operands[1].type.extents[3], False, anchor.epilogue, anchor.out_dtype, _decision(op),
+        op.int("filler"),
+    )  # fmt: skip
+    return integer_winograd("kernel", spec, anchor.cpu)
 
 
 def _packed_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
@@ -300,6 +313,7 @@ ANCHORS: Mapping[str, Emitter] = {
     "packed_conv": _packed_conv,
     "packed_conv_bf16": _packed_conv,
     "packed_integer_conv": _packed_integer_conv,
+    "packed_integer_winograd": _packed_integer_winograd,
     "packed_winograd": _packed_winograd,
     "max_pool_blocked": _max_pool,
     "average_pool_blocked": _average_pool,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from leptonc.backends.base import ShortList
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
+from leptonc.backends.cpu.integer_winograd_packing import OUTPUTS, may_filter_bytes
 from leptonc.backends.cpu.prepare import may_filter, products_of
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import (
@@ -105,7 +106,14 @@ def _integer_linear(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decis
 
 def _integer_conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
     pixels, filters = product(op.result.type.shape[2:4]), op.operands[1].type.extents[0]
-    yield from _shapes(pixels, filters, cpu, lambda vectors: integer_tile_rows(vectors, 4, cpu))
+    blob = op.operands[1].blob
+    if blob is not None and may_filter_bytes(op, blob.array):
+        yield from (Decision(tile=tile) for tile in (0, OUTPUTS))
+    known = pixels if isinstance(pixels, int) else None
+    own = integer_panel(known, filters, 4, cpu) // cpu.lanes
+    yield from _shapes(
+        pixels, filters, own, cpu, lambda vectors: integer_tile_rows(vectors, 4, cpu)
+    )
     yield from _bands(op.result.type.shape[2], cpu)
     yield from _sharing(cpu)
 

@@ -19,9 +19,12 @@ class IntegerProducts:
 
     def add_pairs(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
         """The sums with two products of 16 bits more."""
-        lanes = self.cpu.lanes
-        pairs = tirx.reinterpret(f"int16x{2 * lanes}", value)
-        return total + pairs_of_shorts(self.cpu, pairs, column)
+        return total + self.pairs(value, column)
+
+    def pairs(self, value: PrimExpr, column: PrimExpr) -> PrimExpr:
+        """Products of two elements of 16 bits each, added in 32."""
+        pairs = tirx.reinterpret(f"int16x{2 * self.cpu.lanes}", value)
+        return pairs_of_shorts(self.cpu, pairs, column)
 
     def add_bytes(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
         """The sums with four products of bytes more."""
@@ -41,3 +44,15 @@ class IntegerProducts:
         """Two sums of 16 bits each, added in 32."""
         ones = emit.broadcast(tirx.const(1, "int16"), 2 * self.cpu.lanes)
         return pairs_of_shorts(self.cpu, sums, ones)
+
+
+def wrapped(operation: str, a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """The result of `add`, `sub` or `mul` on vectors of 32 bits, modulo 2^32.
+
+    Operators on integers tell LLVM that nothing overflows.
+    """
+    dtype = str(a.ty)
+    lanes = int(dtype.partition("x")[2])
+    every = emit.broadcast(tirx.const(True, "bool"), lanes)
+    length = tirx.const(lanes, "uint32")
+    return tirx.call_llvm_pure_intrin(dtype, f"llvm.vp.{operation}", a, b, every, length)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from leptonc.backends.cpu.bf16_packing import (
     bf16_conv_weight_shape,
@@ -12,11 +11,8 @@ from leptonc.backends.cpu.bf16_packing import (
 )
 from leptonc.backends.cpu.decision import UNDECIDED, Decision, Decisions
 from leptonc.backends.cpu.fourier_tables import tabulate
-from leptonc.backends.cpu.integer_packing import (
-    integer_blobs,
-    integer_conv_blobs,
-    integer_weight_shape,
-)
+from leptonc.backends.cpu.integer_packing import integer_weight_shape
+from leptonc.backends.cpu.packed import Chooser, Packing, decided_panel
 from leptonc.backends.cpu.packing import (
     ConvWeight,
     channel_blocks,
@@ -27,6 +23,7 @@ from leptonc.backends.cpu.packing import (
     pack_depthwise_weight,
     pack_matmul_weight,
 )
+from leptonc.backends.cpu.prepare_integers import integer_conv, integer_linear
 from leptonc.backends.cpu.recurrent_packing import (
     pack_input_weight,
     pack_recurrent_bias,
@@ -34,7 +31,10 @@ from leptonc.backends.cpu.recurrent_packing import (
     recurrent_weight,
 )
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import MOST_VECTORS, conv_panel, integer_panel, matmul_panel
+from leptonc.backends.cpu.tiles import (
+    conv_panel,
+    matmul_panel,
+)
 from leptonc.backends.cpu.winograd_tables import (
     PAIRS,
     TAPS,
@@ -47,22 +47,12 @@ from leptonc.backends.tvm.source import kernel_source
 from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import ceildiv, product
-from leptonc.ir.graph import Attribute, Graph, Op, Region, Value
+from leptonc.ir.graph import Graph, Op, Region, Value
 from leptonc.ir.types import DType, TensorType
 
 _KEPT_BY_CONV = ("strides", "dilations", "pads", "group", "plain", "lanes")
 
 
-@dataclass(frozen=True)
-class Packing:
-    """How an operation takes its constants: the row that replaces it, packed data by operand."""
-
-    row: str
-    attrs: Mapping[str, Attribute]
-    blobs: Mapping[str, Blob]
-
-
-Chooser = Callable[[Op, Mapping[str, Blob], CpuTarget, Decision], "Packing | None"]
 Made = dict[tuple[Value, TensorType, object], Value]
 
 
@@ -207,7 +197,7 @@ def _linear(
     if depth == 0 or columns == 0:
         return None
     rows = product(x.shape[:-1])
-    panel = _panel(decision, cpu) or matmul_panel(
+    panel = decided_panel(decision, cpu) or matmul_panel(
         rows if isinstance(rows, int) else None, columns, depth, cpu
     )
     if op.attrs["rounds"]:
@@ -241,7 +231,7 @@ def _linear_bytes(
     if depth == 0 or columns == 0 or ("scales" in op.operand_names and "scales" not in blobs):
         return None
     rows = product(x.shape[:-1])
-    panel = _panel(decision, cpu) or matmul_panel(
+    panel = decided_panel(decision, cpu) or matmul_panel(
         rows if isinstance(rows, int) else None, columns, depth, cpu
     )
 
@@ -255,23 +245,6 @@ def _linear_bytes(
     return Packing("packed_linear_bytes", attrs, found)
 
 
-def _integer_linear(
-    op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
-) -> Packing | None:
-    rows = product(op.operands[0].type.shape[:-1])
-    known = rows if isinstance(rows, int) else None
-    panel = _panel(decision, cpu)
-    packed = integer_blobs(op.operands[0].type.dtype, blobs["w"], known, cpu, panel)
-    if packed is None:
-        return None
-    attrs: dict[str, Attribute] = {
-        "columns": blobs["w"].type.extents[1],
-        "folds": packed[1],
-        "decision": decision.text,
-    }
-    return Packing("packed_integer_linear", attrs, packed[0])
-
-
 def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision) -> Packing | None:
     blob, group, lanes = blobs["w"], op.int("group"), op.int("lanes")
     filters, part, height, width = blob.type.extents
@@ -283,7 +256,7 @@ def _conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision)
     depthwise = part == 1 and group == filters and group > 1
     sizes = ConvWeight(part * group, filters, (height, width), group, bool(op.attrs["plain"]))
     pixels = product(op.result.type.shape[2:4])
-    panel = _panel(decision, cpu) or conv_panel(
+    panel = decided_panel(decision, cpu) or conv_panel(
         filters // group, pixels if isinstance(pixels, int) else None, cpu, part * height * width
     )
 
@@ -322,22 +295,6 @@ def may_filter(op: Op) -> bool:
     )  # fmt: skip
 
 
-def _integer_conv(
-    op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
-) -> Packing | None:
-    pixels = product(op.result.type.shape[2:4])
-    filters, _, height, width = blobs["w"].type.extents
-    known = pixels if isinstance(pixels, int) else None
-    panel = _panel(decision, cpu) or integer_panel(known, filters, 4, cpu)
-    packed, folds = integer_conv_blobs(blobs["w"], known, op.int("lanes"), cpu, panel)
-    kept = ("strides", "dilations", "pads", "lanes", "filler")
-    attrs = {
-        **{name: op.attrs[name] for name in kept}, "kernel_shape": (height, width),
-        "filters": filters, "folds": folds, "decision": decision.text,
-    }  # fmt: skip
-    return Packing("packed_integer_conv", attrs, packed)
-
-
 def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob]:
     """The bias filled up to whole blocks, if there is one."""
     if "bias" not in blobs:
@@ -357,7 +314,7 @@ def _winograd(
     all_rows = product(ceildiv(extent, outputs) for extent in op.result.type.shape[2:4])
     if isinstance(all_rows, int):
         rows = min(rows, all_rows)
-    panel = _panel(decision, cpu) or conv_panel(filters, rows, cpu)
+    panel = decided_panel(decision, cpu) or conv_panel(filters, rows, cpu)
     shape = winograd_weight_shape(transform.points, channels, filters, panel)
     packed = {
         "w": _packed(shape, lambda: pack_winograd_weight(blob.array, outputs, panel)),
@@ -403,19 +360,13 @@ def _recurrent(
     return Packing("packed_recurrent", attrs, packed)
 
 
-def _panel(decision: Decision, cpu: CpuTarget) -> int:
-    """The width of a panel that was decided; 0 where formulas choose it."""
-    vectors = decision.vectors or 0
-    return vectors * cpu.lanes if vectors <= MOST_VECTORS else 0
-
-
 def _packed(shape: tuple[int, ...], pack: Callable[[], Array]) -> Blob:
     return Blob(TensorType(DType.F32, shape), pack)
 
 
 PACKINGS: Mapping[str, Chooser] = {
-    "linear": _linear, "linear_bytes": _linear_bytes, "integer_linear": _integer_linear,
-    "conv_blocked": _conv, "integer_conv_blocked": _integer_conv,
+    "linear": _linear, "linear_bytes": _linear_bytes, "integer_linear": integer_linear,
+    "conv_blocked": _conv, "integer_conv_blocked": integer_conv,
     "lstm": _recurrent, "gru": _recurrent, "rnn": _recurrent,
 }  # fmt: skip
 """The operations that take packed weights, and how."""

@@ -81,17 +81,35 @@ def winograd(name: str, spec: WinogradSpec, cpu: CpuTarget) -> PrimFunc:
 class Emitter:
     """Emits one convolution: bands of tiles, points, panels of filters, register tiles."""
 
+    element, sum = "float32", "float32"
+    inputs: type[Inputs] = Inputs
+    outputs: type[Outputs] = Outputs
+
     def __init__(self, spec: WinogradSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         self.spec, self.cpu, self.lanes = spec, cpu, cpu.lanes
         self.x, self.weight, *rest = buffers
         self.bias = rest.pop(0) if spec.bias else None
         *self.operands, self.out = rest
-        self.transform = Transform(spec.outputs)
+        self.transform = self.transform_of(spec.outputs)
         self.blocks = channel_blocks(spec.channels, cpu.lanes)
         self.out_blocks = channel_blocks(spec.filters, cpu.lanes)
         self.vectors = spec.panel // cpu.lanes
-        self.tile_rows = spec.decision.tile_rows(tile_rows(self.vectors, cpu))
+        self.tile_rows = spec.decision.tile_rows(self.most_rows)
         self.tiles = tuple(emit.ceildiv(extent, spec.outputs) for extent in spec.out_extents())
+
+    def transform_of(self, outputs: int) -> Transform:
+        """The transforms for tiles of so many outputs."""
+        return Transform(outputs)
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows of a register tile."""
+        return tile_rows(self.vectors, self.cpu)
+
+    @property
+    def pad(self) -> PrimExpr:
+        """What stands around the input."""
+        return emit.const(0.0)
 
     def emit(self) -> None:
         """Emits the whole convolution."""
@@ -132,10 +150,11 @@ class Emitter:
         count = emit.product((height, self.tiles[1]))
         points, lanes = self.transform.points, self.lanes
         # Points that lie a power of two apart would share the same few sets of a cache.
-        sources = emit.workspace((points, room * (self.blocks * lanes) + LINE))
-        sums = emit.workspace((points, room * (self.out_blocks * lanes) + LINE))
+        inputs, outputs = room * (self.blocks * lanes), room * (self.out_blocks * lanes)
+        sources = emit.workspace((points, inputs + LINE), self.element)
+        sums = emit.workspace((points, outputs + LINE), self.sum)
         band = Band(*place, height, self.tiles[1], count)
-        Inputs(self, band, sources).emit()
+        self.inputs(self, band, sources).emit()
         full, rest = divmod(self.out_blocks, self.vectors)
         with emit.serial(points) as point:
             if full:
@@ -143,7 +162,7 @@ class Emitter:
                     self.panel(sources, sums, count, (point, panel), self.vectors)
             if rest:
                 self.panel(sources, sums, count, (point, emit.integer(full)), rest)
-        Outputs(self, band, sums).emit()
+        self.outputs(self, band, sums).emit()
 
     def panel(
         self,
@@ -157,9 +176,11 @@ class Emitter:
         point, panel = place
 
         def tile(first: PrimExpr, rows: int) -> None:
-            registers = [[Register(self.lanes) for _ in range(vectors)] for _ in range(rows)]
+            registers = [
+                [Register(self.lanes, self.sum) for _ in range(vectors)] for _ in range(rows)
+            ]
             for register in (r for row in registers for r in row):
-                register.set(emit.broadcast(emit.const(0.0), self.lanes))
+                register.set(emit.broadcast(emit.const(0, self.sum), self.lanes))
             full, rest = divmod(self.spec.channels, self.lanes)
             with emit.serial(full) as block:
                 if isinstance(count, int) and self.spec.decision.ahead != 0:

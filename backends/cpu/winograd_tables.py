@@ -77,6 +77,22 @@ class Transform:
         return matrix
 
 
+@dataclass(frozen=True)
+class WholeTransform(Transform):
+    """Transforms of integers alone: `weight_matrix` has the filters, not scaled, at the points."""
+
+    @property
+    def pairs(self) -> tuple[float, ...]:
+        """Whole points."""
+        return (1.0, 2.0)[: self.outputs // 2]
+
+    def weight_matrix(self) -> Array:
+        """What the points take of a filter."""
+        matrix = np.array([np.power(point, range(TAPS)) for point in [*self.finite, 0.0]])
+        matrix[-1] = 0, 0, 1
+        return matrix
+
+
 def winograd_weight_shape(points: int, depth: int, filters: int, panel: int) -> tuple[int, ...]:
     """The shape of a packed weight: for each point panels of filters."""
     return points, -(-filters // panel), depth, panel

@@ -40,19 +40,22 @@ class Band:
 
 def weighted(values: Sequence[PrimExpr], factors: Sequence[float]) -> PrimExpr:
     """The sum of the vectors times their factors."""
-    lanes = int(str(values[0].ty).partition("x")[2])
+    dtype, _, count = str(values[0].ty).partition("x")
+    lanes = int(count)
     total: PrimExpr | None = None
     # Terms without a product first: they start the sum.
     for factor, value in sorted(zip(factors, values, strict=True), key=lambda t: t[0] != 1):
         if factor == 0:
             continue
-        splat = emit.broadcast(emit.const(factor), lanes)
+        splat = emit.broadcast(emit.const(factor, dtype), lanes)
         if total is None:
             total = value if factor == 1 else value * splat
         elif abs(factor) == 1:
             total = total + value if factor > 0 else total - value
-        else:
+        elif dtype == "float32":
             total = emit.fma(value, splat, total)
+        else:
+            total = total + value * splat
     assert total is not None
     return emit.let(total)
 
@@ -94,7 +97,7 @@ class Inputs:
     def __init__(self, parent: Emitter, band: Band, points: Buffer) -> None:
         self.parent, self.band, self.points = parent, band, points
         self.lanes, self.reach = parent.lanes, parent.transform.reach
-        self.patch = emit.workspace((self.reach, self.reach, self.lanes))
+        self.patch = emit.workspace((self.reach, self.reach, self.lanes), parent.x.dtype)
 
     def emit(self) -> None:
         """Emits the inputs of all blocks of channels."""
@@ -126,7 +129,7 @@ class Inputs:
                 )
 
     def fill(self, block: PrimExpr, top: PrimExpr, left: PrimExpr) -> None:
-        """Copies the inputs of a tile, zero where there is none."""
+        """Copies the inputs of a tile, what stands around them where there is none."""
         spec, lanes = self.parent.spec, self.lanes
         with emit.serial(self.reach) as row, emit.serial(self.reach) as column:
             down, right = top + row, left + column
@@ -139,14 +142,18 @@ class Inputs:
                         self.patch, emit.load(self.parent.x, index, lanes), [row, column, 0], lanes
                     )
                 with T.Else():
-                    zero = emit.broadcast(emit.const(0.0), lanes)
-                    emit.store(self.patch, zero, [row, column, 0], lanes)
+                    pad = emit.broadcast(self.parent.pad, lanes)
+                    emit.store(self.patch, pad, [row, column, 0], lanes)
+
+    def taken(self, value: PrimExpr) -> PrimExpr:
+        """An input as what is computed with."""
+        return value
 
     def values(self, load: Callable[[int, int], PrimExpr], target: PrimExpr) -> None:
         """Stores the values of a tile at all points."""
         pairs, indices = self.parent.transform.pairs, range(self.reach)
         columns = [
-            input_values([emit.let(load(row, column)) for row in indices], pairs)
+            input_values([emit.let(self.taken(load(row, column))) for row in indices], pairs)
             for column in indices
         ]
         for row in indices:
@@ -161,9 +168,9 @@ class Outputs:
     def __init__(self, parent: Emitter, band: Band, points: Buffer) -> None:
         self.parent, self.band, self.points = parent, band, points
         self.lanes, self.size = parent.lanes, parent.spec.outputs
-        self.long = parent.spec.epilogue.is_long(5)
+        self.long = parent.spec.epilogue.is_long(5, parent.sum)
         self.extents = parent.spec.out_extents()
-        self.patch = emit.workspace((self.size, self.size, self.lanes))
+        self.patch = emit.workspace((self.size, self.size, self.lanes), parent.sum)
 
     def emit(self) -> None:
         """Emits all blocks of filters."""
@@ -213,7 +220,7 @@ class Outputs:
     ) -> None:
         """Stores all outputs of a tile."""
         for row, column in product(range(self.size), repeat=2):
-            register = Register(self.lanes)
+            register = Register(self.lanes, self.parent.sum)
             register.set(values[row][column])
             with emit.vectorized(self.lanes) as lane:
                 self.write(register.lane(lane), block, (top + row, left + column), lane)

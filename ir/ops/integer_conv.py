@@ -100,3 +100,30 @@ PACKED_INTEGER_CONV = define(
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip
+
+
+def _filtered_evaluate(call: Evaluation) -> Array:
+    """The weight at the points 0 and infinity, and between, gives back the filters."""
+    filters, lanes, w = call.int("filters"), call.int("lanes"), call[1]
+    x = unpack_array(call[0], call[0].shape[1] * lanes)
+    points, panels, steps, panel, together = w.shape
+    matrix = w.transpose(0, 2, 4, 1, 3).reshape(points, steps * together, panels * panel)
+    axis = [0, 1, -1, 2, -2]
+    values = np.array([[point**power for power in range(3)] for point in axis] + [[0, 0, 1]])
+    inverse = np.linalg.pinv(values)
+    square = matrix[..., :filters].reshape(6, 6, x.shape[1], filters)
+    weight = np.rint(np.einsum("ip,pqco,jq->ocij", inverse, square, inverse))
+    return pack_array(_sums(call, x, weight.astype(np.int8)), lanes)
+
+
+PACKED_INTEGER_WINOGRAD = define(
+    "packed_integer_winograd(x, w)",
+    "`integer_conv_blocked` of 3 x 3 by tiles of 4 x 4, with the weight at the points 0, 1, -1, 2, "
+    "-2 and infinity of both axes, each as that of a `packed_integer_linear` of 16 bits.",
+    infer=_packed_infer, evaluate=_filtered_evaluate,
+    attrs={
+        **CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True),
+        "filters": Attr("int", required=True), "decision": Attr("str", ""),
+    },
+    traits=[Trait.PRODUCT],
+)  # fmt: skip
