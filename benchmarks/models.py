@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ FOR_SPEED = (
 """Those quantised models that only speed is measured of."""
 ONE_STEP = 0.15
 """What quantised models may differ by: where a step of quantisation falls the other way."""
+BF16 = 0.25
+"""What models in bf16 may differ by where roundings of many layers add up."""
 ROUNDING = 1e-4
 """What others may differ by, in root mean squares of an output."""
 
@@ -45,6 +47,8 @@ class Case:
     """Gives the path of the model; makes it in the given folder where it is no file yet."""
     feeds: Callable[[], Feeds]
     tolerance: float
+    precision: str = "fp32"
+    """What it is compiled in."""
 
 
 def cases() -> Iterator[Case]:
@@ -62,6 +66,14 @@ def cases() -> Iterator[Case]:
 def more_quantised() -> Iterator[Case]:
     """Larger quantised models."""
     yield from _all_quantised(FOR_SPEED)
+
+
+def in_bf16() -> Iterator[Case]:
+    """The models of floats, computed in bf16."""
+    for case in cases():
+        if case.kind == "fp32":
+            name = f"{case.name}-bf16"
+            yield replace(case, name=name, kind="bf16", tolerance=BF16, precision="bf16")
 
 
 def _all_quantised(names: Sequence[tuple[str, str]]) -> Iterator[Case]:

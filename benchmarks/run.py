@@ -17,9 +17,9 @@ import click
 import numpy as np
 
 from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep
-from benchmarks.models import Case, cases, more_quantised
+from benchmarks.models import Case, cases, in_bf16, more_quantised
 from benchmarks.plot import draw
-from benchmarks.settings import Setting, feeds_of, settings
+from benchmarks.settings import Setting, base_name, feeds_of, settings
 from benchmarks.table import render
 from benchmarks.turns import rows
 from leptonc.artifact import Artifact
@@ -35,7 +35,8 @@ STARTS = 3
 
 COMPILE = """
 import sys, leptonc
-leptonc.compile(sys.argv[1], target="cpu", threads=int(sys.argv[3])).save(sys.argv[2])
+model, artefact, threads, precision = sys.argv[1:]
+leptonc.compile(model, target="cpu", threads=int(threads), precision=precision).save(artefact)
 """
 
 
@@ -62,7 +63,7 @@ def measured(
         artefacts = {1: artefact}
         result: dict[str, Any] = {
             "model": case.name, "kind": case.kind, "model_bytes": model.stat().st_size,
-            **compiled(model, artefact),
+            **compiled(model, artefact, case.precision),
         }  # fmt: skip
         with Artifact.open(artefact) as opened:
             signature = opened.manifest.asked
@@ -71,9 +72,12 @@ def measured(
         for setting in settings(case, signature, plan.threads, every=plan.every):
             if setting.threads not in artefacts:  # kernels for one thread have no parallel loops
                 artefacts[setting.threads] = folder / f"model-{setting.threads}.lepton"
-                compile_once(model, artefacts[setting.threads], setting.threads)
+                compile_once(model, artefacts[setting.threads], setting.threads, case.precision)
+            exact = artefacts[setting.threads].with_suffix(".exact")
+            if case.precision != "fp32" and not exact.exists():
+                compile_once(model, exact, setting.threads, "fp32")
             runs = [run for run in runs if not setting.is_of(run)]
-            files = model, artefacts[setting.threads]
+            files = model, artefacts[setting.threads], exact if exact.exists() else None
             run = run_once(case, setting, files, signature, plan)
             runs = sorted([*runs, run], key=_order)
             yield {**result, "runs": runs}, run
@@ -92,10 +96,9 @@ def _order(run: dict[str, Any]) -> tuple[int, ...]:
     return run["threads"], run["batch"] or 0, run["length"] or 0
 
 
-def compiled(model: Path, artefact: Path) -> dict[str, Any]:
+def compiled(model: Path, artefact: Path, precision: str) -> dict[str, Any]:
     """What compiling costs, with an empty cache and with a filled one; the artefact is there."""
-    cold = compile_once(model, artefact, threads=1)
-    warm = compile_once(model, artefact, threads=1)
+    cold, warm = (compile_once(model, artefact, 1, precision) for _ in range(2))
     with Artifact.open(artefact) as opened:
         plan, signature = opened.manifest.plan, opened.manifest.inputs
     return {
@@ -108,10 +111,10 @@ def compiled(model: Path, artefact: Path) -> dict[str, Any]:
     }
 
 
-def compile_once(model: Path, artefact: Path, threads: int) -> Cost:
+def compile_once(model: Path, artefact: Path, threads: int, precision: str) -> Cost:
     """Compile for so many threads in a process of its own, with a cache beside the artefact."""
     environment = {"LEPTONC_CACHE": str(artefact.parent / "cache"), **_environment()}
-    command = [sys.executable, "-c", COMPILE, str(model), str(artefact), str(threads)]
+    command = [sys.executable, "-c", COMPILE, str(model), str(artefact), str(threads), precision]
     return measure(command, environment)
 
 
@@ -144,15 +147,17 @@ def _environment() -> dict[str, str]:
 
 
 def run_once(
-    case: Case, setting: Setting, files: tuple[Path, Path], signature: Sequence[TensorSpec],
+    case: Case, setting: Setting, files: tuple[Path, Path, Path | None],
+    signature: Sequence[TensorSpec],
     plan: Plan,
 ) -> dict[str, Any]:  # fmt: skip
     """One setting measured."""
-    model, artefact = files
+    model, artefact, exact = files
     feeds = artefact.parent / "setting.npz"
     np.savez(feeds, allow_pickle=False, **feeds_of(case, setting, signature))
     found = rows(
-        model, artefact, feeds, plan.peers, threads=setting.threads, seconds=plan.seconds
+        model, artefact, feeds, plan.peers, threads=setting.threads, seconds=plan.seconds,
+        precision=case.precision, exact=exact,
     )  # fmt: skip
     return {**asdict(setting), "rows": found}
 
@@ -190,10 +195,17 @@ def write(report: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     "--threads", default="1,2", show_default=True, help="Comma-separated numbers of threads."
 )
 @click.option("--all", "every", is_flag=True, help="Batches too, and all lengths by all threads.")
+@click.option(
+    "--precision",
+    type=click.Choice(["", "bf16"]),
+    default="",
+    help="bf16: measure the models of floats in that, beside the same in fp32.",
+)
 @click.option("--resume", is_flag=True, help="Leave out models that this commit has results of.")
 def main(
-    names: tuple[str, ...], seconds: float, against: str, threads: str, *, every: bool, resume: bool
-) -> None:
+    names: tuple[str, ...], seconds: float, against: str, threads: str, precision: str,
+    *, every: bool, resume: bool,
+) -> None:  # fmt: skip
     """Measure the named models, or all, and rewrite BENCHMARKS.md.
 
     Every result is kept as soon as it is there, in place of what was known of the same model and
@@ -204,14 +216,15 @@ def main(
     for peer in peers:
         peer_of(peer).version()
     plan = Plan(peers, tuple(map(int, threads.split(","))), seconds, every)
-    chosen = [*cases(), *more_quantised()]
+    chosen = [*cases(), *more_quantised(), *in_bf16()]
     report = {**circumstances(), "versions": {name: peer_of(name).version() for name in peers}}
     known = before(FOLDER)
     results = {case.name: known[case.name] for case in chosen if case.name in known}
     for case in chosen:
         old = results.get(case.name, {})
         done = resume and old.get("commit") == report["commit"] and old.get("complete")
-        if not done and (not names or case.name in names):
+        asked = case.precision == (precision or "fp32")
+        if not done and asked and (not names or base_name(case) in names or case.name in names):
             measure_model(case, plan, report, results)
     click.echo(f"wrote {write(report, results).relative_to(ROOT)} and {TABLE.name}")
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kept import read
+from leptonc.tools.bench import EXACT
 
 INTRODUCTION = """# Benchmarks
 
 Made by `make bench` from the newest file of `benchmarks/results/cpu`; not edited by hand. Each
 model takes turns with the other runtimes on the same threads and the same inputs; latency is that
 of the fastest call, the middle one in brackets. *Ratio* is leptonc's to that of the faster peer:
-below one, leptonc is faster. *Off* is the largest difference from onnxruntime with its
-optimisations off, in root mean squares of the output. Where another commit was measured, it stands
-beside the model.
+below one, leptonc is faster; *to fp32* is that of a model in bf16 to leptonc's own of it in fp32.
+*Off* is the largest difference from onnxruntime with its optimisations off, in root mean squares of
+the output. Where another commit was measured, it stands beside the model.
 """
 STARTS = """*Compile* starts with an empty cache, *again* with a filled one; both are whole
 processes. *Peak* is the memory of all processes of the first compile, *planned* what the artefact's
@@ -49,8 +50,15 @@ class Line:
     def ratio(self) -> float | None:
         """The latency over that of the better peer; None where no peer runs the model."""
         ours, *others = self.run["rows"]
-        known = [row["minimum"] for row in others if row["minimum"]]
+        known = [row["minimum"] for row in others if row["minimum"] and row["name"] != EXACT]
         return ours["minimum"] / min(known) if known and ours["minimum"] else None
+
+    @property
+    def to_exact(self) -> str:
+        """The latency over that of leptonc in fp32; empty where that is the same artefact."""
+        ours, *others = self.run["rows"]
+        exact = [row["minimum"] for row in others if row["name"] == EXACT]
+        return f"{ours['minimum'] / exact[0]:.2f}" if exact and ours["minimum"] else ""
 
 
 def lines(report: dict[str, Any]) -> list[Line]:
@@ -122,6 +130,7 @@ def geometric_mean(ratios: Iterable[float]) -> float:
 
 def _latency(found: Sequence[Line], peers: Sequence[str], commit: str) -> Iterator[str]:
     names = ["leptonc", *peers]
+    beside = any(line.to_exact for line in found)
     rows: list[list[str]] = []
     for line in found:
         given = {row["name"]: row for row in line.run["rows"]}
@@ -129,9 +138,11 @@ def _latency(found: Sequence[Line], peers: Sequence[str], commit: str) -> Iterat
         other = "" if line.commit == commit else f" ({line.commit})"
         rows.append(
             [line.name + other, line.kind, *(_time(given.get(name)) for name in names), ratio,
+             *([line.to_exact or "-"] if beside else ()),
              *(_off(given.get(name)) for name in names)]
         )  # fmt: skip
     heads = ["model", "kind", *(f"{name} ms" for name in names), "ratio"]
+    heads += ["to fp32"] * beside
     yield from table([*heads, *(f"off, {name}" for name in names)], rows)
 
 

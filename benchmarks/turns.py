@@ -1,6 +1,7 @@
 """One model beside its peers in a process of its own, since a peer may end the process.
 
-``python -m benchmarks.turns MODEL ARTEFACT FEEDS.npz THREADS SECONDS PEERS`` prints rows as JSON.
+``python -m benchmarks.turns MODEL ARTEFACT FEEDS.npz THREADS SECONDS PEERS PRECISION [EXACT]``
+prints rows as JSON; EXACT is an artefact of the same model in fp32.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,17 @@ PATIENCE = 300
 
 
 def rows(
-    model: Path, artefact: Path, feeds: Path, peers: Sequence[str], *, threads: int, seconds: float
-) -> list[dict[str, Any]]:
-    """The row of leptonc and one for each peer; a peer that ends the process has its reason."""
+    model: Path, artefact: Path, feeds: Path, peers: Sequence[str], *, threads: int,
+    seconds: float, precision: str = "fp32", exact: Path | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The row of leptonc and one for each peer; a peer that ends the process has its reason.
+
+    `exact` is the same model in fp32, which has a row behind them.
+    """
+    more: dict[str, Any] = {"threads": threads, "seconds": seconds, "precision": precision}
     command = [sys.executable, "-m", "benchmarks.turns", str(model), str(artefact), str(feeds)]
-    command += [str(threads), str(seconds), ",".join(peers)]
+    command += [str(threads), str(seconds), ",".join(peers), precision]
+    command += [] if exact is None else [str(exact)]
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False,
@@ -43,24 +51,28 @@ def rows(
     if not peers:
         return [{"name": "leptonc", "version": "", "problem": problem}]
     if len(peers) == 1:
-        ours = rows(model, artefact, feeds, (), threads=threads, seconds=seconds)
+        ours, *others = rows(model, artefact, feeds, (), **more, exact=exact)
         version = peer_of(peers[0]).version()
-        return [*ours, {"name": peers[0], "version": version, "problem": problem}]
+        return [ours, {"name": peers[0], "version": version, "problem": problem}, *others]
     # one of them ends the process: each by itself, and ours beside the first that does not
-    alone = [
-        rows(model, artefact, feeds, (peer,), threads=threads, seconds=seconds) for peer in peers
-    ]
-    ours = next((pair[0] for pair in alone if "calls" in pair[1]), alone[0][0])
-    return [ours, *(pair[1] for pair in alone)]
+    alone = [rows(model, artefact, feeds, (peer,), **more, exact=exact) for peer in peers]
+    ours, _, *others = next((each for each in alone if "calls" in each[1]), alone[0])
+    return [ours, *(each[1] for each in alone), *others]
 
 
 def main() -> None:
     """Measure, and tell in JSON."""
-    model, artefact, file, threads, seconds, peers = sys.argv[1:]
+    model, artefact, file, threads, seconds, peers, precision, *more = sys.argv[1:]
     feeds = {name: array for name, array in np.load(file, allow_pickle=False).items()}
-    with load(artefact, int(threads)) as session:
+    with ExitStack() as opened:
+        session, *exact = (
+            opened.enter_context(load(each, int(threads))) for each in (artefact, *more)
+        )
         names = [name for name in peers.split(",") if name]
-        found = compare(Path(model), feeds, session, names, float(seconds), int(threads))
+        found = compare(
+            Path(model), feeds, session, names, float(seconds), int(threads),
+            precision=precision, exact=exact[0] if exact else None,
+        )  # fmt: skip
     sys.stdout.write(json.dumps([dataclasses.asdict(row) for row in found]) + "\n")
 
 

@@ -21,6 +21,8 @@ Feeds = Mapping[str, Array]
 
 LEAST = 3
 """Turns that every contender gets, however long they take."""
+EXACT = "leptonc fp32"
+"""The name of the artefact that another one is held against."""
 REST = 0.004
 """Seconds until the threads of a contender that had several sleep instead of waiting for work."""
 _WORDS = 300
@@ -54,25 +56,28 @@ class Row:
 
 def compare(
     model: Path | None, feeds: Feeds, artefact: Runnable, peers: Sequence[str], seconds: float,
-    threads: int = 1,
+    threads: int = 1, *, precision: str = "fp32", exact: Runnable | None = None,
 ) -> list[Row]:  # fmt: skip
     """Measure `artefact` and the named peers in turns for `seconds`; its row comes first.
 
     A peer that cannot run the model has a row that says why. Without a model there is neither a
-    reference nor a peer.
+    reference nor a peer. Peers are asked for the `precision` of the artefact; `exact` is the same
+    model in fp32, whose row comes last.
     """
     import leptonc
 
     versions = {"leptonc": leptonc.__version__, **{name: peer_of(name).version() for name in peers}}
     off: dict[str, float | None] = {"leptonc": None}
     runs: dict[str, Run] = {"leptonc": artefact.run}
+    if exact is not None:
+        runs[EXACT], versions[EXACT], off[EXACT] = exact.run, leptonc.__version__, None
     problems: dict[str, str] = {}
     if model is not None:
         expected = _expected(model, feeds)
-        off["leptonc"] = _off(artefact.run(feeds), expected)
+        off.update({name: _off(run(feeds), expected) for name, run in runs.items()})
         for name in peers:
             try:
-                run = peer_of(name).load(model, threads)
+                run = peer_of(name).load(model, threads, precision)
                 off[name] = _off(run(feeds), expected)
                 runs[name] = run
             except Exception as problem:

@@ -23,7 +23,7 @@ class Peer:
     """Another runtime: which package it is, and how it loads a model for so many threads."""
 
     package: str
-    loader: Callable[[Path, int], Run]
+    loader: Callable[[Path, int, str], Run]
 
     def version(self) -> str:
         """The installed version; says how to install the peer where it is missing."""
@@ -36,9 +36,9 @@ class Peer:
                 code="E809",
             ) from None
 
-    def load(self, model: Path, threads: int = 1) -> Run:
-        """Load the model, ready to run."""
-        return self.loader(model, threads)
+    def load(self, model: Path, threads: int = 1, precision: str = "fp32") -> Run:
+        """Load the model, ready to run, in this precision where the peer has it."""
+        return self.loader(model, threads, precision)
 
 
 def peer_of(name: str) -> Peer:
@@ -53,10 +53,10 @@ def peer_of(name: str) -> Peer:
 def reference(model: Path, feeds: Outputs) -> Outputs:
     """The outputs by onnxruntime with its graph optimisation off."""
     PEERS["ort"].version()
-    return _onnxruntime(model, 1, optimise=False)(feeds)
+    return _onnxruntime(model, 1, "fp32", optimise=False)(feeds)
 
 
-def _onnxruntime(model: Path, threads: int, *, optimise: bool = True) -> Run:
+def _onnxruntime(model: Path, threads: int, precision: str, *, optimise: bool = True) -> Run:
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -69,10 +69,11 @@ def _onnxruntime(model: Path, threads: int, *, optimise: bool = True) -> Run:
     return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-def _openvino(model: Path, threads: int) -> Run:
+def _openvino(model: Path, threads: int, precision: str) -> Run:
     openvino = importlib.import_module("openvino")
+    hint = "bf16" if precision == "bf16" else "f32"
     settings = {
-        "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint,
         # pinned, the thread that also runs the others would stay on one processor
         "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False,
     }  # fmt: skip

@@ -22,7 +22,7 @@ from benchmarks.settings import Setting, feeds_of, settings
 from benchmarks.table import render
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.manifest import TensorSpec
-from leptonc.tools.bench import compare, deviation, take_turns
+from leptonc.tools.bench import EXACT, compare, deviation, take_turns
 from leptonc.tools.bench_peers import PEERS, Peer, peer_of
 from leptonc.tools.bench_process import measure
 from tests.models.inputs import Feeds
@@ -52,7 +52,7 @@ def test_deviation_is_in_spreads_of_the_expected_output() -> None:
 
 def test_a_missing_peer_is_named_with_the_way_to_install_it() -> None:
     with pytest.raises(LeptonError) as raised:
-        Peer("no-such-runtime", lambda model, threads: lambda feeds: feeds).version()
+        Peer("no-such-runtime", lambda model, threads, precision: lambda feeds: feeds).version()
     assert raised.value.code == "E809"
     assert "pip install no-such-runtime" in str(raised.value)
 
@@ -108,6 +108,17 @@ def test_the_table_shows_the_newest_results(tmp_path: Path) -> None:
     assert "| n, batch 8 | fp32 |" in text
     assert "| n | 9.0 | 1.0 | 800 | 5.0 | 2.0 + open | 33 | - | - | 7 | - | - |" in text
     assert text.count("* openvino on n, batch 8: no such operator") == 1
+
+
+def test_models_in_bf16_have_their_ratio_to_fp32(tmp_path: Path) -> None:
+    lowered = result("m-bf16", "new")
+    lowered["kind"] = "bf16"
+    rows = lowered["runs"][0]["rows"]
+    rows.append({**rows[0], "name": EXACT, "minimum": 2 * rows[0]["minimum"]})
+    (tmp_path / "1.json").write_text(json.dumps(report("2030-01-01", "new", lowered)))
+    text = render(tmp_path)
+    assert "| m-bf16, batch 8 | bf16 | 2 (3) | 4 (3) | - | 0.50 | 0.50 | 1.0e-06 |" in text
+    assert "| ratio | to fp32 | off, leptonc |" in text
 
 
 def test_what_is_measured_again_takes_the_place_of_what_was_known(tmp_path: Path) -> None:
@@ -188,15 +199,15 @@ class Doubled:
 def test_a_peer_that_cannot_run_a_model_has_a_row_that_says_why(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, threads: int) -> Any:
-        raise ValueError(f"{threads} threads are\n  too many")
+    def refuse(path: Path, threads: int, precision: str) -> Any:
+        raise ValueError(f"{threads} threads of {precision} are\n  too many")
 
     monkeypatch.setitem(PEERS, "other", Peer("numpy", refuse))
     feeds = {"x": np.ones((2, 3), np.float32)}
-    ours, ort, other = compare(model, feeds, Doubled(), ["ort", "other"], 0.02, 2)
+    ours, ort, other = compare(model, feeds, Doubled(), ["ort", "other"], 0.02, 2, precision="bf16")
     assert (ours.deviation, ort.deviation, ours.problem) == (0.0, 0.0, "")
     assert ours.calls > 0
-    assert other.problem == "2 threads are too many"
+    assert other.problem == "2 threads of bf16 are too many"
     assert other.minimum is None
 
 
@@ -206,6 +217,15 @@ def test_where_the_reference_does_not_run_there_is_no_deviation(model: Path) -> 
     assert ours.deviation is None
     assert ours.calls > 0
     assert "dimension" in ort.problem
+
+
+def test_the_same_in_fp32_has_the_last_row(model: Path) -> None:
+    feeds = {"x": np.ones((2, 3), np.float32)}
+    names = [
+        (row.name, row.deviation)
+        for row in compare(model, feeds, Doubled(), ["ort"], 0.02, exact=Doubled())
+    ]
+    assert names == [("leptonc", 0.0), ("ort", 0.0), (EXACT, 0.0)]
 
 
 def test_openvino_is_a_peer(model: Path) -> None:

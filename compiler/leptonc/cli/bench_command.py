@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def command(
     leptonc bench model.lepton
     leptonc bench model.onnx --against ort,openvino --threads 1
     leptonc bench model.onnx --explain --dim seq=128
+    leptonc bench model.onnx --precision bf16 --against openvino
     """
     from leptonc.api import make_options
     from leptonc.cli.bench_explained import explained, kernels_json, print_kernels
@@ -58,21 +60,29 @@ def command(
         option = "--against" if against else "--explain"
         raise click.UsageError(f"{option} needs the model, not the artefact")
     with tempfile.TemporaryDirectory(prefix="leptonc-") as folder, progress() as report:
+        options = make_options(
+            target, level=level, precision=precision, dims={}, threads=threads, cache=cache,
+            progress=report,
+        )  # fmt: skip
         if path.suffix != ".lepton":
             path = Path(folder) / "model.lepton"
-            options = make_options(
-                target, level=level, precision=precision, dims={}, threads=threads, cache=cache,
-                progress=report,
-            )  # fmt: skip
             graph = import_source(model, {})
             compile_model(graph, path, options)
-        with load(path, threads or None) as session:
+        with ExitStack() as opened:
+            session, exact = opened.enter_context(load(path, threads or None)), None
+            if graph is not None and precision != "fp32":
+                other = Path(folder) / "exact.lepton"
+                compile_model(model, other, replace(options, precision="fp32"))
+                exact = opened.enter_context(load(other, threads or None))
             feeds = read_inputs(session.signature.inputs, (), seed, read_dims(dims))
             if explain and graph is not None:
                 found = explained(graph, session, feeds, seconds, report)
             report("measuring", 0, 1)
             source = Path(model) if graph is not None and not (explain and not peers) else None
-            rows = compare(source, feeds, session, peers, seconds, session.threads)
+            rows = compare(
+                source, feeds, session, peers, seconds, session.threads,
+                precision=precision, exact=exact,
+            )  # fmt: skip
     if as_json:
         listed = [asdict(row) for row in rows]
         emit_json({"rows": listed, **kernels_json(*found)} if found else listed)
