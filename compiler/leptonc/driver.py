@@ -155,27 +155,16 @@ def _tuned(
         return None
     from leptonc.tuning.tune import TuningJob, tune
 
-    if stage.is_prepared:
-        raise LeptonError(
-            "a prepared stage cannot be tuned",
-            notes=["its kernels are chosen already: go on from the stage before it"],
-            code="E810",
-        )
-
     def save(
         graph: Graph, library: Path, path: Path, built: LibraryReport, decisions: Decisions
     ) -> None:
         save_artifact(graph, library, path, backend, built, options, CompileReport(), text)
 
-    tiles = [
-        int(getattr(step, "largest", 0))
-        for step in chosen_passes(options, backend).passes
-        if step.name == "choose-winograd"
-    ]
+    isolated = backend_of(options.target, options.threads)
+    passes = chosen_passes(options, backend).passes
     job = TuningJob(
-        stage.graph, backend_of(options.target, options.threads), options.tuning, save,
-        options.cache_folder, max(tiles, default=0), options.progress,
-    )  # fmt: skip
+        stage, isolated, options.tuning, save, options.cache_folder, passes, options.progress
+    )
     with report.stage("tuning"):
         report.tuning = tune(job)
     return report.tuning

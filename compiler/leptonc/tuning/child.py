@@ -125,7 +125,6 @@ def _blocks(seconds: float) -> Iterator[int]:
 
 def _kernels(sessions: Sequence[Session], feeds: Feeds, seconds: float) -> dict[str, Any]:
     """The fastest times of each kernel's calls of each turn, added up."""
-    count = _runs_in_block(sessions[0], feeds)
     names = [_calls(session, feeds) for session in sessions]
     notes: list[int] = []
     turns: list[dict[str, list[float]]] = [{}, {}]
@@ -136,7 +135,9 @@ def _kernels(sessions: Sequence[Session], feeds: Feeds, seconds: float) -> dict[
             for session, called, own in zip(sessions, names, turns, strict=True):
                 session.run(feeds)
                 fastest: list[int] = []
-                for _ in range(count):
+                runs, end = 0, time.perf_counter() + BLOCK
+                while not runs or time.perf_counter() < end:
+                    runs += 1
                     notes.clear()
                     session.run(feeds)
                     taken = [b - a for a, b in zip(notes[::2], notes[1::2], strict=True)]

@@ -119,8 +119,12 @@ class Database:
         return sorted((each for each in found if each.wins()), key=lambda each: -each.gain)
 
     def decisions(self, workloads: Iterable[str]) -> dict[str, str]:
-        """The best decisions; none where they were measured as a whole and did not win."""
+        """Those that won as a whole; else the best ones, unless together they did not win."""
         names = sorted(set(workloads))
+        wholes = [each for each in self.records.values() if each.workload == network_name(names)]
+        won = [each for each in wholes if each.wins(LEAST_WHOLE_GAIN)]
+        if won:
+            return read_spelled(max(won, key=lambda each: each.gain).decision)
         best = {name: found[0].decision for name in names if (found := self.winners(name))}
         whole = self.records.get((network_name(names), spelled(best)))
         return {} if whole is not None and not whole.wins(LEAST_WHOLE_GAIN) else best
@@ -138,6 +142,12 @@ def network_name(workloads: Iterable[str]) -> str:
 def spelled(decisions: Mapping[str, str]) -> str:
     """All decisions as one text."""
     return "; ".join(f"{name}: {text}" for name, text in sorted(decisions.items()))
+
+
+def read_spelled(text: str) -> dict[str, str]:
+    """The decisions that `spelled` wrote."""
+    pairs = (part.partition(": ") for part in text.split("; ") if part)
+    return {name: decision for name, _, decision in pairs}
 
 
 def _record(document: object) -> Record:

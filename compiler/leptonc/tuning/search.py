@@ -26,7 +26,7 @@ PATIENCE = 4.0
 LEAST_LIMIT = 20.0
 HOPE = 0.02
 """The part of its time that a kernel is thought to save by a decision that nobody tried."""
-OVERHEAD = 1.5
+OVERHEAD = 2.0
 """Seconds that a trial is expected to take beside compiling its kernels and measuring."""
 FIRST_GUESS = 0.6
 """Seconds that compiling a kernel is expected to take before any was compiled."""

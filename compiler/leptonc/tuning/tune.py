@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from leptonc.backends.base import Backend, Progress, ShortList
 from leptonc.ir.diagnostics import LeptonError, shown
-from leptonc.ir.graph import Graph
+from leptonc.passes.base import Pass
+from leptonc.stages import Stage
 from leptonc.tuning.child import write_inputs
 from leptonc.tuning.database import Database, Record, TuningNotice
 from leptonc.tuning.network import NetworkTrials, Save
@@ -23,13 +24,13 @@ from leptonc.tuning.search import Outcome, Search, TrialError
 class TuningJob:
     """What is tuned, and how."""
 
-    graph: Graph
+    stage: Stage
     backend: Backend
     options: TuningOptions
     save: Save
     cache_folder: Path | None
-    largest_tile: int
-    """Winograd's tiles may be so large."""
+    passes: Sequence[Pass]
+    """What has run: nothing is decided that they may not decide."""
     progress: Progress
 
 
@@ -93,7 +94,14 @@ class TuningReport:
 
 def tune(job: TuningJob) -> TuningReport:
     """Decide; nothing is decided that does not make the network faster where it was measured."""
-    lists = job.backend.short_lists(job.graph, job.largest_tile)
+    if job.stage.is_prepared:
+        raise LeptonError(
+            "a prepared stage cannot be tuned",
+            notes=["its kernels are chosen already: go on from the stage before it"],
+            code="E810",
+        )
+    tiles = [getattr(step, "largest", 0) for step in job.passes if step.name == "choose-winograd"]
+    lists = job.backend.short_lists(job.stage.graph, max(tiles, default=0))
     where, source = job.backend.circumstances, job.options.source
     if job.options.seconds <= 0:
         assert source is not None
@@ -126,7 +134,7 @@ def _searched(
         write_inputs(job.options.inputs, inputs)
     cache = job.cache_folder if job.cache_folder is not None else folder / "cache"
     seconds = job.options.seconds
-    trials = NetworkTrials(job.graph, job.backend, job.save, folder, cache, seconds, inputs)
+    trials = NetworkTrials(job.stage.graph, job.backend, job.save, folder, cache, seconds, inputs)
     search = Search(lists, trials, database, seconds, progress=job.progress)
     try:
         outcome = search.run()
