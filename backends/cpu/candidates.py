@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from leptonc.backends.base import ShortList
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.integer_winograd_packing import OUTPUTS, may_filter_bytes
-from leptonc.backends.cpu.prepare import may_filter, products_of
+from leptonc.backends.cpu.prepare import constants_of, may_filter, products_of
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import (
     MOST_VECTORS,
@@ -67,7 +67,8 @@ def workloads(graph: Graph, cpu: CpuTarget, largest_tile: int) -> dict[str, Work
     """
     found: dict[str, Workload] = {}
     for op, holder in products_of(graph):
-        if op.name not in SHORT_LISTS:
+        weight = constants_of(op, holder).get("w")
+        if op.name not in SHORT_LISTS or weight is None or 0 in weight.type.extents:
             continue
         source = kernel_source(holder or op)
         name = source.name

@@ -69,7 +69,7 @@ def prepare(
     products = list(products_of(graph))
     workloads = [_workload(op, holder, decisions) for op, holder in products]
     for (op, holder), workload in zip(products, workloads, strict=True):
-        blobs = _constants_of(op, holder)
+        blobs = constants_of(op, holder)
         decision = (decisions or {}).get(workload, UNDECIDED)
         packing = PACKINGS[op.name](op, blobs, cpu, decision) if "w" in blobs else None
         if packing is not None:
@@ -107,7 +107,8 @@ def _outer(value: Value, holder: Op | None) -> Value:
     return value
 
 
-def _constants_of(op: Op, holder: Op | None) -> dict[str, Blob]:
+def constants_of(op: Op, holder: Op | None) -> dict[str, Blob]:
+    """The constants among the operands of an operation, by the operands' names."""
     found: dict[str, Blob] = {}
     for name, value in zip(op.operand_names, op.operands, strict=True):
         blob = _outer(value, holder).blob

@@ -181,6 +181,22 @@ def test_equal_kernels_are_one_workload() -> None:
     assert len({kernel_source(kernel).name for _, kernel in kernels}) == 1
 
 
+@pytest.mark.parametrize("weight", ["f32[8,0]", "f32[0,8]", ""])
+def test_nothing_is_decided_without_a_weight_to_pack(weight: str) -> None:
+    text = """graph @g(%x: f32[5,n], %v: f32[n,m]) -> (y: f32[5,m]) {
+  %y = linear(%x, %v) : f32[5,m]
+  return %y
+}"""
+    if weight:
+        depth, columns = weight[4:-1].split(",")
+        text = f"""graph @g(%x: f32[5,{depth}]) -> (y: f32[5,{columns}]) {{
+  %w = const() {{value = random(1)}} : {weight}
+  %y = linear(%x, %w) : f32[5,{columns}]
+  return %y
+}}"""
+    assert workloads(parse_graph(text), CPU, 4) == {}
+
+
 def test_explanations_tell_decisions() -> None:
     graph = parse_graph(text_of("pointwise"))
     (workload,) = workloads(graph, CPU, 4)
