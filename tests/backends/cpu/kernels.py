@@ -11,7 +11,14 @@ import tvm
 from numpy.typing import NDArray
 from tvm.tirx import PrimFunc
 
-from leptonc.backends.cpu.target import CpuTarget, by_name, detect, tvm_target, with_threads
+from leptonc.backends.cpu.target import (
+    CpuTarget,
+    by_name,
+    detect,
+    spelled_out,
+    tvm_target,
+    with_threads,
+)
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.pipeline import PIPELINE
 
@@ -19,6 +26,10 @@ Array = NDArray[Any]
 NATIVE = with_threads(detect(), 1)
 GUARD = 64
 AVX512 = with_threads(by_name("avx512"), 1)
+SPELLED = [
+    with_threads(spelled_out(by_name(name)), 1) for name in ("avx512-vnni", "avx512", "avx2-vnni")
+]
+"""CPUs whose kernels run on any machine, in the form that they have there."""
 
 
 class Kernel:

@@ -13,11 +13,17 @@ from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.integer_conv import IntegerConvSpec, integer_conv
 from leptonc.backends.cpu.integer_packing import ByteWeight, conv_matrix
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks
-from leptonc.backends.cpu.target import CpuTarget, by_name, largest_neighbours, with_threads
+from leptonc.backends.cpu.target import (
+    CpuTarget,
+    by_name,
+    largest_neighbours,
+    multiplies_bytes,
+    with_threads,
+)
 from leptonc.backends.cpu.tiles import integer_panel
 from leptonc.backends.cpu.window import Window
 from leptonc.ir.ops.blocked import pack_array, unpack_array
-from tests.backends.cpu.kernels import NATIVE, Kernel, assembly, windows
+from tests.backends.cpu.kernels import NATIVE, SPELLED, Kernel, assembly, windows
 
 RNG = np.random.default_rng(5)
 SSE = with_threads(by_name("sse"), 1)
@@ -68,9 +74,9 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     weight.reshape(-1)[RNG.integers(0, weight.size, case.large)] = -128
     weight[0, :2, 0, 0] = 127 if case.large else 40
     panel = integer_panel(known[0] * known[1], case.filters, 4, cpu)
-    folds = case.folds if lanes >= 8 else 1
+    folds = case.folds if lanes >= 8 and not multiplies_bytes(cpu) else 1
     packed = ByteWeight(conv_matrix(weight, lanes), panel, largest_neighbours(cpu), folds)
-    assert bool(packed.count) == bool(case.large)
+    assert bool(packed.count) == (case.large > 0 and not multiplies_bytes(cpu))
     epilogue = Epilogue(
         (((extents[0], blocks, *outputs, lanes), "int32"),),
         lambda value, index, buffers: value + buffers[0][tuple(index)],
@@ -99,6 +105,12 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_known_sizes(name: str) -> None:
     check(CASES[name], "")
+
+
+@pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("name", ["padded", "uneven pads, ragged channels"])
+def test_wider_processors(name: str, cpu: CpuTarget) -> None:
+    check(CASES[name], "", cpu)
 
 
 @pytest.mark.parametrize("symbols", ["n", "h", "w", "nhw"])

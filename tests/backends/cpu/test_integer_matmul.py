@@ -16,7 +16,7 @@ from leptonc.backends.cpu.integer_packing import FOLDED, ByteWeight, pack_intege
 from leptonc.backends.cpu.target import CpuTarget, by_name, largest_neighbours, with_threads
 from leptonc.backends.cpu.tiles import integer_panel
 from leptonc.ir.ops.integer_linear import beyond, extra_steps
-from tests.backends.cpu.kernels import NATIVE, Array, Kernel, assembly
+from tests.backends.cpu.kernels import NATIVE, SPELLED, Array, Kernel, assembly
 
 RNG = np.random.default_rng(3)
 TYPES = [("uint8", "int8"), ("int16", "int8"), ("int16", "int16")]
@@ -80,6 +80,17 @@ def test_known_rows(types: tuple[str, str]) -> None:
         weight, x = weight_of(depth, columns, types), rows_of(rows, depth, types)
         data = packed(weight, rows, types, NATIVE)
         kernel = Kernel(integer_matmul("main", spec_of(rows, weight, data, types), NATIVE))
+        got = run(kernel, [x, data], (rows, columns), "int32")
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
+
+
+@pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("types", TYPES)
+def test_wider_processors(types: tuple[str, str], cpu: CpuTarget) -> None:
+    for rows, depth, columns in KNOWN[-4:]:
+        weight, x = weight_of(depth, columns, types), rows_of(rows, depth, types)
+        data = packed(weight, rows, types, cpu)
+        kernel = Kernel(integer_matmul("main", spec_of(rows, weight, data, types), cpu), cpu)
         got = run(kernel, [x, data], (rows, columns), "int32")
         np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
 

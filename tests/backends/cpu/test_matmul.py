@@ -14,7 +14,7 @@ from leptonc.backends.cpu.packing import pack_matmul_weight
 from leptonc.backends.cpu.target import by_name, with_threads
 from leptonc.backends.cpu.tiles import matmul_panel
 from leptonc.backends.tvm.binding import PrimExpr
-from tests.backends.cpu.kernels import AVX512, NATIVE, Array, Kernel, assembly
+from tests.backends.cpu.kernels import AVX512, NATIVE, SPELLED, Array, Kernel, assembly
 
 # Sums of K products of standard normals differ from fp64's by about K**0.5 roundings of their size.
 TOLERANCE = 3e-5
@@ -56,6 +56,17 @@ def test_known_rows(rows: int, depth: int, columns: int) -> None:
     spec = MatmulSpec((rows,), depth, columns, panel, True, relu_of_sum(rows, columns))
     packed = pack_matmul_weight(weight, panel)
     got = Kernel(matmul("main", spec, NATIVE))([x, packed, bias, other], (rows, columns))
+    np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 100), (15, 33), (33, 24)])
+def test_sixteen_lanes(rows: int, columns: int) -> None:
+    cpu = SPELLED[1]
+    x, weight, bias, other = operands(rows, 57, columns)
+    panel = matmul_panel(rows, columns, 57, cpu)
+    spec = MatmulSpec((rows,), 57, columns, panel, True, relu_of_sum(rows, columns))
+    packed = pack_matmul_weight(weight, panel)
+    got = Kernel(matmul("main", spec, cpu), cpu)([x, packed, bias, other], (rows, columns))
     np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=TOLERANCE)
 
 
