@@ -11,15 +11,26 @@ from leptonc.ir.blob import Array
 from leptonc.ir.build import Builder
 from leptonc.ir.graph import Graph, Value
 from leptonc.ir.ops.integer_linear import extra_steps
-from leptonc.ir.types import DType
+from leptonc.ir.types import DType, TensorType
 from leptonc.passes.base import RewritePass, option
 from leptonc.passes.constants import uniform
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
-from leptonc.passes.pattern import Match, pat
+from leptonc.passes.pattern import Const, Match, Var, pat
 from leptonc.passes.precision import products_of_bytes
 from leptonc.passes.precision.keep_integers import ANY, MOST_EXTRA, SMALL
-from leptonc.passes.precision.products_of_bytes import bias, point, real, weight, x
+from leptonc.passes.precision.products_of_bytes import (
+    LARGEST,
+    NARROW,
+    SHALLOW,
+    SMALLEST,
+    bias,
+    point,
+    real,
+    weight,
+    x,
+)
+from leptonc.passes.precision.quantised_convolution import quantised_conv, requantised
 from leptonc.passes.precision.windows_of_bytes import window_of
 from leptonc.passes.rewrite import Rewriter, Rule, RuleSet, rule
 
@@ -53,35 +64,83 @@ def planes_of_any_bytes(m: Match, build: Builder) -> Value:
     return _convolved(m, build, ANY)
 
 
+@rule(pat.qlinear_conv(...))
+def quantised_planes(m: Match, build: Builder) -> Value:
+    """Convolved planes of bytes that are quantised again: the sums, then their scale, rounded."""
+    return _quantised(m, build, SMALL)
+
+
+@rule(pat.qlinear_conv(...))
+def quantised_planes_of_any(m: Match, build: Builder) -> Value:
+    """As `quantised-planes`, for instructions that add four products to 32 bits."""
+    return _quantised(m, build, ANY)
+
+
+sums, factor, row = Var("sums"), Const("factor"), Const("row")
+y_scale, y_point = Const("result's scale"), Var("result's zero point")
+scaled = pat.add(pat.mul(pat.cast(sums), factor), row)
+
+
+@rule(pat.quantize_linear(scaled, y_scale, y_point.optional()))
+def scaled_once(m: Match, build: Builder) -> Value:
+    """Sums that are scaled, and quantised, are scaled once: by what the result's scale leaves."""
+    op, one = m.root, uniform(m[y_scale])
+    m.fits(m[sums].type.dtype is DType.I32 and one != 1)
+    m.fits(m[scaled].result.type.dtype is DType.F32 and op.attrs["precision"] in (None, DType.F32))
+    m.fits(m[scaled].result.type.shape == m[sums].type.shape)
+    usual = one is not None and SMALLEST <= one <= LARGEST
+    m.require(usual and m[y_scale].type.shape in ((), (1,)), "the scale is no usual number")
+    constants = [value.blob for value in (m[factor], m[row])]
+    parts = [np.asarray(blob.array / one, np.float32) for blob in constants if blob is not None]
+    small = all(bool(((np.abs(part) <= LARGEST) | (part == 0)).all()) for part in parts)
+    m.require(len(parts) == 2 and small, "a number is too large")
+    real_sums = build.mul(_real(build, m[sums]), build.const(parts[0]))
+    real_sums = build.add(real_sums, build.const(parts[1]))
+    scale = build.const(np.ones(m[y_scale].type.extents, np.float32))
+    return build.op(op.definition, [real_sums, scale, *op.operands[2:]], op.attrs,
+                    names=op.operand_names).result  # fmt: skip
+
+
 def _convolved(m: Match, build: Builder, most: int) -> Value:
     blob = m[weight].blob
     assert blob is not None
-    attrs = _attrs_of(m)
+    row = m.get(bias)
+    attrs = _attrs_of(m, m[x].type, blob.type)
+    m.require(row is None or row.blob is not None, "the bias is not known")
     filters, *rest = blob.type.extents
     weights = products_of_bytes.scaled(m, blob.array.reshape(filters, -1).T)
     m.require(weights.weight.points is None, "the weights have more than 8 bits")
     integers = weights.weight.bytes.T.reshape(filters, *rest)
-    few = extra_steps(_in_order(integers), most) < MOST_EXTRA
-    m.require(few, "too many neighbouring weights are too large for sums of 16 bits")
+    _require_few(m, integers, most)
     offset = m.get(point)
     planes = _unsigned(build, m[x], 0 if offset is None else int(uniform(offset) or 0))
-    sums = _sums(build, planes, integers, attrs)
-    result = build.mul(_real(build, sums), _by_channel(build, weights.factor))
-    if m.get(bias) is None:
+    result = build.mul(
+        _real(build, _sums(build, planes, integers, attrs)), _by_channel(build, weights.factor)
+    )
+    if row is None or row.blob is None:
         return result
-    known = m[bias].blob
-    assert known is not None
-    return build.add(result, _by_channel(build, known.array))
+    return build.add(result, _by_channel(build, row.blob.array))
 
 
-def _attrs_of(m: Match) -> dict[str, tuple[int, ...] | int]:
+def _quantised(m: Match, build: Builder, most: int) -> Value:
+    conv = quantised_conv(m)
+    attrs = _attrs_of(m, conv.source.type, m.root.operands[3].type)
+    filters, depth = conv.integers.shape[0], conv.integers[0].size
+    m.require(depth >= SHALLOW and filters >= NARROW, "few products are faster in floats")
+    weights = products_of_bytes.in_bytes(m, conv.integers.reshape(filters, -1).T, conv.most)
+    m.require(weights.points is None, "the weights have more than 8 bits")
+    integers = weights.bytes.T.reshape(conv.integers.shape)
+    _require_few(m, integers, most)
+    planes = _unsigned(build, conv.source, conv.zero)
+    return requantised(build, _sums(build, planes, integers, attrs), conv, (-1, 1, 1))
+
+
+def _attrs_of(m: Match, x: TensorType, w: TensorType) -> dict[str, tuple[int, ...] | int]:
     """Strides, dilations and pads; the match goes on only for planes that are worth it."""
-    type, window, row = m[x].type, window_of(m.root), m.get(bias)
-    m.fits(type.rank == 4)
+    m.fits(x.rank == 4)
+    window = window_of(m.root)
     m.require(m.root.int("group") == 1, "there are groups")
-    m.require(row is None or row.blob is not None, "the bias is not known")
-    channels = m[weight].type.extents[1]
-    m.require(channels >= FEW_CHANNELS, "few channels are faster in floats")
+    m.require(w.extents[1] >= FEW_CHANNELS, "few channels are faster in floats")
     pads = [extent for extent in (*window.before, *window.after) if isinstance(extent, int)]
     m.require(len(pads) == 4 and min(pads) >= 0, "the pads are not known")
     return {
@@ -89,12 +148,14 @@ def _attrs_of(m: Match) -> dict[str, tuple[int, ...] | int]:
     }  # fmt: skip
 
 
-def _in_order(weight: Array) -> Array:
-    """The weight as a matrix of depth and filters, as it is read: by fours of the channels."""
-    filters, channels = weight.shape[:2]
-    filled = np.zeros((filters, channels + -channels % TOGETHER, *weight.shape[2:]), weight.dtype)
-    filled[:, :channels] = weight
-    return np.moveaxis(filled, (2, 3), (0, 1)).swapaxes(2, 3).reshape(-1, filters)
+def _require_few(m: Match, integers: Array, most: int) -> None:
+    """Go on only where few neighbours are too large: fours of the channels are read together."""
+    filters, channels = integers.shape[:2]
+    filled = np.zeros((filters, channels + -channels % TOGETHER, *integers.shape[2:]), np.int8)
+    filled[:, :channels] = integers
+    matrix = np.moveaxis(filled, (2, 3), (0, 1)).swapaxes(2, 3).reshape(-1, filters)
+    few = extra_steps(matrix, most) < MOST_EXTRA
+    m.require(few, "too many neighbouring weights are too large for sums of 16 bits")
 
 
 def _unsigned(build: Builder, x: Value, zero: int) -> Planes:
@@ -136,12 +197,17 @@ class RecognizeIntegerConvolutions(RewritePass):
 
     name: ClassVar[str] = "recognize-integer-convolutions"
     numbers: ClassVar[Contract] = REASSOCIATES
-    rules: ClassVar[tuple[Rule, ...]] = (planes_of_bytes, planes_of_any_bytes)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        planes_of_bytes, planes_of_any_bytes, quantised_planes, quantised_planes_of_any,
+        scaled_once,
+    )  # fmt: skip
     neighbours: int = option(ANY, "what two weights that bytes are multiplied by may add up to")
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Apply the rules for which the target has instructions."""
-        wanted = {SMALL: planes_of_bytes, ANY: planes_of_any_bytes}.get(self.neighbours)
-        rules = [each for each in self.rules if each is wanted]
-        rules = [each for each in rules if each.name not in context.disabled]
+        wanted = {
+            SMALL: (planes_of_bytes, quantised_planes, scaled_once),
+            ANY: (planes_of_any_bytes, quantised_planes_of_any, scaled_once),
+        }.get(self.neighbours, ())
+        rules = [each for each in wanted if each.name not in context.disabled]
         Rewriter(RuleSet(rules), self.budget, context).run(graph)

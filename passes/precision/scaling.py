@@ -12,6 +12,7 @@ from leptonc.ir.build import Builder
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.ops.quantize import granularity
 from leptonc.ir.types import DType
+from leptonc.passes.constants import uniform
 from leptonc.passes.precision.integral import SMALL, Integral, Integrals, limits_of
 from leptonc.passes.refine import replace_value
 from leptonc.passes.views import reshape_to
@@ -74,7 +75,8 @@ def _quantize(op: Op, known: Integrals, build: Builder) -> Integral | None:
     x, scale, point = op.operands[0], op.operands[1], op.operand("y_zero_point")
     if not _is_plain(op, x, op.result, scale):
         return None
-    rounded = build.round(build.div(x, spread(build, scale, op)))
+    divided = x if uniform(scale) == 1 else build.div(x, spread(build, scale, op))
+    rounded = build.round(divided)
     if point is not None and not is_zero(point):
         rounded = build.add(rounded, spread(build, known.of(point), op))
     return limited(build, rounded, op.result.type.dtype)

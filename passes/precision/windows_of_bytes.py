@@ -15,9 +15,8 @@ from leptonc.ir.types import DType, TensorType
 from leptonc.passes.constants import uniform
 from leptonc.passes.pattern import Match, pat
 from leptonc.passes.precision import products_of_bytes
-from leptonc.passes.precision.integral import BYTES
 from leptonc.passes.precision.products_of_bytes import bias, point, real, weight, x
-from leptonc.passes.precision.scaling import limited
+from leptonc.passes.precision.quantised_convolution import quantised_conv, requantised
 from leptonc.passes.rewrite import rule
 
 FEWEST, SHALLOW = 64, 256
@@ -48,31 +47,12 @@ def windows_of_bytes(m: Match, build: Builder) -> Value:
 @rule(pat.qlinear_conv(...))
 def quantised_windows(m: Match, build: Builder) -> Value:
     """A convolved signal of bytes that are quantised again: so are the sums of the layer."""
-    op, (source, *others) = m.root, m.root.operands
-    names, dtype = op.operand_names[1:], op.result.type.dtype
-    blobs = [value.blob for value in others]
-    m.require(all(blob is not None for blob in blobs), "weights or scales are not known")
-    data = {name: blob.array for name, blob in zip(names, blobs, strict=True) if blob is not None}
-    window, weight_type = window_of(op), others[2].type
-    m.fits(source.blob is None and dtype in BYTES)
-    _require_signal(m, window, source.type, weight_type)
-    column = data["w_zero_point"].astype(np.int32).reshape(-1)
-    row = data.get("bias")
-    most = 0 if row is None else int(np.abs(row.astype(np.int64)).max(initial=0))
-    integers = _matrix(data["w"].astype(np.int32)) - column
-    weights = products_of_bytes.in_bytes(m, integers, most)
-    scales = data["x_scale"].reshape(()), data["w_scale"].reshape(-1), data["y_scale"].reshape(())
-    with np.errstate(all="ignore"):
-        factor = np.asarray(scales[0] * scales[1] / scales[2], np.float32)
-    m.require(bool(np.isfinite(factor).all()), "the scales together are no finite number")
-    rows, at_zero = _rows(build, source, int(data["x_zero_point"].reshape(())), window)
+    conv, window = quantised_conv(m), window_of(m.root)
+    _require_signal(m, window, conv.source.type, m.root.operands[3].type)
+    weights = products_of_bytes.in_bytes(m, _matrix(conv.integers), conv.most)
+    rows, at_zero = _rows(build, conv.source, conv.zero, window)
     sums = products_of_bytes.build_sums(build, rows, at_zero, weights)
-    sums = sums if row is None else build.add(sums, build.const(row))
-    real_sums = build.op("cast", [sums], {"to": DType.F32}).result
-    shift = build.const(data["y_zero_point"].reshape(()).astype(np.float32))
-    rounded = build.add(build.round(build.mul(real_sums, build.const(factor))), shift)
-    whole = build.op("cast", [limited(build, rounded, dtype).value], {"to": dtype}).result
-    return _channels_first(build, whole)
+    return _channels_first(build, requantised(build, sums, conv, (-1,)))
 
 
 def _require_signal(m: Match, window: Window, x: TensorType, w: TensorType) -> None:

@@ -148,3 +148,38 @@ def test_pooled_bytes_of_one_reader() -> None:
     model = net.model(16, [net.conv(x, (16, 16, 3, 3))], (11, "w"))
     assert convolutions(model) == 2
     check(model, planes(2, 16, 11, 9), planes(1, 16, 11, 40), step=0.01)
+
+
+@pytest.mark.parametrize(("x", "w"), [("uint8", "uint8"), ("int8", "int8")])
+def test_quantised_planes(x: str, w: str) -> None:
+    """Every byte is that of the sums and scales as they are written."""
+    channels, filters, zero = 13, 18, 70
+    points = RNG.integers(120, 130, filters) if w == "uint8" else np.zeros(filters)
+    centred = RNG.integers(-63, 64, (filters, channels, 3, 3))
+    scales = np.exp(RNG.normal(size=filters)).astype(np.float32) / 512
+    data: dict[str, Any] = {
+        "a": np.float32(0.031), "b": np.array(zero, x),
+        "w": (centred + points.reshape(-1, 1, 1, 1)).astype(w), "c": scales, "d": points.astype(w),
+        "e": np.float32(0.9), "f": np.array(9, x),
+        "g": RNG.integers(-9999, 9999, filters).astype(np.int32),
+    }  # fmt: skip
+    kind = TensorProto.UINT8 if x == "uint8" else TensorProto.INT8
+    node = helper.make_node(
+        "QLinearConv", ["x", "a", "b", "w", "c", "d", "e", "f", "g"], ["y"], pads=[1, 2, 0, 1]
+    )
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info("x", kind, ["n", channels, "h", 15])],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in data.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    assert convolutions(model) == 1
+    limits = np.iinfo(x)
+    given = RNG.integers(limits.min, limits.max + 1, (2, channels, 14, 15)).astype(x)
+    padded = np.pad(given, ((0, 0), (0, 0), (1, 0), (2, 1)), constant_values=zero).astype(np.int64)
+    every = np.lib.stride_tricks.sliding_window_view(padded - zero, (3, 3), axis=(2, 3))
+    sums = np.einsum("nchwij,fcij->nfhw", every, centred) + data["g"].reshape(-1, 1, 1)
+    factor = (data["a"] * scales / data["e"]).astype(np.float32).reshape(-1, 1, 1)
+    expected = np.rint(sums.astype(np.float32) * factor) + 9
+    ours = leptonc.compile(model, isolated=False).run({"x": given})["y"]
+    np.testing.assert_array_equal(ours, np.clip(expected, limits.min, limits.max).astype(x))
