@@ -29,6 +29,8 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "inline-branches": "leptonc.passes.cleanup.inline_branches:InlineBranches",
     "join-steps": "leptonc.passes.recurrent.join_steps:JoinSteps",
     "keep-integers": "leptonc.passes.precision.keep_integers:KeepIntegers",
+    "keep-weights-in-bytes":
+        "leptonc.passes.precision.keep_weights_in_bytes:KeepWeightsInBytes",
     "merge-branches": "leptonc.passes.control_flow.merge_branches:MergeBranches",
     "join-nodes": "leptonc.passes.fusion.join_nodes:JoinNodes",
     "merge-linear-maps": "leptonc.passes.fusion.merge_linear_maps:MergeLinearMaps",

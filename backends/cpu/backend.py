@@ -29,7 +29,8 @@ from leptonc.ir.text import print_graph
 OPTIONAL = frozenset({
     "recognize-fourier", "recognize-lookups", "recognize-integer-convolutions",
     "recognize-integer-products", "keep-integers", "integers-to-float", "widen-to-planes",
-    "block-channels", "choose-winograd", "narrow-integers", "skip-later-keys",
+    "block-channels", "choose-winograd", "narrow-integers",
+    "keep-weights-in-bytes", "skip-later-keys",
 })  # fmt: skip
 """Passes that the kernels of this target do without."""
 
@@ -87,8 +88,8 @@ class CpuBackend:
         norms = "recognize-fourier,recognize-for-kernels,recognize-lookups,spell-out-norms"
         lanes = f"{{lanes={self.cpu.lanes}}}"
         blocks = f"widen-to-planes,block-channels{lanes},choose-winograd{lanes}"
-        last = "narrow-integers,eliminate-dead-code"
-        return f"{attention},{norms},{floats},{blocks}{lower},{last}"
+        last = f"keep-weights-in-bytes{lower},narrow-integers,eliminate-dead-code"
+        return f"{attention},{norms},{floats},{blocks},{last}"
 
     @property
     def optional(self) -> frozenset[str]:

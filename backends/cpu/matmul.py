@@ -25,8 +25,10 @@ from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 BYTES_AHEAD, MOST_ROWS_AHEAD = 256 * 1024, 512
 # The tiles of rows in which all of a panel's weights are asked for.
 TILES_AHEAD = 3
-# The floats of a line of the caches, and its bytes.
-LINE, LINE_BYTES = 16, 64
+# For more rows than these, weights in bytes become floats in memory once, not in registers.
+MOST_ROWS_OF_BYTES = 12
+# The bytes of a line of the caches.
+LINE_BYTES = 64
 # The least depth that computes as long as memory takes to answer.
 DEEP = 128
 
@@ -54,6 +56,16 @@ class MatmulSpec:
     def rows(self) -> Extent:
         """The rows of the product, all leading axes together."""
         return emit.product(self.lead)
+
+    @property
+    def is_scaled_whole(self) -> bool:
+        """Whether the sums are scaled, in place of the weights of each of several blocks."""
+        return 0 < self.depth <= self.block
+
+    @property
+    def weight_bytes(self) -> int:
+        """The size of an element of the weight."""
+        return 1 if self.weight_dtype == "int8" else 4
 
 
 def matmul(name: str, spec: MatmulSpec, cpu: CpuTarget) -> PrimFunc:
@@ -98,7 +110,7 @@ class Emitter:
         spec = self.spec
         rows = spec.rows if isinstance(spec.rows, int) else 32
         operations = 2 * spec.columns * spec.depth * rows
-        enough = is_worth_sharing(operations, 4 * spec.columns * spec.depth)
+        enough = is_worth_sharing(operations, spec.columns * spec.depth * spec.weight_bytes)
         return spec.decision.is_shared(self.cpu.threads, otherwise=enough)
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
@@ -106,20 +118,50 @@ class Emitter:
         spec, lanes = self.spec, self.cpu.lanes
 
         def write(value: PrimExpr, row: PrimExpr, column: PrimExpr) -> None:
+            if self.scales is not None and spec.is_scaled_whole:
+                value = value * emit.load(self.scales, [panel, 0, column])
             self.write(value, row, panel * spec.panel + column)
 
-        Product(
-            cpu=self.cpu,
-            depth=spec.depth,
-            lanes=lanes,
-            widths=widths,
-            unrolled=self.unrolled,
-            left=lambda row, k: emit.load(self.x, [row, k]),
-            right=lambda k, vector: self.weights(panel, k, vector),
-            write=write,
-            ahead=self.ahead(panel),
-            before=self.before(panel),
-        ).rows(spec.rows, self.tile_rows)
+        def product(weights: Callable[[Extent, int], PrimExpr]) -> None:
+            Product(
+                cpu=self.cpu,
+                depth=spec.depth,
+                lanes=lanes,
+                widths=widths,
+                unrolled=self.unrolled,
+                left=lambda row, k: emit.load(self.x, [row, k]),
+                right=weights,
+                write=write,
+                ahead=self.ahead(panel),
+                before=self.before(panel),
+            ).rows(spec.rows, self.tile_rows)
+
+        def as_they_are() -> None:
+            product(lambda k, vector: self.weights(panel, k, vector))
+
+        def widened() -> None:
+            floats = self.floats(panel, len(widths))
+            product(lambda k, vector: emit.load(floats, [k, vector * lanes], lanes))
+
+        if spec.weight_dtype == "float32":
+            as_they_are()
+        elif isinstance(spec.rows, int):
+            (widened if spec.rows > MOST_ROWS_OF_BYTES else as_they_are)()
+        else:
+            with T.If(spec.rows > MOST_ROWS_OF_BYTES):
+                with T.Then():
+                    widened()
+                with T.Else():
+                    as_they_are()
+
+    def floats(self, panel: PrimExpr, vectors: int) -> Buffer:
+        """A panel's weights as floats, in memory of their own."""
+        spec, lanes = self.spec, self.cpu.lanes
+        floats = emit.workspace((spec.depth, spec.panel))
+        with emit.serial(spec.depth) as k:
+            for vector in range(vectors):
+                emit.store(floats, self.weights(panel, k, vector), [k, vector * lanes], lanes)
+        return floats
 
     @property
     def tile_rows(self) -> int:
@@ -133,22 +175,23 @@ class Emitter:
         the end are lines that were asked for.
         """
         spec = self.spec
-        weights = spec.columns * spec.depth * 4
+        weights = spec.columns * spec.depth * spec.weight_bytes
         few = isinstance(spec.rows, int) and not 2 <= spec.rows <= MOST_ROWS_AHEAD
         if spec.decision.ahead is not None:
             few = not spec.decision.ahead
-        if few or spec.weight_dtype != "float32" or weights < BYTES_AHEAD:
+        if few or weights < BYTES_AHEAD:
             return None
         height, steps = self.tile_rows, spec.depth // AHEAD_STEPS
-        lines = spec.panel * spec.depth // LINE
-        at_once = max(1, round(spec.panel * AHEAD_STEPS / LINE / TILES_AHEAD))
+        line, size = LINE_BYTES // spec.weight_bytes, spec.panel * spec.depth
+        lines = size // line
+        at_once = max(1, round(spec.panel * AHEAD_STEPS / line / TILES_AHEAD))
         flat = emit.view(self.weight, (math.prod(self.weight_shape),))
 
         def ask(first: PrimExpr, step: PrimExpr) -> None:
             call = tirx.floordiv(first, emit.integer(height)) * steps + step
             for each in range(at_once):
-                line = tirx.min(call * at_once + each, emit.integer(lines - 1))
-                emit.prefetch(flat, [(panel + 1) * (spec.panel * spec.depth) + line * LINE])
+                asked = tirx.min(call * at_once + each, emit.integer(lines - 1))
+                emit.prefetch(flat, [(panel + 1) * size + asked * line])
 
         return ask
 
@@ -186,7 +229,7 @@ class Emitter:
         value = emit.load(self.weight, [panel, k, vector * lanes], lanes)
         if self.spec.weight_dtype != "float32":
             value = value.astype(f"float32x{lanes}" if lanes > 1 else "float32")
-        if self.scales is None:
+        if self.scales is None or self.spec.is_scaled_whole:
             return value
         block = tirx.floordiv(emit.integer(k), emit.integer(self.spec.block))
         return value * emit.load(self.scales, [panel, block, vector * lanes], lanes)

@@ -12,6 +12,8 @@ LARGEST = 255
 """No byte is further from its zero point."""
 SAMPLE = 16
 """Rows that nearly always tell the scale: what they tell is less to go through."""
+LOOK = 1024
+"""Numbers of the first column: more of them than there are multiples differ from each other."""
 NEAR = 2.0**-22
 """How far off numbers of f32 are that were rounded twice, as a part of them."""
 
@@ -29,6 +31,8 @@ def multiples(matrix: Array) -> Multiples | None:
 
     The integers are the smallest ones. A column of zeros has the scale 1.
     """
+    if np.unique(np.abs(matrix[:LOOK, :1])).size > LARGEST + 1:
+        return None  # most networks' weights are real numbers: that is seen without reading all
     top = np.maximum(matrix.max(0, initial=0), -matrix.min(0, initial=0)).astype(np.float64)
     if not np.isfinite(top).all():
         return None

@@ -55,6 +55,25 @@ def test_with_packed_weights(*, scaled: bool) -> None:
         np.testing.assert_allclose(session.run(feeds)["y"], expected, rtol=1e-5, atol=near)
 
 
+@pytest.mark.parametrize("rows", ["n", "5", "40"])
+@pytest.mark.parametrize("columns", [24, 61])
+def test_many_rows_and_scales_of_columns(rows: str, columns: int) -> None:
+    """Weights become floats in registers, or once in memory; sums are scaled in the end."""
+    text = (
+        f"graph @g(%x: f32[{rows},130], %z: f32[{columns}]) -> (y: f32[{rows},{columns}]) {{\n"
+        f"  %w = const() {{value = random(1)}} : i8[130,{columns}]\n"
+        f"  %s = const() {{value = random(2)}} : f32[1,{columns}]\n"
+        f"  %p = linear_bytes(%x, %w, scales=%s) {{block_size = 130}} : f32[{rows},{columns}]\n"
+        f"  %y = add(%p, %z) : f32[{rows},{columns}]\n  return %y\n}}\n"
+    )
+    session = leptonc.compile(parse_graph(text, "test"), isolated=False, threads=2)
+    for count in (1, 12, 13, 70) if rows == "n" else (int(rows),):
+        feeds = {"x": f32(count, 130), "z": f32(columns)}
+        expected = interpret(parse_graph(text, "test"), feeds)["y"]
+        near = 1e-5 * float(np.abs(expected).max())
+        np.testing.assert_allclose(session.run(feeds)["y"], expected, rtol=1e-5, atol=near)
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_packing_keeps_the_meaning(*, scaled: bool) -> None:
     graph = parse_graph(text(scaled=scaled, rows="4"), "test")
