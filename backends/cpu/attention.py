@@ -9,6 +9,8 @@ of the blocks before are scaled down to it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from tvm.tirx.script import builder as T  # noqa: N812
 
@@ -38,15 +40,23 @@ from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import SYMBOLIC_ROWS, tile_rows
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 
+# What copying keys and values takes, of the time for all queries of typical lengths.
+COPYING = 0.05
+# So many tiles of queries are not worth copying keys for twice.
+FEW_TILES = 4
+
 
 def attention(spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers) -> None:
-    """Emits the kernel; heads of keys are shared by the threads."""
+    """Emits the kernel; heads of keys are shared by the threads, and parts of their queries."""
     panel = KEY_VECTORS * cpu.lanes
     blocks = blocks_of(spec.keys, spec.depth + spec.width, panel, cpu)
     most = tile_rows(KEY_VECTORS, cpu)
     rows = most if isinstance(spec.queries, int) else min(most, SYMBOLIC_ROWS)
-    groups, units = emit.integer(spec.groups), emit.product((spec.batch, spec.groups))
-    with emit.outer_loop(units, parallel=_is_parallel(spec, cpu)) as unit:
+    parallel = _is_parallel(spec, cpu)
+    parts = _parts_of_many(spec, cpu, rows) if parallel else 1
+    together = isinstance(parts, int) and parts == 1
+    groups, units = emit.integer(spec.groups), emit.product((spec.batch, spec.groups, parts))
+    with emit.outer_loop(units, parallel=parallel) as unit:
         kept = emit.product((spec.heads // spec.groups, spec.queries))
         work = Work(
             spec, cpu, buffers, panel,
@@ -54,8 +64,54 @@ def attention(spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers) ->
             tops=emit.workspace((kept,)) if blocks.several else None,
             sums=emit.workspace((kept,)) if blocks.several else None,
         )  # fmt: skip
-        batch = emit.let(tirx.floordiv(unit, groups))
-        _Group(work, blocks, rows, batch, emit.let(tirx.floormod(unit, groups))).emit()
+        whole = unit if together else tirx.floordiv(unit, parts)
+        batch = emit.let(tirx.floordiv(whole, groups))
+        group = emit.let(tirx.floormod(whole, groups))
+        if together:
+            every = _Queries(emit.integer(0), spec.queries)
+            _Group(work, blocks, rows, (batch, group), every).emit()
+            return
+        own = _part(spec.queries, parts, rows, tirx.floormod(unit, parts))
+        with T.If(emit.integer(own.count) > 0), T.Then():
+            _Group(work, blocks, rows, (batch, group), own).emit()
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """Those of a head that are computed together."""
+
+    first: PrimExpr
+    count: Extent
+
+
+def _parts_of_many(spec: AttentionSpec, cpu: CpuTarget, rows: int) -> Extent:
+    """The parts of the queries, one where they are few tiles."""
+    parts, queries = parts_of(spec, cpu), spec.queries
+    if parts == 1:
+        return 1
+    if isinstance(queries, int):
+        return parts if queries > FEW_TILES * rows else 1
+    return tirx.Select(queries > FEW_TILES * rows, emit.integer(parts), emit.integer(1))
+
+
+def _part(queries: Extent, parts: Extent, rows: int, part: PrimExpr) -> _Queries:
+    """One of equal parts, of whole tiles but for the last."""
+    size = emit.integer(emit.ceildiv(emit.ceildiv(queries, parts), rows)) * rows
+    first = emit.let(tirx.min(part * size, emit.integer(queries)))
+    return _Queries(first, emit.let(tirx.min(size, emit.integer(queries) - first)))
+
+
+def parts_of(spec: AttentionSpec, cpu: CpuTarget) -> int:
+    """The parts of the queries that leave threads the least time without work.
+
+    Each part copies keys and values anew; an open batch is taken for one.
+    """
+    units = spec.groups * (spec.batch if isinstance(spec.batch, int) else 1)
+
+    def time(parts: int) -> float:
+        return -(-units * parts // cpu.threads) / parts * (1 + COPYING * (parts - 1))
+
+    return min(range(1, cpu.threads + 1), key=time)
 
 
 def _is_parallel(spec: AttentionSpec, cpu: CpuTarget) -> bool:
@@ -84,10 +140,16 @@ class _Group:
     """Heads of queries that share one of keys: in them blocks of keys, in those tiles of rows."""
 
     def __init__(
-        self, work: Work, blocks: Blocks, rows: int, batch: PrimExpr, group: PrimExpr
+        self,
+        work: Work,
+        blocks: Blocks,
+        rows: int,
+        place: tuple[PrimExpr, PrimExpr],
+        queries: _Queries,
     ) -> None:
         self.work, self.spec, self.blocks, self.rows = work, work.spec, blocks, rows
-        self.batch, self.group = batch, group
+        self.batch, self.group = place
+        self.queries = queries
         self.copies = work.spec.heads // work.spec.groups
 
     def emit(self) -> None:
@@ -137,12 +199,16 @@ class _Group:
         for each, copy in zip(panels, block.values, strict=True):
             pack_values(copy, block.count, each, cpu, load_value)
 
+    def each_row(self) -> Any:
+        """A loop over the rows."""
+        return emit.serial(self.queries.count, self.queries.first)
+
     def start(self, head: Head) -> None:
         """No row has seen a key."""
         tops, sums = self.work.tops, self.work.sums
         assert tops is not None
         assert sums is not None
-        with emit.serial(self.spec.queries) as row:
+        with self.each_row() as row:
             emit.store(tops, emit.const(LOWEST), [head.first + row])
             emit.store(sums, emit.const(0.0), [head.first + row])
             with emit.serial(self.spec.width) as column:
@@ -156,7 +222,7 @@ class _Group:
         assert sums is not None
         whole, rest = divmod(self.spec.width, lanes)
         exist = emit.integer(self.spec.keys) > 0
-        with T.If(exist), T.Then(), emit.serial(self.spec.queries) as row:
+        with T.If(exist), T.Then(), self.each_row() as row:
             factor = emit.let(self.work.inverse(emit.load(sums, [head.first + row])))
 
             def scale(start: PrimExpr, count: int) -> None:
@@ -171,14 +237,15 @@ class _Group:
 
     def head(self, head: Head, block: Block) -> None:
         """All rows of one head, for one block of keys."""
+        first, count = self.queries.first, self.queries.count
 
-        def tile(first: PrimExpr, height: int) -> None:
-            self.tile(head, block, first, height)
+        def tile(row: PrimExpr, height: int) -> None:
+            self.tile(head, block, first + row, height)
 
-        if isinstance(self.spec.queries, int):
-            each_tile(self.spec.queries, self.rows, tile)
+        if isinstance(count, int):
+            each_tile(count, self.rows, tile)
         else:
-            _open_tiles(self.spec.queries, self.rows, tile)
+            _open_tiles(count, self.rows, tile)
 
     def tile(self, head: Head, block: Block, first: PrimExpr, height: int) -> None:
         """Some rows: their scores, weights, and sums of values."""

@@ -16,7 +16,7 @@ import pytest
 from tvm import tirx
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.attention import attention
+from leptonc.backends.cpu.attention import attention, parts_of
 from leptonc.backends.cpu.attention_tile import AttentionBuffers, AttentionSpec
 from leptonc.backends.cpu.target import CpuTarget, with_threads
 from tests.backends.cpu.kernels import AVX512, NATIVE, Array, Kernel, assembly
@@ -195,3 +195,36 @@ def test_threads_share_the_heads() -> None:
     assert "T.parallel" in made.script()
     assert "T.parallel" not in function(spec, SMALL).script()
     check(Kernel(made, cpu), spec, (2, 64, 150))
+
+
+@pytest.mark.parametrize(
+    ("threads", "heads", "causal", "length"),
+    [(2, (3, 3), False, 61), (2, (4, 1), True, 150), (3, (2, 2), True, 64), (4, (3, 3), False, 5)],
+)
+def test_threads_share_the_queries_of_a_few_heads(
+    threads: int, heads: tuple[int, int], causal: bool, length: int
+) -> None:
+    cpu = with_threads(SMALL, threads)
+    for queries in (length, tirx.Var("n", "int64")):
+        keys = queries if causal else 150
+        spec = AttentionSpec(1, *heads, queries, keys, 64, 48, 0.2, in_rows=True, causal=causal)
+        kernel = Kernel(function(spec, cpu))
+        for count in (length,) if isinstance(queries, int) else (1, 7, 25, length):
+            check(kernel, spec, (1, count, count if causal else 150))
+
+
+def test_parts_of_queries_are_as_few_as_keep_threads_at_work() -> None:
+    spec = AttentionSpec(1, 3, 3, 64, 64, 64, 64, 0.2, in_rows=True)
+    batch = tirx.Var("b", "int64")
+    parts = [
+        parts_of(replace(spec, groups=groups, batch=size), with_threads(NATIVE, threads))
+        for groups, size, threads in (
+            (3, 1, 2),
+            (4, 1, 2),
+            (1, 1, 2),
+            (3, 2, 2),
+            (3, batch, 2),
+            (12, 1, 8),
+        )
+    ]
+    assert parts == [2, 1, 2, 1, 2, 2]
