@@ -132,7 +132,9 @@ def test_what_does_not_win_again_is_not_taken(tmp_path: Path) -> None:
         return once(decisions, limit)
 
     made.kernels = kernels  # type: ignore[method-assign]
-    assert searched(made, tmp_path).decisions == {}
+    found = searched(made, tmp_path)
+    assert found.decisions == {}
+    assert "did not win again" in found.reason
     assert not Database.open(tmp_path, WHERE).winners("k_a")
 
 

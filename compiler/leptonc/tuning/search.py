@@ -249,6 +249,9 @@ class Search:
         limit = max(LEAST_LIMIT, PATIENCE * self._longest)
         try:
             winners = self._confirmed(winners, limit)
+            if not winners:
+                self.outcome.reason = "what won did not win again"
+                return
             for some in _subsets(winners, self.outcome.shares):
                 decisions = {name: record.decision for name, record in some.items()}
                 whole = self.trials.whole(decisions, limit)
