@@ -25,7 +25,7 @@ from leptonc.ir.text import parse_graph, print_graph
 from leptonc.targets import Target, backend_of
 from leptonc.tuning.child import write_inputs
 from leptonc.tuning.database import Database, Record, TuningNotice
-from leptonc.tuning.network import NetworkTrials, run_child
+from leptonc.tuning.network import NetworkTrials, agreed, compared, run_child
 from leptonc.tuning.options import tuning_options
 from leptonc.tuning.search import Decisions, Search, TrialError
 from tests.commands import run
@@ -191,7 +191,9 @@ def test_a_network_is_measured_by_its_kernels_and_as_a_whole(tmp_path: Path) -> 
         save_artifact(graph, library, path, backend, built, options, CompileReport(), Vocabulary())
 
     write_inputs({"x": X}, tmp_path / "x.npz")
-    trials = NetworkTrials(graph, backend, save, tmp_path, None, 10.0, tmp_path / "x.npz")
+    trials = NetworkTrials(
+        graph, backend, save, tmp_path, None, 10.0, tmp_path / "x.npz", processes=2
+    )
     lists = {
         name: replace(each, candidates=each.candidates[:1])
         for name, each in backend.short_lists(graph, 4).items()
@@ -208,6 +210,24 @@ def test_a_network_is_measured_by_its_kernels_and_as_a_whole(tmp_path: Path) -> 
     assert whole.against > 0
     assert bool(found.decisions) != bool(found.reason)
     assert len([*tmp_path.glob("*.lepton")]) == 1
+
+
+def test_processes_must_agree() -> None:
+    plain = [1.0, 1.1, 1.0, 1.2]
+    faster, slower = ([part * each for each in plain] for part in (0.9, 1.02))
+    won = agreed([(plain, faster)] * 4)
+    assert won.seconds / won.against == pytest.approx(0.9)
+    assert won.noise == pytest.approx(0, abs=1e-9)
+    lost = agreed([(plain, faster)] * 3 + [(plain, slower)])
+    assert lost.seconds > lost.against
+    assert lost.noise == pytest.approx(0.06)
+
+
+def test_turns_in_which_both_were_disturbed_are_compared_in_pairs() -> None:
+    times = compared([1.0, 3.0, 1.0, 2.0, 1.0], [0.5, 2.4, 0.8, 1.6, 0.8])
+    assert times.seconds == pytest.approx(0.8)
+    assert times.against == 1.0
+    assert compared([0.0], [0.0]).seconds == 0
 
 
 def test_other_numbers_strike_a_candidate_out(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ HOPE = 0.02
 """The part of its time that a kernel is thought to save by a decision that nobody tried."""
 OVERHEAD = 2.0
 """Seconds that a trial is expected to take beside compiling its kernels and measuring."""
+FINISH = 5
+"""Measurements that come after the last trial: what won together, then as a whole."""
 FIRST_GUESS = 0.6
 """Seconds that compiling a kernel is expected to take before any was compiled."""
 TRIALS = 6
@@ -139,7 +141,7 @@ class Search:
         begin = self.clock()
         times = self.trials.kernels({}, max(self._remaining, LEAST_LIMIT))
         self._measuring = self.clock() - begin
-        self._reserve = 3 * self._measuring + 2 * OVERHEAD
+        self._reserve = FINISH * self._measuring + 2 * OVERHEAD
         total = sum(each.against for each in times.values()) or 1.0
         shares = {name: each.against / total for name, each in times.items() if name in self.lists}
         self.outcome.shares = {
@@ -246,7 +248,7 @@ class Search:
             self.outcome.reason = "no candidate was faster by more than the noise"
             return
         self.progress("tuning, what won together", int(self.seconds), int(self.seconds))
-        limit = max(LEAST_LIMIT, PATIENCE * self._longest)
+        limit = 2 * max(LEAST_LIMIT, PATIENCE * self._longest)
         try:
             winners = self._confirmed(winners, limit)
             if not winners:
