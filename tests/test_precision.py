@@ -111,6 +111,8 @@ def test_the_report_is_in_the_artefact_and_in_what_commands_print(
     table = capsys.readouterr().out
     assert "precision: in bf16" in table
     assert "2 products" in table
+    words = " ".join(table.replace("│", " ").split())
+    assert all(reason in words for reason in told["kept"])
     assert "of the largest" in table
 
 

@@ -158,7 +158,9 @@ def rows_of(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A report, as an artefact keeps it, in lines of a table."""
     precision, kept = str(report["precision"]), report["kept"]
     rows = [(f"in {precision}", _counted(report["lowered"]))]
-    rows += [("in fp32", f"{_counted(nodes)}: {reason}") for reason, nodes in kept.items()]
+    if kept:
+        reasons = (f"{_counted(nodes)}: {reason}" for reason, nodes in kept.items())
+        rows.append(("in fp32", "; ".join(reasons)))
     rows += [
         (
             f"error of {name}",
