@@ -27,15 +27,13 @@ from leptonc.backends.cpu.matmul import (
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
 from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import tile_rows
+from leptonc.backends.cpu.tiles import tile_rows, widened_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # The words of a line of the caches.
 LINE = 16
 # The elements of a row that are rounded at once, in registers.
 ROUNDED = 2
-# For more rows than these, weights are widened once into memory instead of in registers.
-WIDENED_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,8 @@ class _Emitter:
         panels, steps, panel, together = spec.weight_shape
         self.weight = emit.view(weight, (panels, steps, panel * together))
         self.unrolled = not spec.epilogue.is_long(len(spec.lead) + 1)
-        self.height = tile_rows(spec.panel // cpu.lanes, cpu)
+        most = tile_rows if spec.rounded else widened_rows
+        self.height = most(spec.panel // cpu.lanes, cpu)
 
     def emit(self) -> None:
         """Emits the whole product."""
@@ -140,33 +139,8 @@ class _Emitter:
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
         """All rows of one panel."""
-        spec, rows = self.spec, self.spec.rows
-        if spec.rounded:
-            self.of_pairs(panel, widths).rows(rows, self.height)
-        elif isinstance(rows, int):
-            kind = self.of_words if rows <= WIDENED_ROWS else self.of_floats
-            kind(panel, widths).rows(rows, self.height)
-        else:
-            with T.If(emit.integer(rows) <= WIDENED_ROWS):
-                with T.Then():
-                    self.of_words(panel, widths).rows(rows, self.height)
-                with T.Else():
-                    self.of_floats(panel, widths).rows(rows, self.height)
-
-    def of_floats(self, panel: PrimExpr, widths: tuple[int, ...]) -> Product:
-        """A product with the panel's weights as floats in memory of their own."""
-        spec, lanes = self.spec, self.cpu.lanes
-        floats = emit.workspace((2 * spec.steps, spec.panel))
-        with emit.serial(spec.steps) as step:
-            for vector in range(len(widths)):
-                for half, value in enumerate(widened(self.words(panel, step, vector))):
-                    emit.store(floats, value, [step * 2 + half, vector * lanes], lanes)
-        return Product(
-            self.cpu, spec.depth, lanes, widths, self.unrolled,
-            lambda row, k: emit.load(self.x, [row, k]),
-            lambda k, vector: emit.load(floats, [k, vector * lanes], lanes),
-            self.writer(panel), self.ahead(panel, spec.depth),
-        )  # fmt: skip
+        product = self.of_pairs if self.spec.rounded else self.of_words
+        product(panel, widths).rows(self.spec.rows, self.height)
 
     def of_pairs(self, panel: PrimExpr, widths: tuple[int, ...]) -> Product:
         """A product of pairs of bf16."""

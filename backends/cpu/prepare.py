@@ -32,6 +32,7 @@ from leptonc.backends.cpu.recurrent_packing import (
 )
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import (
+    bf16_panel,
     conv_panel,
     matmul_panel,
 )
@@ -48,6 +49,7 @@ from leptonc.ir.blob import Array, Blob
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import ceildiv, product
 from leptonc.ir.graph import Graph, Op, Region, Value
+from leptonc.ir.ops.bf16 import OPERANDS
 from leptonc.ir.types import DType, TensorType
 
 _KEPT_BY_CONV = ("strides", "dilations", "pads", "group", "plain", "lanes")
@@ -202,6 +204,9 @@ def _linear(
         rows if isinstance(rows, int) else None, columns, depth, cpu
     )
     if op.attrs["rounds"]:
+        known = rows if isinstance(rows, int) else None
+        pairs = op.attrs["rounds"] == OPERANDS
+        panel = decided_panel(decision, cpu) or bf16_panel(known, columns, depth, cpu, pairs=pairs)
         return _linear_bf16(op, blob, (depth, columns), panel)
     packed = Blob(
         TensorType(DType.F32, matmul_weight_shape(depth, columns, panel)),

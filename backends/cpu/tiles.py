@@ -121,6 +121,23 @@ def tile_rows(vectors: int, cpu: CpuTarget) -> int:
     return min(MOST_ROWS, (cpu.registers - 1) // vectors - 1)
 
 
+def widened_rows(vectors: int, cpu: CpuTarget) -> int:
+    """As `tile_rows`, with registers for words of two elements and what they are widened to."""
+    return max(1, min(MOST_ROWS, (cpu.registers - 4 - 2 * vectors) // vectors))
+
+
+def bf16_panel(rows: int | None, columns: int, depth: int, cpu: CpuTarget, *, pairs: bool) -> int:
+    """The columns of a panel of a weight packed in bf16.
+
+    Where no instruction multiplies `pairs`, each tile widens what it reads: two vectors leave most
+    rows for it. A single row has nothing to keep but sums.
+    """
+    if pairs:
+        return matmul_panel(rows, columns, depth, cpu)
+    vectors = 4 if rows == 1 else 2
+    return min(vectors, -(-columns // cpu.lanes)) * cpu.lanes
+
+
 def integer_tile_rows(vectors: int, together: int, cpu: CpuTarget) -> int:
     """As `tile_rows`, with registers for products of two elements of the depth, or of four."""
     return min(MOST_ROWS, (cpu.registers - 1 - together // 2) // vectors - 1)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from leptonc.ir.blob import Blob
-from leptonc.ir.dims import product
 from leptonc.ir.graph import Graph, Op
 from leptonc.ir.ops.bf16 import OPERANDS, WEIGHT
 from leptonc.ir.types import DType
@@ -42,8 +41,7 @@ class LowerPrecision(Pass):
     itself. With `pairs`, for CPUs with an instruction that multiplies pairs of bf16, both operands
     of layers are rounded, where a product then takes half the time; with `convolutions` those of
     convolutions in blocks, too. Without, only the weights of layers are, which are half as large in
-    memory: that is faster for up to `few` rows, and as fast from `many` rows on, for which a weight
-    is widened once. In between a layer stays fp32.
+    memory and are widened where they are multiplied.
 
     fp32 stay normalisations, softmax, reductions, sums and all else that is no product; products of
     two computed operands, and attention; recurrent layers, whose errors add up over the steps;
@@ -61,8 +59,6 @@ class LowerPrecision(Pass):
     to: str = option("bf16", "what is multiplied: bf16")
     pairs: bool = option(False, "whether the target multiplies pairs of bf16")
     convolutions: bool = option(False, "whether it does so in convolutions, too")
-    few: int = option(8, "the most rows for which weights are widened in registers")
-    many: int = option(128, "the rows from which on weights are widened once")
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Look at every product, in every region."""
@@ -92,20 +88,12 @@ class LowerPrecision(Pass):
         weight = op.operands[1].blob
         if weight is None:
             return "both operands are computed: no weight becomes smaller"
-        own = self._of_rows(op) if op.name == "linear" else self._of_pixels(op)
+        own = self._of_pixels(op) if op.name == "conv_blocked" else ""
         if own:
             return own
         if weight.size < SMALL:
             return f"the weight has fewer than {SMALL} numbers"
         return "the weight has numbers beyond bf16" if _is_beyond(weight) else ""
-
-    def _of_rows(self, op: Op) -> str:
-        rows = product(op.operands[0].type.shape[:-1])
-        if op.operands[0].type.rank == 0 or self.pairs or not isinstance(rows, int):
-            return ""
-        return "rows are bound by arithmetic, and too few to widen a weight for" * (
-            self.few < rows < self.many
-        )
 
     def _of_pixels(self, op: Op) -> str:
         if not self.convolutions:

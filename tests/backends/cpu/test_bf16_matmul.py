@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tvm import tirx
 
-from leptonc.backends.cpu.bf16_matmul import WIDENED_ROWS, Bf16MatmulSpec, bf16_matmul
+from leptonc.backends.cpu.bf16_matmul import Bf16MatmulSpec, bf16_matmul
 from leptonc.backends.cpu.bf16_packing import pack_bf16_weight
 from leptonc.backends.cpu.target import (
     LEVELS,
@@ -18,7 +18,7 @@ from leptonc.backends.cpu.target import (
     spelled_out,
     with_threads,
 )
-from leptonc.backends.cpu.tiles import matmul_panel
+from leptonc.backends.cpu.tiles import bf16_panel
 from leptonc.ir.ops.bf16 import bits_of, from_bits, to_bf16
 from tests.backends.cpu.kernels import NATIVE, Array, Kernel, assembly, misaligned
 from tests.backends.cpu.test_matmul import operands, relu_of_sum
@@ -52,7 +52,7 @@ def reference(x: Array, weight: Array, bias: Array, other: Array, *, both: bool)
 def test_known_rows(rows: int, depth: int, columns: int, cpu: CpuTarget) -> None:
     x, weight, bias, other = operands(rows, depth, columns)
     both = multiplies_bf16(cpu)
-    panel = matmul_panel(rows, columns, depth, cpu)
+    panel = bf16_panel(rows, columns, depth, cpu, pairs=multiplies_bf16(cpu))
     spec = Bf16MatmulSpec(
         (rows,), depth, columns, panel, True, relu_of_sum(rows, columns), rounded=both
     )
@@ -65,15 +65,15 @@ def test_known_rows(rows: int, depth: int, columns: int, cpu: CpuTarget) -> None
 @pytest.mark.parametrize("cpu", [NATIVE, PAIRS], ids=["weight", "operands"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_symbolic_rows(cpu: CpuTarget, threads: int) -> None:
-    """Fewer rows than are widened in registers, and more; threads share the panels."""
+    """Each height of a tile that may remain; threads share the panels."""
     cpu, depth, columns = with_threads(cpu, threads), 151, 131
     rows, both = tirx.Var("rows", "int64"), multiplies_bf16(cpu)
-    panel = matmul_panel(None, columns, depth, cpu)
+    panel = bf16_panel(None, columns, depth, cpu, pairs=multiplies_bf16(cpu))
     spec = Bf16MatmulSpec(
         (rows,), depth, columns, panel, True, relu_of_sum(rows, columns), rounded=both
     )
     kernel = Kernel(bf16_matmul("main", spec, cpu), cpu)
-    for count in (*range(1, 2 * WIDENED_ROWS + 3), 50):
+    for count in (*range(1, 19), 50):
         x, weight, bias, other = operands(count, depth, columns)
         got = run(kernel, x, pack_bf16_weight(weight, panel), [bias, other], columns)
         expected = reference(x, weight, bias, other, both=both)
@@ -86,7 +86,7 @@ def test_weights_are_asked_for_ahead(rows: int) -> None:
     x, weight, *_ = operands(rows, depth, columns)
     for cpu in (NATIVE, PAIRS):
         both = multiplies_bf16(cpu)
-        panel = matmul_panel(rows, columns, depth, cpu)
+        panel = bf16_panel(rows, columns, depth, cpu, pairs=multiplies_bf16(cpu))
         spec = Bf16MatmulSpec((rows,), depth, columns, panel, rounded=both)
         kernel = Kernel(bf16_matmul("main", spec, cpu), cpu)
         got = run(kernel, x, pack_bf16_weight(weight, panel), [], columns)
@@ -103,7 +103,7 @@ def test_rows_are_rounded_to_the_nearest_even() -> None:
         np.uint32,
     )  # fmt: skip
     x, one = bits.view(np.float32)[:, None], np.ones((1, 1), np.float32)
-    panel = matmul_panel(len(x), 1, 1, PAIRS)
+    panel = bf16_panel(len(x), 1, 1, PAIRS, pairs=True)
     spec = Bf16MatmulSpec((len(x),), 1, 1, panel, rounded=True)
     kernel = Kernel(bf16_matmul("main", spec, PAIRS), PAIRS)
     got = run(kernel, x, pack_bf16_weight(one, panel), [], 1)
@@ -128,7 +128,7 @@ def test_pairs_stand_side_by_side(depth: int, columns: int, transposed: bool) ->
 def test_every_level_has_code(level: CpuTarget) -> None:
     """Pairs of bf16 are one instruction on whole vectors, with no 256-bit halves."""
     cpu = with_threads(level, 1)
-    panel = matmul_panel(40, 64, 64, cpu)
+    panel = bf16_panel(40, 64, 64, cpu, pairs=multiplies_bf16(cpu))
     both = multiplies_bf16(cpu)
     spec = Bf16MatmulSpec((40,), 64, 64, panel, rounded=both)
     text = assembly(bf16_matmul("main", spec, cpu), cpu)
