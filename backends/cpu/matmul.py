@@ -23,6 +23,10 @@ from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # Weights of fewer bytes stay in the second cache; for more rows, asking ahead costs what it gains.
 BYTES_AHEAD, MOST_ROWS_AHEAD = 256 * 1024, 512
+# More rows than this are taken in blocks of so many, if one of at least so few rows fills no more
+# than such a part of the second cache, and weights of so many bytes stay in the third.
+MOST_ROWS_AT_ONCE, BLOCK_ROWS, FEW_BLOCK_ROWS, BLOCK_PART = 512, 128, 64, 2
+BLOCK_WEIGHT_BYTES = 4 << 20
 # The tiles of rows in which all of a panel's weights are asked for.
 TILES_AHEAD = 3
 # For more rows than these, weights in bytes become floats in memory once, not in registers.
@@ -86,6 +90,31 @@ def _scales_shape(spec: MatmulSpec) -> Shape:
     return matmul_weight_shape(-(-spec.depth // spec.block), spec.columns, spec.panel)
 
 
+def is_parallel(spec: MatmulSpec, cpu: CpuTarget) -> bool:
+    """Whether the panels are shared by threads; symbolic rows are taken for a few."""
+    rows = spec.rows if isinstance(spec.rows, int) else 32
+    operations = 2 * spec.columns * spec.depth * rows
+    enough = is_worth_sharing(operations, spec.columns * spec.depth * spec.weight_bytes)
+    return spec.decision.is_shared(cpu.threads, otherwise=enough)
+
+
+def block_rows(spec: MatmulSpec, cpu: CpuTarget) -> int | None:
+    """The rows of a block, whole tiles; None where all rows are taken at once.
+
+    Threads share panels, each for all rows. Of open rows, only those that are surely there count,
+    since blocks of few rows read weights again for nothing.
+    """
+    known = math.prod(extent for extent in spec.lead if isinstance(extent, int))
+    fitting = cpu.l2_bytes // BLOCK_PART // (4 * max(spec.depth, 1))
+    if known <= MOST_ROWS_AT_ONCE or fitting < FEW_BLOCK_ROWS:
+        return None
+    near = spec.columns * spec.depth * 4 <= BLOCK_WEIGHT_BYTES
+    if not near or spec.weight_dtype != "float32" or is_parallel(spec, cpu):
+        return None
+    height = spec.decision.tile_rows(tile_rows(spec.panel // cpu.lanes, cpu))
+    return min(fitting, BLOCK_ROWS) // height * height
+
+
 class Emitter:
     """Emits one product: panels of columns, inside them tiles of rows, inside them the depth."""
 
@@ -98,20 +127,25 @@ class Emitter:
         self.bias = rest.pop(0) if spec.bias else None
         *self.operands, self.out = rest
         self.unrolled = not spec.epilogue.is_long(len(spec.lead) + 1)
+        self.first, self.count = emit.integer(0), spec.rows
 
     def emit(self) -> None:
-        """Emits the whole product."""
-        columns, width, lanes = self.spec.columns, self.spec.panel, self.cpu.lanes
-        each_panel(columns, width, lanes, self.panel, parallel=self.is_parallel)
+        """Emits the whole product; many rows in blocks that stay in the second cache."""
+        block = block_rows(self.spec, self.cpu)
+        if block is None:
+            self.all_panels()
+            return
+        rows = emit.integer(self.spec.rows)
+        with emit.serial(emit.ceildiv(self.spec.rows, block)) as step:
+            self.first = emit.let(step * block)
+            whole = isinstance(self.spec.rows, int) and self.spec.rows % block == 0
+            self.count = block if whole else emit.let(tirx.min(block, rows - self.first))
+            self.all_panels()
 
-    @property
-    def is_parallel(self) -> bool:
-        """Whether the panels are shared by threads; symbolic rows are taken for a few."""
-        spec = self.spec
-        rows = spec.rows if isinstance(spec.rows, int) else 32
-        operations = 2 * spec.columns * spec.depth * rows
-        enough = is_worth_sharing(operations, spec.columns * spec.depth * spec.weight_bytes)
-        return spec.decision.is_shared(self.cpu.threads, otherwise=enough)
+    def all_panels(self) -> None:
+        """Emits all columns for some rows."""
+        columns, width, lanes = self.spec.columns, self.spec.panel, self.cpu.lanes
+        each_panel(columns, width, lanes, self.panel, parallel=is_parallel(self.spec, self.cpu))
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
         """All rows of one panel."""
@@ -120,7 +154,7 @@ class Emitter:
         def write(value: PrimExpr, row: PrimExpr, column: PrimExpr) -> None:
             if self.scales is not None and spec.is_scaled_whole:
                 value = value * emit.load(self.scales, [panel, 0, column])
-            self.write(value, row, panel * spec.panel + column)
+            self.write(value, self.first + row, panel * spec.panel + column)
 
         def product(weights: Callable[[Extent, int], PrimExpr]) -> None:
             Product(
@@ -129,12 +163,12 @@ class Emitter:
                 lanes=lanes,
                 widths=widths,
                 unrolled=self.unrolled,
-                left=lambda row, k: emit.load(self.x, [row, k]),
+                left=lambda row, k: emit.load(self.x, [self.first + row, k]),
                 right=weights,
                 write=write,
                 ahead=self.ahead(panel),
                 before=self.before(panel),
-            ).rows(spec.rows, self.tile_rows)
+            ).rows(self.count, self.tile_rows)
 
         def as_they_are() -> None:
             product(lambda k, vector: self.weights(panel, k, vector))
@@ -209,7 +243,7 @@ class Emitter:
             for buffer in asked:
                 step = LINE_BYTES // buffer.dtype.itemsize
                 for r in range(height):
-                    row = emit.unflatten(first + r, spec.lead)
+                    row = emit.unflatten(self.first + first + r, spec.lead)
                     for column in range(0, spec.panel, step):
                         emit.prefetch(buffer, [*row, panel * spec.panel + column], near=True)
 

@@ -9,7 +9,7 @@ from tvm import tirx
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Epilogue
-from leptonc.backends.cpu.matmul import MatmulSpec, matmul
+from leptonc.backends.cpu.matmul import MatmulSpec, block_rows, matmul
 from leptonc.backends.cpu.packing import pack_matmul_weight
 from leptonc.backends.cpu.target import by_name, with_threads
 from leptonc.backends.cpu.tiles import matmul_panel
@@ -114,6 +114,37 @@ def test_what_is_added_to_deep_products_is_asked_for_before(depth: int) -> None:
         got = kernel([x.reshape(2, count, depth), packed, bias, other.reshape(shape), row], shape)
         want = x.astype(np.float64) @ weight + bias + other + row
         np.testing.assert_allclose(got, want.reshape(shape), atol=2 * TOLERANCE)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_many_rows_in_blocks(known: bool) -> None:
+    depth, columns, inner = 130, 44, 531
+    batch = 2 if known else tirx.Var("batch", "int64")
+    panel = matmul_panel(None, columns, depth, NATIVE)
+    operand = (((batch, inner, columns), "float32"),)
+    total = Epilogue(operand, lambda value, index, buffers: value + buffers[0][tuple(index)])
+    spec = MatmulSpec((batch, inner), depth, columns, panel, True, total)
+    kernel = Kernel(matmul("main", spec, NATIVE))
+    for count in (2,) if known else (1, 2):
+        x, weight, bias, other = operands(count * inner, depth, columns)
+        shape = (count, inner, columns)
+        given = [x.reshape(count, inner, depth), pack_matmul_weight(weight, panel), bias]
+        got = kernel([*given, other.reshape(shape)], shape)
+        want = x.astype(np.float64) @ weight + bias + other
+        np.testing.assert_allclose(got, want.reshape(shape), atol=2 * TOLERANCE)
+
+
+def test_which_rows_are_taken_in_blocks() -> None:
+    one, batch = with_threads(by_name("avx2"), 1), tirx.Var("batch", "int64")
+    given: list[tuple[emit.Shape, int, int, int]] = [
+        ((1500,), 384, 384, 1), ((batch, 28, 28), 768, 192, 1), ((batch, 500), 384, 384, 1),
+        ((1500,), 1536, 384, 1), ((1500,), 768, 3072, 1), ((1500,), 384, 384, 2),
+    ]  # fmt: skip
+    found = [
+        block_rows(MatmulSpec(lead, depth, columns, 24), with_threads(one, threads))
+        for lead, depth, columns, threads in given
+    ]
+    assert found == [128, 84, None, None, None, None]
 
 
 def test_epilogue_sees_the_index_of_every_leading_axis() -> None:
