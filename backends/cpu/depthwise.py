@@ -21,6 +21,8 @@ from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.binding import Buffer, PrimExpr
 
 MOST_PIXELS = 14
+# Registers for the numbers of an approximated function, beside that which it is of.
+LONG_EPILOGUE = 8
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
                 index = [place.image, place.block, place.row, place.column, lane]
                 T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
 
-        keeps = holds_weights(spec.window, cpu) and spec.decision.keep != 0
+        long = spec.epilogue.is_long(len(outputs) + 3)
+        keeps = holds_weights(spec.window, cpu, long=long) and spec.decision.keep != 0
         pixels = spec.decision.tile_rows(most_pixels(spec.window, cpu, keeps=keeps))
         Sliding(
             x=x,
@@ -110,10 +113,12 @@ def most_pixels(window: Window, cpu: CpuTarget, *, keeps: bool) -> int:
     return max(1, min(MOST_PIXELS, cpu.registers - 1 - window.kernel[1]))
 
 
-def holds_weights(window: Window, cpu: CpuTarget) -> bool:
+def holds_weights(window: Window, cpu: CpuTarget, *, long: bool = False) -> bool:
     """Whether the registers hold all weights of a block, beside the sums that one column adds to.
 
-    Two more hold the element that is read and what an epilogue needs.
+    Two more hold the element that is read and what an epilogue needs; a long one needs more, and
+    takes a fifth longer where weights are in its way.
     """
     height, width = window.kernel
-    return height * width + width + 3 <= cpu.registers
+    needed = height * width + width + 3 + (LONG_EPILOGUE if long else 0)
+    return needed <= cpu.registers
