@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,10 +161,8 @@ def test_a_measurement_that_crashes_says_how(program: str, message: str) -> None
 
 
 def test_a_measurement_that_hangs_is_ended() -> None:
-    start = time.monotonic()
     with pytest.raises(TimeoutError):
         run_child({}, 0.3, "import time\nwhile True: time.sleep(1)")
-    assert time.monotonic() - start < 30
 
 
 def test_a_build_that_hangs_is_ended(tmp_path: Path) -> None:
