@@ -30,7 +30,7 @@ BLOCK_WEIGHT_BYTES = 4 << 20
 # The tiles of rows in which all of a panel's weights are asked for.
 TILES_AHEAD = 3
 # For more rows than these, weights in bytes become floats in memory once, not in registers.
-MOST_ROWS_OF_BYTES = 12
+MOST_ROWS_OF_BYTES = 32
 # The bytes of a line of the caches.
 LINE_BYTES = 64
 # The least depth that computes as long as memory takes to answer.

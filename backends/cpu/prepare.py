@@ -33,6 +33,7 @@ from leptonc.backends.cpu.recurrent_packing import (
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import (
     bf16_panel,
+    bytes_panel,
     conv_panel,
     matmul_panel,
 )
@@ -237,7 +238,7 @@ def _linear_bytes(
     if depth == 0 or columns == 0 or ("scales" in op.operand_names and "scales" not in blobs):
         return None
     rows = product(x.shape[:-1])
-    panel = decided_panel(decision, cpu) or matmul_panel(
+    panel = decided_panel(decision, cpu) or bytes_panel(
         rows if isinstance(rows, int) else None, columns, depth, cpu
     )
 

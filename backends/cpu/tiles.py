@@ -138,6 +138,14 @@ def bf16_panel(rows: int | None, columns: int, depth: int, cpu: CpuTarget, *, pa
     return min(vectors, -(-columns // cpu.lanes)) * cpu.lanes
 
 
+def bytes_panel(rows: int | None, columns: int, depth: int, cpu: CpuTarget) -> int:
+    """The columns of a panel of a weight of bytes that become floats where they are multiplied.
+
+    Two vectors leave most rows for each byte that is converted.
+    """
+    return best_tile(rows, columns, cpu, (2, 3, 4, 1)).vectors * cpu.lanes
+
+
 def integer_tile_rows(vectors: int, together: int, cpu: CpuTarget) -> int:
     """As `tile_rows`, with registers for products of two elements of the depth, or of four."""
     return min(MOST_ROWS, (cpu.registers - 1 - together // 2) // vectors - 1)

@@ -9,7 +9,6 @@ import numpy as np
 
 from leptonc.ir.blob import Array
 from leptonc.ir.build import Builder
-from leptonc.ir.dims import product
 from leptonc.ir.graph import Value
 from leptonc.ir.types import DType
 from leptonc.passes.base import RewritePass
@@ -21,8 +20,6 @@ from leptonc.passes.rewrite import Rule, rule
 
 FEWEST = 16_384
 """Weights with fewer numbers stay in the caches: nothing is saved."""
-FEW, MANY = 12, 32
-"""For up to `FEW` rows bytes become floats in registers, from `MANY` on once for all rows."""
 SHORTEST = 8
 """Rows with fewer numbers gain little beside their scale."""
 
@@ -33,9 +30,6 @@ x, weight, bias, table, places = Var("x"), Const("weight"), Var("bias"), Const("
 def weights_of_a_layer(m: Match, build: Builder) -> Value:
     """A layer whose weights are small multiples of one number in each column: bytes, and scales."""
     m.fits(m.root.result.type.dtype is DType.F32 and not m.root.attrs.get("rounds"))
-    rows = product(m[x].type.shape[:-1])
-    few = isinstance(rows, int) and FEW < rows < MANY
-    m.require(not few, "arithmetic bounds so many rows, and they are few to convert a weight for")
     matrix = _data(m, weight)
     made = _bytes(m, matrix.T if m.root.attrs["transposed"] else matrix)
     usual = bool(((made.scales >= SMALLEST) & (made.scales <= LARGEST)).all())
