@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from leptonc.backends.base import ShortList
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.integer_winograd_packing import OUTPUTS, may_filter_bytes
-from leptonc.backends.cpu.prepare import constants_of, may_filter, products_of
+from leptonc.backends.cpu.prepare import constants_of, products_of
+from leptonc.backends.cpu.prepare_convolutions import may_filter
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import (
     MOST_VECTORS,
