@@ -255,11 +255,11 @@ import resource
 from leptonc.ir.diagnostics import LeptonError
 session = load(sys.argv[1], 1)
 check(session)
-x = np.ones((1_000_000, 4), "f4")
+x = np.ones((6_000_000, 4), "f4")  # more than the C library reserves for small blocks
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 ends = set()
-for extra in range(0, 48 << 20, 2 << 20):
+for extra in range(0, 288 << 20, 12 << 20):
     resource.setrlimit(resource.RLIMIT_AS, (size + extra, hard))
     try:
         session.run({"x": x})
