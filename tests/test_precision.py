@@ -17,7 +17,7 @@ from leptonc.backends.cpu.target import LEVELS
 from leptonc.driver import CompileReport, compile_model
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.text import parse_graph
-from leptonc.precision import TooLongError, deviation, deviations_of
+from leptonc.precision import NoNumbersError, TooLongError, deviation, deviations_of
 from tests.commands import run
 from tests.peer import onnxruntime_gives
 
@@ -214,3 +214,13 @@ def test_unknown_precisions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LeptonError, match="precision 'fp8' is not available on target cpu") as e:
         compiled(tmp_path, precision="fp8")
     assert e.value.notes == ["available: fp32, bf16; fp32 leaves the model's own types"]
+
+
+def test_outputs_without_numbers_are_not_measured() -> None:
+    graph = parse_graph(
+        "graph @g(%x: f32[2,3]) -> (y: f32[2,3]) {\n"
+        "  %z = sub(%x, %x) : f32[2,3]\n  %y = div(%z, %z) : f32[2,3]\n  return %y\n}\n",
+        "test",
+    )
+    with pytest.raises(NoNumbersError), np.errstate(all="ignore"):
+        deviations_of(graph, 10)

@@ -85,11 +85,17 @@ class MeasurePrecision(Observer):
             return
         try:
             self.report.deviations = deviations_of(graph, self._seconds)
+        except NoNumbersError:
+            self.report.unmeasured = "random inputs give outputs that are no numbers"
         except TooLongError:
             self.report.unmeasured = f"that takes more than {self._seconds:g} s"
         except (LeptonError, ArithmeticError, LookupError, ValueError) as problem:
             what = problem.message if isinstance(problem, LeptonError) else str(problem)
             self.report.unmeasured = f"random inputs are refused: {what}"
+
+
+class NoNumbersError(Exception):
+    """An output of floats has none that can be compared."""
 
 
 class TooLongError(Exception):
@@ -99,7 +105,8 @@ class TooLongError(Exception):
 def deviations_of(graph: Graph, seconds: float) -> dict[str, Deviation]:
     """How far each output of floats is off from fp32.
 
-    Raises TooLongError past so many seconds, or as soon as the first of both runs takes half.
+    Raises TooLongError past so many seconds, or as soon as the first of both runs takes half;
+    NoNumbersError where an output is infinite or not-a-number throughout.
     """
     from leptonc.ir.interpret import interpret
     from leptonc.passes.check_numbers import random_feeds
@@ -117,13 +124,12 @@ def deviations_of(graph: Graph, seconds: float) -> dict[str, Deviation]:
             op.set_attr("rounds", "")
     feeds = {name: _places(array) for name, array in random_feeds(graph).items()}
     want = interpret(exact, feeds, look=look)
+    floats = {name: each for name, each in want.items() if each.dtype.kind in "fV" and each.size}
+    if not all(np.isfinite(each.astype(np.float64)).any() for each in floats.values()):
+        raise NoNumbersError
     end += seconds / 2
     got = interpret(graph, feeds, look=look)
-    return {
-        name: deviation(got[name], array)
-        for name, array in want.items()
-        if array.dtype.kind in "fV" and array.size
-    }
+    return {name: deviation(got[name], array) for name, array in floats.items()}
 
 
 def _places(array: Array) -> Array:
