@@ -76,6 +76,8 @@ def _openvino(model: Path, threads: int, precision: str) -> Run:
         "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint,
         # pinned, the thread that also runs the others would stay on one processor
         "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False,
+        # with VNNI it would round the inputs of layers to 8 bits where only the weights had them
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }  # fmt: skip
     request = openvino.Core().compile_model(str(model), "CPU", settings).create_infer_request()
     names = [output.any_name for output in request.model_outputs]
