@@ -117,4 +117,4 @@ class _Emitter(Emitter):
 
     def taken(self, value: PrimExpr) -> PrimExpr:
         """What the copy holds of some channels."""
-        return as_bf16(value)
+        return as_bf16(self.cpu, value)

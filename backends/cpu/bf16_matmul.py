@@ -135,7 +135,9 @@ class _Emitter:
 
     def round_some(self, source: Buffer, row: PrimExpr, start: PrimExpr, count: int) -> None:
         """Rounds neighbours in a row."""
-        emit.store(self.x, as_bf16(emit.load(source, [row, start], count)), [row, start], count)
+        emit.store(
+            self.x, as_bf16(self.cpu, emit.load(source, [row, start], count)), [row, start], count
+        )
 
     def panel(self, panel: PrimExpr, widths: tuple[int, ...]) -> None:
         """All rows of one panel."""

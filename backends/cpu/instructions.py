@@ -43,6 +43,15 @@ define <16 x float> @{DOT}(<16 x float> %sum, <16 x i32> %a, <16 x i32> %b) alwa
   ret <16 x float> %r
 }}
 """
+ROUND = "leptonc_round_bf16"
+ROUND_SOURCE = f"""
+declare <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float>)
+define <16 x i16> @{ROUND}(<16 x float> %x) alwaysinline {{
+  %y = call <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float> %x)
+  %r = bitcast <16 x bfloat> %y to <16 x i16>
+  ret <16 x i16> %r
+}}
+"""
 LARGEST, LEAST = 32767, -32768
 
 
@@ -89,7 +98,7 @@ def pairs_of_bf16(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> 
 
 def with_bf16(cpu: CpuTarget) -> Any:
     """What stands around a kernel that multiplies pairs of bf16."""
-    source = "" if cpu.spelled_out else DOT_SOURCE
+    source = "" if cpu.spelled_out else DOT_SOURCE + ROUND_SOURCE
     return T.attr(tirx.const(0, "int32"), "pragma_import_llvm", source)
 
 
@@ -118,9 +127,14 @@ def bf16_bits(x: PrimExpr) -> PrimExpr:
     return tirx.Select(emit.is_nan(x), bits | every(0x400000), rounded) & every(-65536)
 
 
-def as_bf16(x: PrimExpr) -> PrimExpr:
-    """The bits of floats rounded to the nearest bf16."""
+def as_bf16(cpu: CpuTarget, x: PrimExpr) -> PrimExpr:
+    """The bits of floats rounded to the nearest bf16; `with_bf16` stands around it.
+
+    The instruction makes zeros of numbers below the normal ones, as products of bf16 take them.
+    """
     lanes = as_words(x)[1]
+    if lanes == cpu.lanes and not cpu.spelled_out:
+        return tirx.call_pure_extern(f"uint16x{lanes}", ROUND, x)
     upper = tirx.shift_right(bf16_bits(x), emit.broadcast(word(16), lanes))
     return upper.astype("uint16" + (f"x{lanes}" if lanes > 1 else ""))
 
