@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import leptonc
+from leptonc.backends.cpu.target import detect
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,11 +41,13 @@ def circumstances() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's own name."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    """The processor's own name, its model, since names hide that, and the target it is to us."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition(":") for line in reversed(lines))
+    told = {key.strip(): value.strip() for key, _, value in pairs}
+    name = told.get("model name", platform.processor())
+    model = f"family {told.get('cpu family', '?')} model {told.get('model', '?')}"
+    return f"{name} ({model}, {detect().name})"
 
 
 def newest(reports: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -62,10 +65,12 @@ def read(folder: Path) -> dict[str, Any] | None:
     return newest([json.loads(file.read_text(encoding="utf-8")) for file in files])
 
 
-def before(folder: Path) -> dict[str, dict[str, Any]]:
-    """The newest results of a folder by model."""
+def before(folder: Path, cpu: str) -> dict[str, dict[str, Any]]:
+    """The newest results of a folder by model; none where another processor made them."""
     report = read(folder)
-    return {result["model"]: result for result in report["results"]} if report else {}
+    if report is None or report["cpu"] != cpu:
+        return {}
+    return {result["model"]: result for result in report["results"]}
 
 
 def keep(folder: Path, report: dict[str, Any], results: Iterable[dict[str, Any]]) -> Path:

@@ -50,6 +50,11 @@ class Case:
     precision: str = "fp32"
     """What it is compiled in."""
 
+    @property
+    def is_of_floats(self) -> bool:
+        """True where float64 says what its outputs should be; others round by themselves."""
+        return self.kind in ("fp32", "bf16")
+
 
 def cases() -> Iterator[Case]:
     """All of them."""

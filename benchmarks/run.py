@@ -24,7 +24,9 @@ from benchmarks.table import render
 from benchmarks.turns import rows
 from leptonc.artifact import Artifact
 from leptonc.ir.diagnostics import LeptonBug
+from leptonc.ir.interpret import interpret
 from leptonc.manifest import TensorSpec
+from leptonc.onnx_import import import_model
 from leptonc.tools.bench_peers import peer_of
 from leptonc.tools.bench_process import Cost, measure
 
@@ -154,10 +156,15 @@ def run_once(
     """One setting measured."""
     model, artefact, exact = files
     feeds = artefact.parent / "setting.npz"
-    np.savez(feeds, allow_pickle=False, **feeds_of(case, setting, signature))
+    given = feeds_of(case, setting, signature)
+    np.savez(feeds, allow_pickle=False, **given)
+    expected = None
+    if case.is_of_floats:
+        expected = artefact.parent / "expected.npz"
+        np.savez(expected, allow_pickle=False, **interpret(import_model(model), given, widen=True))
     found = rows(
         model, artefact, feeds, plan.peers, threads=setting.threads, seconds=plan.seconds,
-        precision=case.precision, exact=exact,
+        precision=case.precision, exact=exact, expected=expected,
     )  # fmt: skip
     return {**asdict(setting), "rows": found}
 
@@ -218,7 +225,7 @@ def main(
     plan = Plan(peers, tuple(map(int, threads.split(","))), seconds, every)
     chosen = [*cases(), *more_quantised(), *in_bf16()]
     report = {**circumstances(), "versions": {name: peer_of(name).version() for name in peers}}
-    known = before(FOLDER)
+    known = before(FOLDER, report["cpu"])
     results = {case.name: known[case.name] for case in chosen if case.name in known}
     for case in chosen:
         old = results.get(case.name, {})

@@ -17,10 +17,12 @@ Made by `make bench` from the newest file of `benchmarks/results/cpu`; not edite
 model takes turns with the other runtimes on the same threads and the same inputs; latency is that
 of the fastest call, the middle one in brackets. *Ratio* is leptonc's to that of the faster peer:
 below one, leptonc is faster; *to fp32* is that of a model in bf16 to leptonc's own of it in fp32.
-*Off* is the largest difference from onnxruntime with its optimisations off, in root mean squares of
-the output. Where another commit was measured, it stands beside the model. OpenVINO's dynamic
-quantisation is off: on by default, it rounds the inputs of layers whose weights alone were bytes,
-and outputs go off by 0.1 to 0.4.
+*Off* is the largest difference, in root mean squares of the output, from the model computed in
+float64, and where a model rounds to bytes itself, from onnxruntime with its optimisations off.
+*Error* is that of leptonc to that of onnxruntime, in bf16 of OpenVINO, which has it. Where another
+commit was measured, it stands beside the model. OpenVINO's dynamic quantisation is off: on by
+default, it rounds the inputs of layers whose weights alone were bytes, and outputs go off by 0.1
+to 0.4.
 """
 STARTS = """*Compile* starts with an empty cache, *again* with a filled one; both are whole
 processes. *Peak* is the memory of all processes of the first compile, *planned* what the artefact's
@@ -54,6 +56,14 @@ class Line:
         ours, *others = self.run["rows"]
         known = [row["minimum"] for row in others if row["minimum"] and row["name"] != EXACT]
         return ours["minimum"] / min(known) if known and ours["minimum"] else None
+
+    @property
+    def error_ratio(self) -> float | None:
+        """How far it is off, over how far the peer is that computes in the same precision."""
+        peer = {"fp32": "ort", "bf16": "openvino"}.get(self.kind)
+        ours, *others = self.run["rows"]
+        theirs = [row["deviation"] for row in others if row["name"] == peer and row["deviation"]]
+        return ours["deviation"] / theirs[0] if theirs and ours["deviation"] else None
 
     @property
     def to_exact(self) -> str:
@@ -116,12 +126,21 @@ def _summary(found: Sequence[Line]) -> Iterator[str]:
             ratios = [ratio for ratio in known.values() if ratio]
             rows.append(
                 [kind, str(threads), text, str(len(ratios)), f"{geometric_mean(ratios):.2f}",
-                 f"{max(ratios):.2f} ({worst})", str(sum(ratio > NOISE for ratio in ratios))]
+                 f"{max(ratios):.2f} ({worst})", str(sum(ratio > NOISE for ratio in ratios)),
+                 *_errors(members)]
             )  # fmt: skip
-    yield from table(
-        ["kind", "threads", "inputs", "measurements", "geometric mean", "worst", f"above {NOISE}"],
-        rows,
-    )
+    heads = ["kind", "threads", "inputs", "measurements", "geometric mean", "worst"]
+    yield from table([*heads, f"above {NOISE}", "error", "worst error"], rows)
+
+
+def _errors(found: Sequence[Line]) -> tuple[str, str]:
+    """The mean and the worst error over the peer's."""
+    known = {line.name: line.error_ratio for line in found}
+    ratios = {name: ratio for name, ratio in known.items() if ratio}
+    if not ratios:
+        return "-", "-"
+    worst = max(ratios, key=lambda name: ratios[name])
+    return f"{geometric_mean(ratios.values()):.2f}", f"{ratios[worst]:.2f} ({worst})"
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:

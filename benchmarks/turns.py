@@ -29,14 +29,18 @@ PATIENCE = 300
 def rows(
     model: Path, artefact: Path, feeds: Path, peers: Sequence[str], *, threads: int,
     seconds: float, precision: str = "fp32", exact: Path | None = None,
+    expected: Path | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The row of leptonc and one for each peer; a peer that ends the process has its reason.
 
-    `exact` is the same model in fp32, which has a row behind them.
+    `exact` is the same model in fp32, which has a row behind them. `expected` has the outputs that
+    all are compared with, instead of those of onnxruntime with its optimisations off.
     """
-    more: dict[str, Any] = {"threads": threads, "seconds": seconds, "precision": precision}
+    more: dict[str, Any] = {
+        "threads": threads, "seconds": seconds, "precision": precision, "expected": expected,
+    }  # fmt: skip
     command = [sys.executable, "-m", "benchmarks.turns", str(model), str(artefact), str(feeds)]
-    command += [str(threads), str(seconds), ",".join(peers), precision]
+    command += [str(threads), str(seconds), ",".join(peers), precision, str(expected or "")]
     command += [] if exact is None else [str(exact)]
     try:
         done = subprocess.run(
@@ -60,18 +64,23 @@ def rows(
     return [ours, *(each[1] for each in alone), *others]
 
 
+def _arrays(file: str) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays.items())
+
+
 def main() -> None:
     """Measure, and tell in JSON."""
-    model, artefact, file, threads, seconds, peers, precision, *more = sys.argv[1:]
-    feeds = {name: array for name, array in np.load(file, allow_pickle=False).items()}
+    model, artefact, file, threads, seconds, peers, precision, expected, *more = sys.argv[1:]
     with ExitStack() as opened:
         session, *exact = (
             opened.enter_context(load(each, int(threads))) for each in (artefact, *more)
         )
         names = [name for name in peers.split(",") if name]
         found = compare(
-            Path(model), feeds, session, names, float(seconds), int(threads),
+            Path(model), _arrays(file), session, names, float(seconds), int(threads),
             precision=precision, exact=exact[0] if exact else None,
+            expected=_arrays(expected) if expected else None,
         )  # fmt: skip
     sys.stdout.write(json.dumps([dataclasses.asdict(row) for row in found]) + "\n")
 

@@ -57,12 +57,14 @@ class Row:
 def compare(
     model: Path | None, feeds: Feeds, artefact: Runnable, peers: Sequence[str], seconds: float,
     threads: int = 1, *, precision: str = "fp32", exact: Runnable | None = None,
+    expected: Mapping[str, Array] | None = None,
 ) -> list[Row]:  # fmt: skip
     """Measure `artefact` and the named peers in turns for `seconds`; its row comes first.
 
     A peer that cannot run the model has a row that says why. Without a model there is neither a
     reference nor a peer. Peers are asked for the `precision` of the artefact; `exact` is the same
-    model in fp32, whose row comes last.
+    model in fp32, whose row comes last. `expected` are outputs to compare with, by default those
+    of the reference.
     """
     import leptonc
 
@@ -73,7 +75,7 @@ def compare(
         runs[EXACT], versions[EXACT], off[EXACT] = exact.run, leptonc.__version__, None
     problems: dict[str, str] = {}
     if model is not None:
-        expected = _expected(model, feeds)
+        expected = expected or _expected(model, feeds)
         off.update({name: _off(run(feeds), expected) for name, run in runs.items()})
         for name in peers:
             try:

@@ -121,7 +121,7 @@ def summary(result: dict[str, Any]) -> str:
 def main(names: tuple[str, ...], seconds: float, tools: str) -> None:
     """Measure all models, or the named ones again, and rewrite benchmarks/OPTIMIZERS.md."""
     report = {**circumstances(), "versions": versions()}
-    results = before(FOLDER) if names else {}
+    results = before(FOLDER, report["cpu"]) if names else {}
     file = RESULTS
     for case in cases():
         if not names or case.name in names:

@@ -125,10 +125,12 @@ def test_what_is_measured_again_takes_the_place_of_what_was_known(tmp_path: Path
     about = report("2030-01-01", "one")
     del about["results"]
     keep(tmp_path, about, [result("m", "one"), result("n", "one")])
-    known = before(tmp_path)
+    known = before(tmp_path, about["cpu"])
     known["m"] = result("m", "two")
     keep(tmp_path, {**about, "commit": "two", "time": "10:00:00"}, known.values())
-    assert [each["runs"][0]["commit"] for each in before(tmp_path).values()] == ["two", "one"]
+    known = before(tmp_path, about["cpu"])
+    assert [each["runs"][0]["commit"] for each in known.values()] == ["two", "one"]
+    assert not before(tmp_path, "another processor")
 
 
 def test_the_plot_is_sorted_and_well_formed() -> None:
