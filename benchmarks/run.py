@@ -16,7 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep
+from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep, processor
 from benchmarks.models import Case, cases, in_bf16, more_quantised
 from benchmarks.plot import draw
 from benchmarks.settings import Setting, base_name, feeds_of, settings
@@ -225,7 +225,7 @@ def main(
     plan = Plan(peers, tuple(map(int, threads.split(","))), seconds, every)
     chosen = [*cases(), *more_quantised(), *in_bf16()]
     report = {**circumstances(), "versions": {name: peer_of(name).version() for name in peers}}
-    known = before(FOLDER, report["cpu"])
+    known = before(FOLDER, processor())
     results = {case.name: known[case.name] for case in chosen if case.name in known}
     for case in chosen:
         old = results.get(case.name, {})

@@ -15,7 +15,7 @@ import click
 import numpy as np
 import onnx
 
-from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep
+from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep, processor
 from benchmarks.models import Case, cases
 from benchmarks.optimizers.contenders import CONTENDERS, versions
 from benchmarks.optimizers.latency import LEVELS
@@ -121,7 +121,7 @@ def summary(result: dict[str, Any]) -> str:
 def main(names: tuple[str, ...], seconds: float, tools: str) -> None:
     """Measure all models, or the named ones again, and rewrite benchmarks/OPTIMIZERS.md."""
     report = {**circumstances(), "versions": versions()}
-    results = before(FOLDER, report["cpu"]) if names else {}
+    results = before(FOLDER, processor()) if names else {}
     file = RESULTS
     for case in cases():
         if not names or case.name in names:
