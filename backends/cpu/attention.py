@@ -1,5 +1,5 @@
 # pyright: standard
-"""Attention in one kernel, fp32: scores stay in the first cache, and are never all there at once.
+"""Attention in one kernel: scores are fp32, stay in the first cache, and are never all there at once.
 
 Keys are taken in blocks that fit into the second cache, packed once for all queries of all heads
 that share them. Of several blocks, each raises the largest score known of a row; sums and results
@@ -18,9 +18,8 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.attention_blocks import (
     KEY_VECTORS,
     Blocks,
+    Copies,
     blocks_of,
-    pack_keys,
-    pack_values,
     value_panels,
 )
 from leptonc.backends.cpu.attention_tile import (
@@ -33,7 +32,9 @@ from leptonc.backends.cpu.attention_tile import (
     Work,
     place,
 )
+from leptonc.backends.cpu.bf16_attention import Bf16Copies, Bf16Tile, rounded_work
 from leptonc.backends.cpu.emit import Extent
+from leptonc.backends.cpu.instructions import with_bf16
 from leptonc.backends.cpu.product import each_tile
 from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
@@ -48,8 +49,18 @@ FEW_TILES = 4
 
 def attention(spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers) -> None:
     """Emits the kernel; heads of keys are shared by the threads, and parts of their queries."""
+    if spec.rounded:
+        with with_bf16(cpu):
+            _attention(spec, cpu, buffers, Bf16Copies(), Bf16Tile)
+    else:
+        _attention(spec, cpu, buffers, Copies(), Tile)
+
+
+def _attention(
+    spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers, copies: Copies, tile: type[Tile]
+) -> None:
     panel = KEY_VECTORS * cpu.lanes
-    blocks = blocks_of(spec.keys, spec.depth + spec.width, panel, cpu)
+    blocks = blocks_of(spec.keys, copies.item * (spec.depth + spec.width), panel, cpu)
     most = tile_rows(KEY_VECTORS, cpu)
     rows = most if isinstance(spec.queries, int) else min(most, SYMBOLIC_ROWS)
     parallel = _is_parallel(spec, cpu)
@@ -61,6 +72,7 @@ def attention(spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers) ->
         work = Work(
             spec, cpu, buffers, panel,
             scores=emit.workspace((rows, blocks.size)),
+            rounded=rounded_work(spec, rows, blocks.size) if spec.rounded else None,
             tops=emit.workspace((kept,)) if blocks.several else None,
             sums=emit.workspace((kept,)) if blocks.several else None,
         )  # fmt: skip
@@ -69,11 +81,11 @@ def attention(spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers) ->
         group = emit.let(tirx.floormod(whole, groups))
         if together:
             every = _Queries(emit.integer(0), spec.queries)
-            _Group(work, blocks, rows, (batch, group), every).emit()
+            _Group(work, blocks, rows, (batch, group), every, copies, tile).emit()
             return
         own = _part(spec.queries, parts, rows, tirx.floormod(unit, parts))
         with T.If(emit.integer(own.count) > 0), T.Then():
-            _Group(work, blocks, rows, (batch, group), own).emit()
+            _Group(work, blocks, rows, (batch, group), own, copies, tile).emit()
 
 
 @dataclass(frozen=True)
@@ -146,18 +158,21 @@ class _Group:
         rows: int,
         place: tuple[PrimExpr, PrimExpr],
         queries: _Queries,
+        packed: Copies,
+        tile: type[Tile],
     ) -> None:
         self.work, self.spec, self.blocks, self.rows = work, work.spec, blocks, rows
         self.batch, self.group = place
         self.queries = queries
+        self.packed, self.tile_of = packed, tile
         self.copies = work.spec.heads // work.spec.groups
 
     def emit(self) -> None:
         """Emits all of it."""
         spec, lanes, size = self.spec, self.work.cpu.lanes, self.blocks.size
-        keys = emit.workspace((size // self.work.panel, spec.depth, self.work.panel))
+        keys = self.packed.keys(size, spec.depth, self.work.panel)
         panels = value_panels(spec.width, lanes)
-        values = [emit.workspace((p.count, size, len(p.widths) * lanes)) for p in panels]
+        values = [self.packed.values(size, each, lanes) for each in panels]
         if self.blocks.several:
             self.each_head(self.start)
         with emit.serial(self.blocks.count) as step:
@@ -178,7 +193,7 @@ class _Group:
             body(Head(self.batch, emit.let(self.group * self.copies + copy), first))
 
     def pack(self, block: Block) -> None:
-        """Copies the keys and values of a block; a key beyond the last is the last once more."""
+        """Copies the keys and values of a block; one beyond the last is the last once more."""
         spec, buffers, cpu = self.spec, self.work.buffers, self.work.cpu
         last = emit.integer(spec.keys) - 1
 
@@ -189,15 +204,15 @@ class _Group:
             )
 
         def load_value(key: PrimExpr, column: PrimExpr, lanes: int) -> PrimExpr:
-            row = block.first + key
+            row = tirx.min(block.first + key, last)
             return emit.load(
                 buffers.v, place(spec, self.batch, self.group, row, column, spec.width), lanes
             )
 
-        pack_keys(block.keys, block.count, cpu, load_key)
+        self.packed.pack_keys(block.keys, block.count, cpu, load_key)
         panels = value_panels(spec.width, cpu.lanes)
         for each, copy in zip(panels, block.values, strict=True):
-            pack_values(copy, block.count, each, cpu, load_value)
+            self.packed.pack_values(copy, block.count, each, cpu, load_value)
 
     def each_row(self) -> Any:
         """A loop over the rows."""
@@ -251,8 +266,8 @@ class _Group:
         """Some rows: their scores, weights, and sums of values."""
         row = emit.let(first)
         if not self.spec.causal:
-            Tile(self.work, head, block, row, height, block.count).emit()
+            self.tile_of(self.work, head, block, row, height, block.count).emit()
             return
         seen = emit.let(tirx.min(emit.integer(block.count), row + height - block.first))
         with T.If(seen > 0), T.Then():
-            Tile(self.work, head, block, row, height, seen).emit()
+            self.tile_of(self.work, head, block, row, height, seen).emit()

@@ -20,6 +20,31 @@ PART, ALL = 4, 2
 Load = Callable[[PrimExpr, PrimExpr, int], PrimExpr]
 
 
+class Copies:
+    """How keys and values are packed: as they are."""
+
+    item = 4
+    """The bytes of an element."""
+
+    def keys(self, size: int, depth: int, panel: int) -> Buffer:
+        """Memory for so many keys: [panel, depth, key]."""
+        return emit.workspace((size // panel, depth, panel))
+
+    def values(self, size: int, panels: ValuePanels, lanes: int) -> Buffer:
+        """Memory for so many values: [panel, key, column]."""
+        return emit.workspace((panels.count, size, len(panels.widths) * lanes))
+
+    def pack_keys(self, copy: Buffer, count: Extent, cpu: CpuTarget, load: Load) -> None:
+        """Copies keys; `load` clamps those that do not exist."""
+        pack_keys(copy, count, cpu, load)
+
+    def pack_values(
+        self, copy: Buffer, count: Extent, panels: ValuePanels, cpu: CpuTarget, load: Load
+    ) -> None:
+        """Copies values; `load` clamps those that do not exist."""
+        pack_values(copy, count, panels, cpu, load)
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Keys in `count` blocks of `size`."""
@@ -30,10 +55,10 @@ class Blocks:
 
 
 def blocks_of(keys: Extent, width: int, panel: int, cpu: CpuTarget) -> Blocks:
-    """Whole panels of keys, whose `width` columns of keys and values stay in the second cache."""
+    """Whole panels of keys, whose `width` bytes of keys and values stay in the second cache."""
 
     def fitting(part: int) -> int:
-        return max(1, cpu.l2_bytes // part // (4 * width * panel)) * panel
+        return max(1, cpu.l2_bytes // part // (width * panel)) * panel
 
     if isinstance(keys, int) and keys <= fitting(ALL):
         return Blocks(-(-keys // panel) * panel, 1, several=False)

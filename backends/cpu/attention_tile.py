@@ -13,7 +13,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.attention_blocks import KEY_VECTORS, ValuePanels, value_panels
 from leptonc.backends.cpu.emit import Extent, Register, Shape
-from leptonc.backends.cpu.product import Product
+from leptonc.backends.cpu.product import Product, Sums
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm import vector_math
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -40,6 +40,8 @@ class AttentionSpec:
     scale: float
     in_rows: bool
     causal: bool = False
+    rounded: bool = False
+    """Whether what is multiplied is rounded to bf16: queries, keys, values and their weights."""
     guarded: bool = True
     mask: Shape | None = None
 
@@ -85,6 +87,14 @@ def place(
 
 
 @dataclass(frozen=True)
+class Rounded:
+    """The bf16 of a tile: its queries, and the weights of the keys of a block."""
+
+    queries: Buffer
+    weights: Buffer
+
+
+@dataclass(frozen=True)
 class Work:
     """What a thread has at hand for the heads of a group: scores of a tile, and known rows.
 
@@ -97,6 +107,7 @@ class Work:
     buffers: AttentionBuffers
     panel: int
     scores: Buffer
+    rounded: Rounded | None
     tops: Buffer | None
     sums: Buffer | None
 
@@ -152,21 +163,8 @@ class Tile:
 
     def panel_scores(self, panel: PrimExpr, *, last: bool) -> None:
         """The scores of a panel of keys, and the largest of them so far."""
-        spec, lanes = self.spec, self.lanes
-        product = Product(
-            cpu=self.cpu,
-            depth=spec.depth,
-            lanes=lanes,
-            widths=(lanes,) * KEY_VECTORS,
-            unrolled=True,
-            left=lambda row, k: emit.load(
-                self.work.buffers.q,
-                place(spec, self.head.batch, self.head.head, row, k, spec.depth),
-            ),
-            right=lambda k, v: emit.load(self.block.keys, [panel, k, v * lanes], lanes),
-            write=_nothing,
-        )
-        for r, row in enumerate(product.sums(self.row, self.height)):
+        lanes = self.lanes
+        for r, row in enumerate(self.products(panel)):
             for v, register in enumerate(row):
                 column = panel * self.work.panel + v * lanes
                 with emit.vectorized(lanes) as lane:
@@ -174,6 +172,22 @@ class Tile:
                     T.buffer_store(self.work.scores, score, [emit.integer(r), column + lane])
                 value = emit.load(self.work.scores, [r, column], lanes)
                 self.tops[r].set(tirx.max(self.tops[r].get(), value))
+
+    def products(self, panel: PrimExpr) -> Sums:
+        """Those of the rows and a panel of keys."""
+        spec, lanes = self.spec, self.lanes
+        return Product(
+            self.cpu, spec.depth, lanes, (lanes,) * KEY_VECTORS, True,
+            lambda row, k: emit.load(self.work.buffers.q, self.query(row, k)),
+            lambda k, v: emit.load(self.block.keys, [panel, k, v * lanes], lanes),
+            _nothing,
+        ).sums(self.row, self.height)  # fmt: skip
+
+    def query(self, row: PrimExpr, column: Extent) -> list[Extent]:
+        """The index of an element of a query."""
+        return place(
+            self.spec, self.head.batch, self.head.head, row, column, self.spec.depth
+        )  # fmt: skip
 
     def score(self, product: PrimExpr, r: int, column: PrimExpr, *, last: bool) -> PrimExpr:
         """What the product of a query and a key counts."""
@@ -236,13 +250,27 @@ class Tile:
         panels = emit.ceildiv(self.count, self.work.panel)
         with emit.serial(emit.product((panels, KEY_VECTORS))) as vector:
             for r, base in enumerate(bases):
+                power = Register(lanes)
                 with emit.vectorized(lanes) as lane:
                     where = [emit.integer(r), vector * lanes + lane]
-                    power = vector_math.exp_flushed(tirx.BufferLoad(scores, where) - base)
-                    T.buffer_store(scores, power, where)
-                value = emit.load(scores, [r, vector * lanes], lanes)
-                sums[r].set(sums[r].get() + value)
+                    value = vector_math.exp_flushed(tirx.BufferLoad(scores, where) - base)
+                    T.buffer_store(power.buffer, value, [lane])
+                self.keep(power.get(), r, vector * lanes)
+                sums[r].set(sums[r].get() + power.get())
         return [emit.reduce_lanes(s.get(), lanes, lambda a, b: a + b) for s in sums]
+
+    def keep(self, powers: PrimExpr, r: int, column: PrimExpr) -> None:
+        """Keeps the weights of a vector of keys."""
+        emit.store(self.work.scores, powers, [r, column], self.lanes)
+
+    def weighted(self, panel: PrimExpr, widths: tuple[int, ...], copy: Buffer) -> Sums:
+        """The weighted sums of a panel of values."""
+        return Product(
+            self.cpu, self.count, self.lanes, widths, True,
+            lambda row, k: emit.load(self.work.scores, [row, k]),
+            lambda k, v: emit.load(copy, [panel, k, v * self.lanes], self.lanes),
+            _nothing,
+        ).sums(emit.integer(0), self.height)  # fmt: skip
 
     def add_values(
         self,
@@ -253,18 +281,8 @@ class Tile:
         """The weighted sums of the values of some panels."""
         lanes, out = self.lanes, self.work.buffers.out
         with emit.serial(panels.count) as panel:
-            product = Product(
-                cpu=self.cpu,
-                depth=self.count,
-                lanes=lanes,
-                widths=panels.widths,
-                unrolled=True,
-                left=lambda row, k: emit.load(self.work.scores, [row, k]),
-                right=lambda k, v: emit.load(copy, [panel, k, v * lanes], lanes),
-                write=_nothing,
-            )
             start = panels.first + panel * (KEY_VECTORS * lanes)
-            sums = product.sums(emit.integer(0), self.height)
+            sums = self.weighted(panel, panels.widths, copy)
             for r, (row, (new, old)) in enumerate(zip(sums, factors, strict=True)):
                 for v, (register, width) in enumerate(zip(row, panels.widths, strict=True)):
                     with emit.vectorized(width) as lane:

@@ -43,15 +43,25 @@ define <16 x float> @{DOT}(<16 x float> %sum, <16 x i32> %a, <16 x i32> %b) alwa
   ret <16 x float> %r
 }}
 """
-ROUND = "leptonc_round_bf16"
+ROUND, ROUND_TWO = "leptonc_round_bf16", "leptonc_round_two_bf16"
 ROUND_SOURCE = f"""
 declare <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float>)
+declare <32 x bfloat> @llvm.x86.avx512bf16.cvtne2ps2bf16.512(<16 x float>, <16 x float>)
 define <16 x i16> @{ROUND}(<16 x float> %x) alwaysinline {{
   %y = call <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float> %x)
   %r = bitcast <16 x bfloat> %y to <16 x i16>
   ret <16 x i16> %r
 }}
-"""
+define <32 x i16> @{ROUND_TWO}(<32 x float> %x) alwaysinline {{
+  %a = shufflevector <32 x float> %x, <32 x float> poison, <16 x i32> <LOWER>
+  %b = shufflevector <32 x float> %x, <32 x float> poison, <16 x i32> <UPPER>
+  %y = call <32 x bfloat> @llvm.x86.avx512bf16.cvtne2ps2bf16.512(<16 x float> %b, <16 x float> %a)
+  %r = bitcast <32 x bfloat> %y to <32 x i16>
+  ret <32 x i16> %r
+}}
+""".replace("LOWER", ", ".join(f"i32 {lane}" for lane in range(16))).replace(
+    "UPPER", ", ".join(f"i32 {lane}" for lane in range(16, 32))
+)
 LARGEST, LEAST = 32767, -32768
 
 
@@ -133,8 +143,9 @@ def as_bf16(cpu: CpuTarget, x: PrimExpr) -> PrimExpr:
     The instruction makes zeros of numbers below the normal ones, as products of bf16 take them.
     """
     lanes = as_words(x)[1]
-    if lanes == cpu.lanes and not cpu.spelled_out:
-        return tirx.call_pure_extern(f"uint16x{lanes}", ROUND, x)
+    if lanes in (cpu.lanes, 2 * cpu.lanes) and not cpu.spelled_out:
+        name = ROUND if lanes == cpu.lanes else ROUND_TWO
+        return tirx.call_pure_extern(f"uint16x{lanes}", name, x)
     upper = tirx.shift_right(bf16_bits(x), emit.broadcast(word(16), lanes))
     return upper.astype("uint16" + (f"x{lanes}" if lanes > 1 else ""))
 

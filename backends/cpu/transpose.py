@@ -9,10 +9,10 @@ from leptonc.backends.tvm.binding import tirx
 
 def transposed(rows: list[Register]) -> list[Register]:
     """The transpose of a square of registers, by exchanging ever larger blocks."""
-    lanes = len(rows)
+    lanes, dtype = len(rows), str(rows[0].buffer.dtype)
     distance = 1
     while distance < lanes:
-        result = [Register(lanes) for _ in rows]
+        result = [Register(lanes, dtype) for _ in rows]
         for first in (row for row in range(lanes) if not row & distance):
             second = first + distance
             pair = [rows[first].get(), rows[second].get()]

@@ -10,6 +10,7 @@ import numpy as np
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import Dim, floordiv
+from leptonc.ir.ops.bf16 import OPERANDS, ROUNDED, to_bf16
 from leptonc.ir.ops.broadcasting import FLOATS, check_dtype, check_same_dtype, shown_shape
 from leptonc.ir.ops.extents import broadcasts_to, differ, natural
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
@@ -114,7 +115,9 @@ def _bias(call: Evaluation, queries: int, keys: int, dtype: np.dtype[Any]) -> Ar
 def _attention_evaluate(call: Evaluation) -> Array:
     dtype = natural(call[0].dtype)
     counts = [call.int("q_num_heads"), *[call.int("kv_num_heads")] * 2]
-    q, k, v = (_split(x.astype(dtype), n) for x, n in zip(call.items[:3], counts, strict=True))
+    short = to_bf16 if call.attrs["rounds"] == OPERANDS else np.asarray
+    heads = (_split(x.astype(dtype), n) for x, n in zip(call.items[:3], counts, strict=True))
+    q, k, v = map(short, heads)
     group = q.shape[1] // max(k.shape[1], 1)
     k, v = (np.repeat(x, group, axis=1) for x in (k, v))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -124,7 +127,7 @@ def _attention_evaluate(call: Evaluation) -> Array:
         bias = _bias(call, q.shape[2], k.shape[2], dtype)
         scores = scores + bias
         powers = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
-        weights: Array = powers / powers.sum(axis=-1, keepdims=True)
+        weights: Array = short(powers) / powers.sum(axis=-1, keepdims=True)
     if call.int("guarded"):
         sees_none: Array = np.asarray(bias.max(axis=-1, keepdims=True, initial=-np.inf) == -np.inf)
         weights = np.where(sees_none, dtype.type(0), weights)
@@ -151,6 +154,7 @@ ATTENTION = define(
         "guarded": Attr("int", 1),
         "q_num_heads": Attr("int", 0),
         "kv_num_heads": Attr("int", 0),
+        "rounds": ROUNDED,
     },
     traits=[Trait.PRODUCT],
 )

@@ -1,4 +1,4 @@
-"""lower-precision: products whose weights are known multiply bf16 and add fp32."""
+"""lower-precision: layers and attention multiply bf16 and add fp32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from leptonc.ir.blob import Blob
+from leptonc.ir.dims import Dim
 from leptonc.ir.graph import Graph, Op
+from leptonc.ir.ops.attention import head_shapes
 from leptonc.ir.ops.bf16 import OPERANDS, WEIGHT
 from leptonc.ir.types import DType
 from leptonc.passes.base import Pass, option
@@ -26,25 +28,26 @@ LARGEST = 3.3895e38
 RATE = 2
 """Products of bf16 in the time of one of fp32."""
 
-BOTH = frozenset({"matmul", "gemm", "fused_matmul", "attention"})
+BOTH = frozenset({"matmul", "gemm", "fused_matmul"})
 CONVOLUTIONS = frozenset({"conv", "conv_transpose", "deform_conv"})
 RECURRENT = frozenset({"lstm", "gru", "rnn"})
-PRODUCTS = BOTH | CONVOLUTIONS | RECURRENT | {"linear", "conv_blocked"}
+PRODUCTS = BOTH | CONVOLUTIONS | RECURRENT | {"linear", "conv_blocked", "attention"}
 """What has products of floats; all else stays as it is without a word."""
 
 
 @dataclass(frozen=True)
 class LowerPrecision(Pass):
-    """Rounds what products with known weights multiply to bf16; their sums stay fp32.
+    """Rounds what products with known weights, and attention, multiply to bf16; sums stay fp32.
 
     bf16 has the exponents of fp32 and 8 bits of a number: each operand is off by at most 1/512 of
     itself. With `pairs`, for CPUs with an instruction that multiplies pairs of bf16, both operands
-    of layers are rounded, where a product then takes half the time; with `convolutions` those of
-    convolutions in blocks, too. Without, only the weights of layers are, which are half as large in
-    memory and are widened where they are multiplied.
+    of layers are rounded, where a product then takes half the time, and of attention queries, keys,
+    values and the powers of the scores; with `convolutions` the operands of convolutions in blocks,
+    too. Without, only the weights of layers are, which are half as large in memory and are widened
+    where they are multiplied.
 
     fp32 stay normalisations, softmax, reductions, sums and all else that is no product; products of
-    two computed operands, and attention; recurrent layers, whose errors add up over the steps;
+    two computed operands outside of attention; recurrent layers, whose errors add up over steps;
     weights of fewer than 4096 numbers, or with one beyond bf16; the first convolution of an image,
     which has few channels, and depthwise ones; and convolutions that Winograd's tiles take through
     in fewer cycles.
@@ -85,6 +88,8 @@ class LowerPrecision(Pass):
             return "errors of a recurrent layer add up over the steps"
         if op.name in CONVOLUTIONS:
             return "the convolution has no kernel in blocks of channels"
+        if op.name == "attention":
+            return self._of_attention(op)
         weight = op.operands[1].blob
         if weight is None:
             return "both operands are computed: no weight becomes smaller"
@@ -94,6 +99,15 @@ class LowerPrecision(Pass):
         if weight.size < SMALL:
             return f"the weight has fewer than {SMALL} numbers"
         return "the weight has numbers beyond bf16" if _is_beyond(weight) else ""
+
+    def _of_attention(self, op: Op) -> str:
+        if not self.pairs:
+            return "attention reads no weight, and this target multiplies no pairs of bf16"
+        shapes = [value.type.shape for value in op.operands[:3]]
+        q, k, v = head_shapes(shapes, op.int("q_num_heads"), op.int("kv_num_heads"))
+        if not all(isinstance(extent, int) for extent in (q[1], k[1], q[3], v[3])):
+            return "attention with a head or width that is not known is computed in parts"
+        return "an odd width of keys makes no pairs" if _is_odd(q[3]) else ""
 
     def _of_pixels(self, op: Op) -> str:
         if not self.convolutions:
@@ -115,6 +129,10 @@ class LowerPrecision(Pass):
         tiles = winograd_cycles(extents, op.int("tile"), lanes)
         faster = tiles <= direct_cycles(extents, lanes) / RATE
         return "Winograd's tiles take fewer cycles in fp32" if faster else ""
+
+
+def _is_odd(extent: Dim) -> bool:
+    return isinstance(extent, int) and extent % 2 == 1
 
 
 def _is_beyond(weight: Blob) -> bool:

@@ -14,6 +14,7 @@ from leptonc.backends.tvm.lower.opaque import kernel
 from leptonc.backends.tvm.lowering import KernelRule, LowerCall, Reason, Rule
 from leptonc.ir.graph import Op
 from leptonc.ir.ops.attention import head_shapes
+from leptonc.ir.ops.bf16 import OPERANDS
 from leptonc.ir.types import DType
 
 
@@ -42,6 +43,7 @@ def _spec(call: LowerCall) -> AttentionSpec:
         batch, heads, groups, queries, keys, depth, width, op.float("scale"),
         in_rows=op.operands[0].type.rank == 3,
         causal=bool(op.int("is_causal")),
+        rounded=op.attrs["rounds"] == OPERANDS,
         guarded=bool(op.int("guarded")),
         mask=_mask_shape(call),
     )  # fmt: skip

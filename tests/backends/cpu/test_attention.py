@@ -18,10 +18,15 @@ from tvm import tirx
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.attention import attention, parts_of
 from leptonc.backends.cpu.attention_tile import AttentionBuffers, AttentionSpec
-from leptonc.backends.cpu.target import CpuTarget, with_threads
+from leptonc.backends.cpu.target import CpuTarget, by_name, spelled_out, with_threads
+from leptonc.ir.ops.bf16 import to_bf16
 from tests.backends.cpu.kernels import AVX512, NATIVE, Array, Kernel, assembly
 
 TOLERANCE = 4e-6
+BF16 = 2**-8
+"""Weights are off by 1/512 of themselves, and values are a few units."""
+PAIRS = with_threads(spelled_out(by_name("avx512-bf16")), 1)
+"""What multiplies pairs of bf16, on any machine."""
 SMALL = replace(NATIVE, l2_bytes=32 * 1024)
 """A cache so small that keys are taken in several blocks."""
 
@@ -109,6 +114,60 @@ def test_known_sizes(
     scale = widths[0] ** -0.5
     spec = AttentionSpec(sizes[0], *heads, *sizes[1:], *widths, scale, in_rows=rows)
     check(Kernel(function(spec, cpu)), spec, sizes)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "heads", "widths", "rows", "small"),
+    [
+        ((1, 1, 1), (1, 1), (2, 1), True, False),
+        ((2, 9, 7), (4, 2), (6, 3), False, False),
+        ((2, 8, 63), (2, 1), (16, 24), True, True),
+        ((1, 33, 151), (2, 2), (64, 40), True, True),
+    ],
+)
+def test_bf16(
+    sizes: tuple[int, int, int],
+    heads: tuple[int, int],
+    widths: tuple[int, int],
+    rows: bool,
+    small: bool,
+) -> None:
+    """Beside float64 sums of what is rounded, but for a weight that rounds the other way."""
+    cpu = replace(PAIRS, l2_bytes=32 * 1024) if small else PAIRS
+    spec = AttentionSpec(
+        sizes[0], *heads, *sizes[1:], *widths, widths[0] ** -0.5, in_rows=rows, rounded=True
+    )
+    q, k, v = (to_bf16(x) for x in operands(spec, *sizes))
+    wanted = expected(spec, q, k, v)
+    given = [in_rows(x) if rows else x for x in (q, k, v)]
+    wanted = in_rows(wanted) if rows else wanted
+    got = Kernel(function(spec, cpu), cpu)(given, wanted.shape)
+    np.testing.assert_allclose(got, wanted, atol=BF16)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_bf16_of_symbolic_sizes(causal: bool) -> None:
+    """An odd number of keys has a pair of one key, whose neighbour is nobody's."""
+    n = tirx.Var("n", "int64")
+    cpu = replace(PAIRS, l2_bytes=32 * 1024)
+    spec = AttentionSpec(
+        1, 2, 2, n, n, 32, 16, 0.2, in_rows=True, causal=causal, rounded=True
+    )  # fmt: skip
+    kernel = Kernel(function(spec, cpu), cpu)
+    for length in (1, 2, 7, 33, 130):
+        q, k, v = (in_rows(to_bf16(x)) for x in operands(spec, 1, length, length))
+        wanted = in_rows(expected(spec, *(to_bf16(x) for x in operands(spec, 1, length, length))))
+        np.testing.assert_allclose(kernel([q, k, v], wanted.shape), wanted, atol=BF16)
+
+
+def test_bf16_is_multiplied_in_pairs() -> None:
+    """Both products are of pairs, and nothing of them is in halves of vectors."""
+    cpu = with_threads(by_name("avx512-bf16"), 1)
+    spec = AttentionSpec(1, 2, 2, 64, 64, 64, 64, 0.125, in_rows=True, rounded=True)
+    text = assembly(function(spec, cpu), cpu)
+    products = [line for line in text.splitlines() if "vdpbf16ps" in line]
+    assert products
+    assert all("%zmm" in line for line in products)
 
 
 def test_symbolic_sizes() -> None:
