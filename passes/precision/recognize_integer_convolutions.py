@@ -16,14 +16,12 @@ from leptonc.passes.base import RewritePass, option
 from leptonc.passes.constants import uniform
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
-from leptonc.passes.pattern import Const, Match, Var, pat
+from leptonc.passes.pattern import Match, pat
 from leptonc.passes.precision import products_of_bytes
 from leptonc.passes.precision.keep_integers import ANY, MOST_EXTRA, SMALL
 from leptonc.passes.precision.products_of_bytes import (
-    LARGEST,
     NARROW,
     SHALLOW,
-    SMALLEST,
     bias,
     point,
     real,
@@ -31,6 +29,7 @@ from leptonc.passes.precision.products_of_bytes import (
     x,
 )
 from leptonc.passes.precision.quantised_convolution import quantised_conv, requantised
+from leptonc.passes.precision.scales_once import SCALED_ONCE
 from leptonc.passes.precision.windows_of_bytes import window_of
 from leptonc.passes.rewrite import Rewriter, Rule, RuleSet, rule
 
@@ -74,31 +73,6 @@ def quantised_planes(m: Match, build: Builder) -> Value:
 def quantised_planes_of_any(m: Match, build: Builder) -> Value:
     """As `quantised-planes`, for instructions that add four products to 32 bits."""
     return _quantised(m, build, ANY)
-
-
-sums, factor, row = Var("sums"), Const("factor"), Const("row")
-y_scale, y_point = Const("result's scale"), Var("result's zero point")
-scaled = pat.add(pat.mul(pat.cast(sums), factor), row)
-
-
-@rule(pat.quantize_linear(scaled, y_scale, y_point.optional()))
-def scaled_once(m: Match, build: Builder) -> Value:
-    """Sums that are scaled, and quantised, are scaled once: by what the result's scale leaves."""
-    op, one = m.root, uniform(m[y_scale])
-    m.fits(m[sums].type.dtype is DType.I32 and one != 1)
-    m.fits(m[scaled].result.type.dtype is DType.F32 and op.attrs["precision"] in (None, DType.F32))
-    m.fits(m[scaled].result.type.shape == m[sums].type.shape)
-    usual = one is not None and SMALLEST <= one <= LARGEST
-    m.require(usual and m[y_scale].type.shape in ((), (1,)), "the scale is no usual number")
-    constants = [value.blob for value in (m[factor], m[row])]
-    parts = [np.asarray(blob.array / one, np.float32) for blob in constants if blob is not None]
-    small = all(bool(((np.abs(part) <= LARGEST) | (part == 0)).all()) for part in parts)
-    m.require(len(parts) == 2 and small, "a number is too large")
-    real_sums = build.mul(_real(build, m[sums]), build.const(parts[0]))
-    real_sums = build.add(real_sums, build.const(parts[1]))
-    scale = build.const(np.ones(m[y_scale].type.extents, np.float32))
-    return build.op(op.definition, [real_sums, scale, *op.operands[2:]], op.attrs,
-                    names=op.operand_names).result  # fmt: skip
 
 
 def _convolved(m: Match, build: Builder, most: int) -> Value:
@@ -199,15 +173,15 @@ class RecognizeIntegerConvolutions(RewritePass):
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
         planes_of_bytes, planes_of_any_bytes, quantised_planes, quantised_planes_of_any,
-        scaled_once,
+        *SCALED_ONCE,
     )  # fmt: skip
     neighbours: int = option(ANY, "what two weights that bytes are multiplied by may add up to")
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Apply the rules for which the target has instructions."""
         wanted = {
-            SMALL: (planes_of_bytes, quantised_planes, scaled_once),
-            ANY: (planes_of_any_bytes, quantised_planes_of_any, scaled_once),
+            SMALL: (planes_of_bytes, quantised_planes, *SCALED_ONCE),
+            ANY: (planes_of_any_bytes, quantised_planes_of_any, *SCALED_ONCE),
         }.get(self.neighbours, ())
         rules = [each for each in wanted if each.name not in context.disabled]
         Rewriter(RuleSet(rules), self.budget, context).run(graph)
