@@ -128,3 +128,15 @@ def test_what_26_bits_do_not_hold_stays_direct() -> None:
     assert not may_filter_bytes(op, weight.array)
     assert pays(np.zeros((128, 128, 3, 3), np.int8), (28, 28), by_name("avx2"))
     assert not pays(np.zeros((512, 512, 3, 3), np.int8), (7, 7), by_name("avx2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "wanted"),
+    [("avx2", 64, 56, True), ("avx2", 512, 7, False), ("avx512-vnni", 64, 56, True),
+     ("avx512-vnni", 256, 14, True), ("avx512-vnni", 512, 7, False), ("avx2-vnni", 16, 9, False)],
+)  # fmt: skip
+def test_tiles_are_taken_where_they_are_faster(
+    name: str, channels: int, size: int, wanted: bool
+) -> None:
+    weight = np.zeros((channels, channels, 3, 3), np.int8)
+    assert pays(weight, (size, size), by_name(name)) is wanted
