@@ -23,6 +23,7 @@ from benchmarks.settings import Setting, base_name, feeds_of, settings
 from benchmarks.table import render
 from benchmarks.turns import rows
 from leptonc.artifact import Artifact
+from leptonc.backends.cpu.target import detect, multiplies_bf16
 from leptonc.ir.diagnostics import LeptonBug
 from leptonc.ir.interpret import interpret
 from leptonc.manifest import TensorSpec
@@ -204,9 +205,10 @@ def write(report: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
 @click.option("--all", "every", is_flag=True, help="Batches too, and all lengths by all threads.")
 @click.option(
     "--precision",
-    type=click.Choice(["", "bf16"]),
-    default="",
-    help="bf16: measure the models of floats in that, beside the same in fp32.",
+    type=click.Choice(["own", "bf16", "both"]),
+    default="both" if multiplies_bf16(detect()) else "own",
+    show_default=True,
+    help="The models' own types, or those of floats in bf16, beside the same in fp32.",
 )
 @click.option("--resume", is_flag=True, help="Leave out models that this commit has results of.")
 def main(
@@ -217,7 +219,7 @@ def main(
 
     Every result is kept as soon as it is there, in place of what was known of the same model and
     setting; what is not measured stays as it was. Without options some 30 minutes on two idle
-    cores, with --all two hours.
+    cores, an hour where there is bf16, with --all two hours.
     """
     peers = tuple(filter(None, against.split(",")))
     for peer in peers:
@@ -230,7 +232,7 @@ def main(
     for case in chosen:
         old = results.get(case.name, {})
         done = resume and old.get("commit") == report["commit"] and old.get("complete")
-        asked = case.precision == (precision or "fp32")
+        asked = precision == "both" or (case.precision == "bf16") == (precision == "bf16")
         if not done and asked and (not names or base_name(case) in names or case.name in names):
             measure_model(case, plan, report, results)
     click.echo(f"wrote {write(report, results).relative_to(ROOT)} and {TABLE.name}")
