@@ -11,6 +11,8 @@ from tvm import tirx
 from leptonc.backends.cpu.batched_matmul import BatchedMatmulSpec, batched_matmul
 from leptonc.backends.cpu.bf16_conv import Bf16ConvSpec, bf16_conv
 from leptonc.backends.cpu.bf16_matmul import Bf16MatmulSpec, bf16_matmul
+from leptonc.backends.cpu.bf16_packing import OUTPUTS as BF16_OUTPUTS
+from leptonc.backends.cpu.bf16_winograd import bf16_winograd
 from leptonc.backends.cpu.conv import conv
 from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.decision import Decision
@@ -156,12 +158,13 @@ def _packed_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
     op = anchor.op
     _, w, *bias = op.operands
     batch, _, height, width = _blocked_extents(anchor)
+    rounds = op.name == "packed_winograd_bf16"
     spec = WinogradSpec(
         batch, op.int("channels"), op.int("filters"), height, width, _window(op).pads,
-        op.int("outputs"), w.type.extents[3], bool(bias), anchor.epilogue, anchor.out_dtype,
-        _decision(op),
+        BF16_OUTPUTS if rounds else op.int("outputs"), w.type.extents[3], bool(bias),
+        anchor.epilogue, anchor.out_dtype, _decision(op),
     )  # fmt: skip
-    return winograd("kernel", spec, anchor.cpu)
+    return (bf16_winograd if rounds else winograd)("kernel", spec, anchor.cpu)
 
 
 def _blocked_extents(anchor: Anchor, *, plain: bool = False) -> tuple[Extent, int, Extent, Extent]:
@@ -315,6 +318,7 @@ ANCHORS: Mapping[str, Emitter] = {
     "packed_integer_conv": _packed_integer_conv,
     "packed_integer_winograd": _packed_integer_winograd,
     "packed_winograd": _packed_winograd,
+    "packed_winograd_bf16": _packed_winograd,
     "max_pool_blocked": _max_pool,
     "average_pool_blocked": _average_pool,
     "global_average_pool_blocked": _global_average_pool,

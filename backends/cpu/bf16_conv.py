@@ -14,6 +14,7 @@ from typing import ClassVar
 from tvm.tirx import PrimFunc
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.bf16_packing import TOGETHER
 from leptonc.backends.cpu.conv import Emitter, Source
 from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.conv_tile import Tile
@@ -22,9 +23,6 @@ from leptonc.backends.cpu.instructions import as_bf16, pairs_of_bf16, with_bf16
 from leptonc.backends.cpu.packing import channel_blocks, conv_weight_shape
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
-
-# The channels that one step multiplies.
-TOGETHER = 2
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ from leptonc.backends.cpu.packing import (
     conv_weight_shape,
     pack_matmul_weight,
 )
+from leptonc.backends.cpu.winograd_tables import Transform, weight_at_points
 from leptonc.ir.ops.bf16 import bits_of
+
+TOGETHER = 2
+"""What one step multiplies: neighbours of the depth, or channels of a pixel."""
+OUTPUTS = 2
+"""Of Winograd's tiles, in one direction."""
 
 
 def pack_bf16_weight(weight: Array, panel: int, *, transposed: bool = False) -> Array:
@@ -47,3 +53,19 @@ def pack_bf16_conv_weight(weight: Array, sizes: ConvWeight, panel: int, lanes: i
     packed = [pack_matmul_weight(group, panel, transposed=True) for group in words]
     data = np.ascontiguousarray(np.concatenate(packed))
     return data.view(np.uint16).reshape(bf16_conv_weight_shape(sizes, panel))
+
+
+def bf16_winograd_weight_shape(channels: int, filters: int, panel: int) -> tuple[int, ...]:
+    """The shape of a weight at the points of tiles, of an even number of channels."""
+    return Transform(OUTPUTS).points, -(-filters // panel), channels // TOGETHER, panel, TOGETHER
+
+
+def pack_bf16_winograd_weight(weight: Array, panel: int) -> Array:
+    """The bits of a weight f32[filters, channels, 3, 3] at the points, two channels side by side.
+
+    It is transformed before it is rounded.
+    """
+    filters, channels = weight.shape[:2]
+    words = pairs_of_bits(weight_at_points(weight, OUTPUTS), 2)
+    data = np.stack([pack_matmul_weight(part, panel, transposed=True) for part in words])
+    return data.view(np.uint16).reshape(bf16_winograd_weight_shape(channels, filters, panel))

@@ -150,11 +150,11 @@ def _conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
         yield from _sharing(cpu)
         return
     tile, rows = op.int("tile"), op.result.type.shape[2]
-    tiles = [each for each in (0, *PAIRS) if each <= largest_tile] if may_filter(op) else [0]
+    tiles = [each for each in (0, *PAIRS) if each <= largest_tile] if may_filter(op) else [tile]
     pixels = product(op.result.type.shape[2:4])
     shapes = _conv_shapes(filters // group, pixels, part * height * width, cpu)
     if tile:
-        yield from _winograd(tile, filters, part, cpu)
+        yield from _winograd(op, tile, cpu)
     else:
         yield from shapes
         yield from _bands(rows, cpu)
@@ -183,8 +183,9 @@ def _conv_shapes(filters: int, pixels: object, depth: int, cpu: CpuTarget) -> li
     return sorted(found, key=lambda decision: found[decision])[:SHAPES]
 
 
-def _winograd(tile: int, filters: int, channels: int, cpu: CpuTarget) -> Iterator[Decision]:
-    band = band_tiles(channels, filters, tile, cpu)
+def _winograd(op: Op, tile: int, cpu: CpuTarget) -> Iterator[Decision]:
+    filters, channels, *_ = op.operands[1].type.extents
+    band = band_tiles(channels, filters, tile, cpu, 2 if op.attrs["rounds"] else 4)
     yield from (Decision(band=size) for size in (band // 2, band * 2) if size)
     blocks = -(-filters // cpu.lanes)
     yield from (Decision(vectors=vectors) for vectors in (2, 3, 4, 1) if vectors <= blocks)

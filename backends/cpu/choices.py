@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from leptonc.backends.cpu.bf16_packing import OUTPUTS
 from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.cpu.tiles import (
     MOST_ROWS,
@@ -126,6 +127,10 @@ def _winograd(op: Op, cpu: CpuTarget) -> Choice:
     return Choice(f"Winograd's tiles of {op.int('outputs')} x {op.int('outputs')}")
 
 
+def _winograd_bf16(op: Op, cpu: CpuTarget) -> Choice:
+    return Choice(f"Winograd's tiles of {OUTPUTS} x {OUTPUTS} of bf16", rate=2.0)
+
+
 def _tiles(
     rows: int | None, columns: int, depth: int, vectors: int, cpu: CpuTarget
 ) -> tuple[Candidate, ...]:
@@ -157,6 +162,7 @@ CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_integer_conv": _integer_conv,
     "packed_integer_winograd": _named("Winograd's tiles of 4 x 4 of integers"),
     "packed_winograd": _winograd,
+    "packed_winograd_bf16": _winograd_bf16,
     "attention": _named("attention without stored scores"),
     "packed_recurrent": _named("packed recurrence"),
     "matmul": _named("product of variables"),

@@ -111,6 +111,7 @@ class _Emitter(Emitter):
     """Emits one convolution of bytes."""
 
     element, sum = "int16", "int32"
+    element_bytes = 2
     inputs = _Inputs
     outputs = _Outputs
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from leptonc.backends.cpu.bf16_packing import bf16_conv_weight_shape, pack_bf16_conv_weight
+from leptonc.backends.cpu.bf16_packing import (
+    bf16_conv_weight_shape,
+    bf16_winograd_weight_shape,
+    pack_bf16_conv_weight,
+    pack_bf16_winograd_weight,
+)
 from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.packed import Packing, decided_panel, floats
 from leptonc.backends.cpu.packing import (
@@ -96,23 +101,25 @@ def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob
 def _winograd(
     op: Op, blobs: Mapping[str, Blob], outputs: int, cpu: CpuTarget, decision: Decision
 ) -> Packing:
-    blob, lanes = blobs["w"], op.int("lanes")
+    blob, lanes, rounds = blobs["w"], op.int("lanes"), bool(op.attrs["rounds"])
     filters, channels = blob.type.extents[:2]
-    transform = Transform(outputs)
-    rows = decision.band or band_tiles(channels, filters, outputs, cpu)
+    rows = decision.band or band_tiles(channels, filters, outputs, cpu, 2 if rounds else 4)
     all_rows = product(ceildiv(extent, outputs) for extent in op.result.type.shape[2:4])
     if isinstance(all_rows, int):
         rows = min(rows, all_rows)
     panel = decided_panel(decision, cpu) or conv_panel(filters, rows, cpu)
-    shape = winograd_weight_shape(transform.points, channels, filters, panel)
-    packed = {
-        "w": floats(shape, lambda: pack_winograd_weight(blob.array, outputs, panel)),
-        **_bias(blobs, filters, lanes),
-    }
     attrs = {
         "pads": op.attrs["pads"], "kernel_shape": (3, 3), "lanes": lanes,
-        "channels": channels, "filters": filters, "outputs": outputs,
-        "values": tuple(float(v) for v in transform.weight_matrix().reshape(-1)),
-        "decision": decision.text,
+        "channels": channels, "filters": filters, "decision": decision.text,
     }  # fmt: skip
-    return Packing("packed_winograd", attrs, packed)
+    bias = _bias(blobs, filters, lanes)
+    if rounds:
+        bits = TensorType(DType.U16, bf16_winograd_weight_shape(channels, filters, panel))
+        words = Blob(bits, lambda: pack_bf16_winograd_weight(blob.array, panel))
+        return Packing("packed_winograd_bf16", attrs, {"w": words, **bias})
+    transform = Transform(outputs)
+    shape = winograd_weight_shape(transform.points, channels, filters, panel)
+    packed = floats(shape, lambda: pack_winograd_weight(blob.array, outputs, panel))
+    values = tuple(float(v) for v in transform.weight_matrix().reshape(-1))
+    attrs |= {"outputs": outputs, "values": values}
+    return Packing("packed_winograd", attrs, {"w": packed, **bias})

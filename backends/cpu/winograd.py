@@ -30,8 +30,8 @@ from leptonc.backends.cpu.winograd_tables import (
 from leptonc.backends.cpu.winograd_transform import Band, Inputs, Outputs
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
-# The elements of a line of the caches.
-LINE = 16
+# The bytes of a line of the caches.
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Emitter:
     """Emits one convolution: bands of tiles, points, panels of filters, register tiles."""
 
     element, sum = "float32", "float32"
+    element_bytes = 4
+    """Those of an input and of a weight at a point."""
     inputs: type[Inputs] = Inputs
     outputs: type[Outputs] = Outputs
 
@@ -115,7 +117,7 @@ class Emitter:
         """Emits the whole convolution."""
         (down, across), batch = self.tiles, self.spec.batch
         most = self.spec.decision.band or band_tiles(
-            self.spec.channels, self.spec.filters, self.spec.outputs, self.cpu
+            self.spec.channels, self.spec.filters, self.spec.outputs, self.cpu, self.element_bytes
         )
         if isinstance(down, int) and isinstance(across, int):
             shares = self.cpu.threads if self.is_parallel else 1
@@ -151,8 +153,8 @@ class Emitter:
         points, lanes = self.transform.points, self.lanes
         # Points that lie a power of two apart would share the same few sets of a cache.
         inputs, outputs = room * (self.blocks * lanes), room * (self.out_blocks * lanes)
-        sources = emit.workspace((points, inputs + LINE), self.element)
-        sums = emit.workspace((points, outputs + LINE), self.sum)
+        sources = emit.workspace((points, inputs + LINE_BYTES // self.element_bytes), self.element)
+        sums = emit.workspace((points, outputs + LINE_BYTES // 4), self.sum)
         band = Band(*place, height, self.tiles[1], count)
         self.inputs(self, band, sources).emit()
         full, rest = divmod(self.out_blocks, self.vectors)
@@ -226,10 +228,11 @@ class Emitter:
     ) -> None:
         """Asks for a share of the next panel's weights: they are read in the order of memory."""
         point, panel = place
-        lines = -(-self.lanes * self.spec.panel // LINE // steps)
+        elements = LINE_BYTES // self.element_bytes
+        lines = -(-self.lanes * self.spec.panel // elements // steps)
         per_step = self.blocks * lines
         for line in range(lines):
-            offset = (step * per_step + block * lines + line) * LINE
+            offset = (step * per_step + block * lines + line) * elements
             flat = [point, panel + 1, emit.integer(0), offset]
             emit.prefetch(self.weight, flat)
 

@@ -99,16 +99,23 @@ def winograd_weight_shape(points: int, depth: int, filters: int, panel: int) -> 
 
 
 def pack_winograd_weight(weight: Array, outputs: int, panel: int) -> Array:
-    """A weight f32[filters, channels, 3, 3] at the points, computed in double precision."""
+    """A weight f32[filters, channels, 3, 3] at the points."""
+    parts = weight_at_points(weight, outputs)
+    return np.stack([pack_matmul_weight(part, panel, transposed=True) for part in parts])
+
+
+def weight_at_points(weight: Array, outputs: int) -> Array:
+    """A weight [filters, channels, 3, 3] as [points, filters, channels], computed in double."""
     values = Transform(outputs).weight_matrix()
     filters, channels = weight.shape[:2]
     # one product of matrices: a chain of small ones takes eight times as long
     at_points = np.kron(values, values) @ weight.reshape(-1, TAPS * TAPS).astype(np.float64).T
-    at_points = at_points.reshape(-1, filters, channels).astype(weight.dtype)
-    return np.stack([pack_matmul_weight(part, panel, transposed=True) for part in at_points])
+    return at_points.reshape(-1, filters, channels).astype(weight.dtype)
 
 
-def band_tiles(channels: int, filters: int, outputs: int, cpu: CpuTarget) -> int:
+def band_tiles(
+    channels: int, filters: int, outputs: int, cpu: CpuTarget, element_bytes: int = 4
+) -> int:
     """The tiles whose inputs and outputs at all points fit the second-level cache together."""
-    tile_bytes = 4 * Transform(outputs).points * (channels + filters)
+    tile_bytes = Transform(outputs).points * (element_bytes * channels + 4 * filters)
     return max(FEWEST_TILES, cpu.l2_bytes // tile_bytes)

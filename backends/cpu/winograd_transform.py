@@ -149,6 +149,10 @@ class Inputs:
         """An input as what is computed with."""
         return value
 
+    def stored(self, value: PrimExpr) -> PrimExpr:
+        """What is kept of a value at a point."""
+        return value
+
     def values(self, load: Callable[[int, int], PrimExpr], target: PrimExpr) -> None:
         """Stores the values of a tile at all points."""
         pairs, indices = self.parent.transform.pairs, range(self.reach)
@@ -159,7 +163,8 @@ class Inputs:
         for row in indices:
             values = input_values([columns[column][row] for column in indices], pairs)
             for column, value in enumerate(values):
-                emit.store(self.points, value, [row * self.reach + column, target], self.lanes)
+                place = [row * self.reach + column, target]
+                emit.store(self.points, self.stored(value), place, self.lanes)
 
 
 class Outputs:

@@ -20,6 +20,7 @@ from leptonc.ir.ops.bf16 import ROUNDED, rounded
 from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, conv_shape, convolve, window_at
 from leptonc.ir.ops.extents import natural
 from leptonc.ir.ops.pool import AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL, POOL_ATTRS
+from leptonc.ir.ops.tiles import convolve_by_tiles, weight_at_points
 from leptonc.ir.table import Attr, Evaluation, Inference, OpDef, Trait, define
 from leptonc.ir.types import TensorType
 
@@ -85,9 +86,12 @@ def _conv_evaluate(call: Evaluation) -> Array:
     x, w, bias = call[0], call[1], call.get("bias")
     if not call.attrs["plain"]:
         x = unpack_array(x, w.shape[1] * call.int("group"))
-    x, w = rounded(x, w, call.attrs["rounds"])
-    wide = natural(x.dtype)
-    y = convolve(x.astype(wide), w.astype(wide), window_at(call, x, w), call.int("group"))
+    window, wide = window_at(call, x, w), natural(x.dtype)
+    if call.attrs["rounds"] and call.int("tile"):
+        y = convolve_by_tiles(x, weight_at_points(w), window)
+    else:
+        x, w = rounded(x, w, call.attrs["rounds"])
+        y = convolve(x.astype(wide), w.astype(wide), window, call.int("group"))
     return pack_array(add_bias(y, bias).astype(call[0].dtype), call.int("lanes"))
 
 
@@ -95,7 +99,8 @@ CONV_BLOCKED = define(
     "conv_blocked(x, w, bias?)",
     "Two-dimensional convolution of a blocked operand (plain if `plain`) to a blocked result; by "
     "Winograd's tiles of `tile` squared outputs unless that is 0. What it `rounds`, its weight or "
-    "both operands, is bf16 when it is multiplied.",
+    "both operands, is bf16 when it is multiplied: with a tile of 2 that is what the tile's points "
+    "take of them.",
     infer=_conv_infer, evaluate=_conv_evaluate,
     attrs={
         **CONV_ATTRS, "lanes": Attr("int", required=True),

@@ -13,6 +13,7 @@ from leptonc.ir.ops.bf16 import from_bits, to_bf16
 from leptonc.ir.ops.blocked import pack_array, packed_type, unpack_array
 from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, convolve
 from leptonc.ir.ops.extents import natural
+from leptonc.ir.ops.tiles import convolve_by_tiles
 from leptonc.ir.ops.windows import resolve_window
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import TensorType
@@ -135,6 +136,29 @@ PACKED_WINOGRAD = define(
         "channels": Attr("int", required=True), "filters": Attr("int", required=True),
         "lanes": Attr("int", required=True), "outputs": Attr("int", required=True),
         "values": Attr("floats", required=True), "decision": Attr("str", ""), **CONV_ATTRS,
+    },
+    traits=[Trait.PRODUCT],
+)  # fmt: skip
+
+
+def _winograd_bf16_evaluate(call: Evaluation) -> Array:
+    x, w, bias, filters = call[0], call[1], call.get("bias"), call.int("filters")
+    plain = unpack_array(x, call.int("channels"))
+    at_points = w.transpose(0, 1, 3, 2, 4).reshape(w.shape[0], w.shape[1] * w.shape[3], -1)
+    window = resolve_window(call, plain.shape[2:], call.ints("kernel_shape") or ())
+    y = convolve_by_tiles(plain, from_bits(at_points[:, :filters]), window)
+    y = add_bias(y, None if bias is None else bias[:filters])
+    return pack_array(y.astype(x.dtype), call.int("lanes"))
+
+
+PACKED_WINOGRAD_BF16 = define(
+    "packed_winograd_bf16(x, w, bias?)",
+    "`conv_blocked` of 3 x 3 by tiles of 2 x 2 outputs, rounded to bf16 at the points, with the "
+    "weight's bits as [points, panels, pairs of channels, panel width, 2].",
+    infer=_conv_infer, evaluate=_winograd_bf16_evaluate,
+    attrs={
+        "channels": Attr("int", required=True), "filters": Attr("int", required=True),
+        "lanes": Attr("int", required=True), "decision": Attr("str", ""), **CONV_ATTRS,
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip

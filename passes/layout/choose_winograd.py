@@ -10,7 +10,7 @@ from leptonc.ir.types import DType
 from leptonc.passes.base import Pass, option
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
-from leptonc.passes.layout.winograd_cost import TAPS, TYPICAL_EXTENT, Extents, chosen_outputs
+from leptonc.passes.layout.winograd_cost import chosen_outputs, extents_of
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,7 @@ class ChooseWinograd(Pass):
         weight = op.operands[1]
         if weight.blob is None or weight.type.dtype is not DType.F32:
             return "the weight is not known, or not f32"
-        filters, channels, *kernel = weight.type.extents
-        once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
-        if kernel != [TAPS, TAPS] or not once or op.int("group") != 1 or op.attrs["plain"]:
+        extents = extents_of(op)
+        if extents is None:
             return "not 3 x 3 of all channels with stride 1"
-        rows, columns = (
-            extent if isinstance(extent, int) else TYPICAL_EXTENT
-            for extent in op.result.type.shape[2:4]
-        )
-        extents = Extents(channels, filters, rows, columns)
         return chosen_outputs(extents, self.lanes, self.largest) or "direct takes fewer cycles"

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from leptonc.ir.graph import Op
+from leptonc.ir.types import DType
+
 TAPS = 3
 """Rows and columns of the filters that this is for."""
 
@@ -25,6 +28,12 @@ WEIGHT_BYTES = 10
 
 TRANSFORM_CYCLES = 7
 """Cycles for each vector at a point."""
+
+BF16_TRANSFORM_CYCLES = 2
+"""The same where bf16 is multiplied, which takes vectors of 16 numbers: measured on Zen 4."""
+
+BF16_RATE = 2
+"""Products of bf16 in the time of one of fp32."""
 
 LARGER_TILE = 0.85
 """A larger tile rounds more: it must take at most this part of the cycles of a smaller one."""
@@ -43,6 +52,36 @@ class Extents:
     columns: int
 
 
+def extents_of(op: Op) -> Extents | None:
+    """The sizes of a blocked convolution that tiles can compute; None where they cannot."""
+    weight = op.operands[1]
+    if weight.blob is None or weight.type.dtype is not DType.F32:
+        return None
+    filters, channels, *kernel = weight.type.extents
+    once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
+    if kernel != [TAPS, TAPS] or not once or op.int("group") != 1 or op.attrs["plain"]:
+        return None
+    rows, columns = (
+        extent if isinstance(extent, int) else TYPICAL_EXTENT
+        for extent in op.result.type.shape[2:4]
+    )
+    return Extents(channels, filters, rows, columns)
+
+
+def outputs_of_bf16(extents: Extents, lanes: int, own: int) -> int | None:
+    """The tile of a convolution of bf16, 2 or 0; None where `own`, in fp32, takes fewer cycles.
+
+    Larger tiles of bf16 would be off by several times what a direct convolution is.
+    """
+    direct, tiles = (
+        direct_cycles(extents, lanes, BF16_RATE),
+        winograd_cycles(extents, 2, lanes, BF16_RATE, BF16_TRANSFORM_CYCLES),
+    )
+    if own and winograd_cycles(extents, own, lanes, 1, BF16_TRANSFORM_CYCLES) < min(direct, tiles):
+        return None
+    return 2 if tiles < direct else 0
+
+
 def chosen_outputs(extents: Extents, lanes: int, largest: int = 4) -> int:
     """The width of the tile to take, 2 or 4; 0 where a direct convolution is better."""
     best, least = 0, direct_cycles(extents, lanes)
@@ -53,17 +92,19 @@ def chosen_outputs(extents: Extents, lanes: int, largest: int = 4) -> int:
     return best
 
 
-def direct_cycles(extents: Extents, lanes: int) -> float:
-    """The cycles of a direct convolution."""
+def direct_cycles(extents: Extents, lanes: int, rate: int = 1) -> float:
+    """The cycles of a direct convolution, whose products take the time of one of fp32 by `rate`."""
     pixels, weights = extents.rows * extents.columns, extents.channels * extents.filters * TAPS**2
-    return pixels * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES
+    return (pixels * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES) / rate
 
 
-def winograd_cycles(extents: Extents, outputs: int, lanes: int) -> float:
+def winograd_cycles(
+    extents: Extents, outputs: int, lanes: int, rate: int = 1, transform: int = TRANSFORM_CYCLES
+) -> float:
     """The cycles through tiles of `outputs` squared."""
     points = (outputs + TAPS - 1) ** 2
     tiles = -(-extents.rows // outputs) * -(-extents.columns // outputs)
     weights = points * extents.channels * extents.filters
-    product = tiles * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES
+    product = (tiles * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES) / rate
     vectors = points * tiles * (extents.channels + extents.filters) / lanes
-    return product + TRANSFORM_CYCLES * vectors
+    return product + transform * vectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leptonc.passes.layout.winograd_cost import Extents, chosen_outputs
+from leptonc.passes.layout.winograd_cost import Extents, chosen_outputs, outputs_of_bf16
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,16 @@ def test_the_cheapest_way_is_chosen(extents: Extents, outputs: int) -> None:
 
 def test_large_tiles_can_be_left_out() -> None:
     assert chosen_outputs(Extents(64, 64, 56, 56), lanes=8, largest=2) == 2
+
+
+@pytest.mark.parametrize(
+    ("extents", "own", "outputs"),
+    [
+        (Extents(64, 64, 56, 56), 4, 2),
+        (Extents(512, 512, 7, 7), 0, 2),
+        (Extents(16, 16, 112, 112), 4, None),  # transforms bound both: larger tiles have fewer
+        (Extents(512, 512, 2, 2), 2, 0),  # all weights
+    ],
+)
+def test_bf16_takes_small_tiles_or_none(extents: Extents, own: int, outputs: int | None) -> None:
+    assert outputs_of_bf16(extents, 16, own) == outputs
