@@ -1,5 +1,5 @@
 # pyright: standard
-"""Attention in one kernel: scores are fp32, stay in the first cache, and are never all there at once.
+"""Attention in one kernel: scores are fp32, in the first cache, and never all there at once.
 
 Keys are taken in blocks that fit into the second cache, packed once for all queries of all heads
 that share them. Of several blocks, each raises the largest score known of a row; sums and results

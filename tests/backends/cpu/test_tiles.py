@@ -57,6 +57,7 @@ def test_tiles_fit_the_registers(cpu: CpuTarget, rows: int | None, columns: int)
 def test_known_best_tiles() -> None:
     assert matmul_tile(128, 768, 768, by_name("avx2")) == Tile(4, 3)
     assert matmul_tile(None, 768, 768, by_name("avx512")) == Tile(8, 3)
+    assert matmul_tile(197, 768, 3072, by_name("avx512")).vectors == 3
     assert conv_panel(64, 3136, by_name("avx2")) == 16
     assert conv_panel(24, 3136, by_name("avx2")) == 24
     assert conv_panel(40, 784, by_name("avx2")) == 24  # 3 + 2 blocks fill all accumulators
