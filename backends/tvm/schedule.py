@@ -174,7 +174,10 @@ def _is_flat(block: Any) -> bool:
         same = len(extents) == len(shape) and all(
             tvm_ffi.structural_equal(a, b) for a, b in zip(extents, shape, strict=True)
         )
-        if not same or not _is_identity(load.indices, iterators):
+        if same and _is_identity(load.indices, iterators):
+            continue
+        # what is read at a place that was itself read does not depend on how elements are counted
+        if any(_uses_iterators_outside_loads(index, iterators) for index in load.indices):
             return False
     return not _uses_iterators_outside_loads(store.value, iterators)
 

@@ -31,6 +31,9 @@ from leptonc.backends.tvm.vector_power import sqrt
 from leptonc.ir.ops.pool import pool_window
 from leptonc.ir.ops.windows import Window
 
+LANES = 16
+"""Elements whose largest is found side by side; what a CPU's vectors hold divides it."""
+
 
 def _windowed(
     call: LowerCall, window: Window, source: Tensor, combine: Callable[..., Any], name: str
@@ -184,7 +187,11 @@ def _over_space(
     x = tensor_as(call[0], natural(call[0].dtype))
     blocked = call.op.name.endswith("_blocked")
     axes = list(range(2, len(x.shape) - blocked))
-    total = reduced(x.shape, axes, combine, lambda *i: element(x(*i)), "total")
+    if combine is maximum and not blocked and _is_ragged(x.shape[-1]):
+        lanes = _in_lanes(x, axes)
+        total = reduced(lanes.shape, [2], combine, lanes, "total")
+    else:
+        total = reduced(x.shape, axes, combine, lambda *i: element(x(*i)), "total")
     neutral = lowest(x.dtype) if combine is maximum else tirx.const(0, str(x.dtype))
     total = filled(call, total, [call.op.operands[0].type.shape[axis] for axis in axes], neutral)
 
@@ -193,6 +200,24 @@ def _over_space(
         return cast(finish(total(*kept)), call.dtype())
 
     return compute(call.shape(), pooled, name="pooled")
+
+
+def _is_ragged(extent: Any) -> bool:
+    """Whether rows have several vectors, but no whole number of them."""
+    known = int(extent) if isinstance(extent, tirx.IntImm | int) else 0
+    return known > 2 * LANES and known % LANES > 0
+
+
+def _in_lanes(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """The largest elements over `axes` as a row of a few: the last vector lies over that before."""
+    width = x.shape[-1]
+    *outer, step = reduce_axes([*(x.shape[axis] for axis in axes[:-1]), -(-width // LANES)])
+
+    def at(n: Any, c: Any, lane: Any) -> Any:
+        first = tirx.min(step.var * LANES, width - LANES)
+        return maximum(x(n, c, *(each.var for each in outer), first + lane), axis=[*outer, step])
+
+    return compute((*x.shape[:2], tirx.const(LANES, "int64")), at, name="lanes")
 
 
 def global_average_pool(call: LowerCall) -> Tensor:

@@ -130,3 +130,14 @@ def test_global_pools(name: str) -> None:
     check_lowering(name, [normal(2, 3, 5, 8, dtype=ml_dtypes.bfloat16)])
     sizes = [[normal(*s)] for s in ((2, 3, 5, 4), (1, 1, 1, 1), (3, 2, 16, 16), (2, 2, 0, 3))]
     check_lowering(name, *sizes, symbolic=(0,))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 33), (1, 2, 3, 47), (2, 2, 0, 61), (1, 1, 2, 2, 100)])
+def test_largest_of_rows_that_are_no_whole_vectors(shape: tuple[int, ...]) -> None:
+    x = normal(*shape) - 5
+    check_lowering("global_max_pool", [x])
+    check_lowering("global_max_pool", [x.astype(ml_dtypes.bfloat16)])
+    if x.size:
+        x[0, 0, ..., -1] = 7
+        x[-1, -1, ..., -2] = np.nan
+        check_lowering("global_max_pool", [x])
