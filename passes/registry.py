@@ -79,6 +79,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "spell-out-norms": "leptonc.passes.fusion.spell_out_norms:SpellOutNorms",
     "spell-rare-attention": "leptonc.passes.fusion.spell_rare_attention:SpellRareAttention",
     "split-to-slices": "leptonc.passes.fusion.split_to_slices:SplitToSlices",
+    "tabulate-bytes": "leptonc.passes.precision.tabulate_bytes:TabulateBytes",
     "trim-regions": "leptonc.passes.control_flow.trim_regions:TrimRegions",
     "turns-to-layer": "leptonc.passes.recurrent.turns_to_layer:TurnsToLayer",
     "unroll-loops": "leptonc.passes.control_flow.unroll_loops:UnrollLoops",

@@ -29,6 +29,7 @@ from leptonc.ir.text import print_graph
 OPTIONAL = frozenset({
     "recognize-fourier", "recognize-lookups", "recognize-integer-convolutions",
     "recognize-integer-products", "keep-integers", "integers-to-float", "widen-to-planes",
+    "tabulate-bytes",
     "block-channels", "choose-winograd", "narrow-integers",
     "keep-weights-in-bytes", "skip-later-keys",
 })  # fmt: skip
@@ -80,7 +81,7 @@ class CpuBackend:
         # not before ONNX is written: onnxruntime fuses only with every conversion in its place
         neighbours = f"{{neighbours={largest_neighbours(self.cpu)}}}"
         floats = (
-            f"recognize-quantized,recognize-integer-convolutions{neighbours},"
+            f"recognize-quantized,tabulate-bytes,recognize-integer-convolutions{neighbours},"
             f"recognize-integer-products,keep-integers{neighbours},"
             "integers-to-float,"
             "eliminate-common-subexpressions,eliminate-dead-code"
