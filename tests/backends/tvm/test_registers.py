@@ -52,8 +52,11 @@ def test_bindings_in_branches():
         other = x(tirx.const(63, "int32") - i)
         return tirx.Select(x(i) > other, other + x(i), x(i) - other)
 
-    found = computed(square, lambda x, i: let(x(i), lambda v: v * v + v), chosen)
-    values = X**4 + X**2
+    def lopsided(x, i):  # so that no two elements that are compared are nearly the same
+        return let(x(i), lambda v: v * v + v)
+
+    found = computed(lopsided, lambda x, i: let(x(i), lambda v: v * v + v), chosen)
+    values = (X**2 + X) ** 2 + X**2 + X
     other = values[::-1]
     expected = np.where(values > other, other + values, values - other)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
