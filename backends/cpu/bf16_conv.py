@@ -34,6 +34,7 @@ class Bf16ConvSpec(ConvSpec):
     """
 
     element_bytes: ClassVar[int] = 2
+    halves: ClassVar[bool] = False
 
 
 def bf16_conv(name: str, spec: Bf16ConvSpec, cpu: CpuTarget) -> PrimFunc:

@@ -76,7 +76,8 @@ class Emitter:
         self.parallel = spec.is_parallel(cpu)
         self.inner = 1 if spec.weight.plain else cpu.lanes
         self.blocks = channel_blocks(spec.weight.channels, self.inner)
-        self.tile_pixels = spec.decision.tile_rows(self.tile_rows(spec.panel // cpu.lanes))
+        most = spec.row_pixels(self.tile_rows(spec.panel // cpu.lanes), cpu)
+        self.tile_pixels = spec.decision.tile_rows(most)
         self.long = spec.epilogue.is_long(5, self.sums)
         self.weight_bytes = spec.weight_bytes
 
@@ -234,9 +235,11 @@ class Emitter:
         vectors, (full, rest) = self.spec.panel // self.cpu.lanes, self.spec.group_panels(self.cpu)
         within = panel - group * (full + rest)
         block = group * self.spec.group_blocks(self.cpu) + within * vectors
+        widths = [self.cpu.lanes] * vectors
         if last:
             vectors = self.spec.group_blocks(self.cpu) - full * vectors
-        tiles = self.tile(self, source, (image, first), (group, panel, block), vectors)
+            widths = [*widths[: vectors - 1], self.spec.last_lanes(self.cpu)]
+        tiles = self.tile(self, source, (image, first), (group, panel, block), widths)
         pixels = emit.product((height, self.columns))
         if not isinstance(pixels, int):
             size = self.tile_pixels
@@ -271,7 +274,8 @@ class Emitter:
         """Covers a known number of pixels with tiles of two sizes."""
         start = 0
         for size, count in split_rows(pixels, self.tile_pixels):
-            one_row = isinstance(self.columns, int) and self.columns % size == start % size == 0
+            aligned = isinstance(self.columns, int) and self.columns % size == start % size == 0
+            one_row = aligned or pixels == self.columns
             with emit.serial(count) as step:
                 emit_tile(Pixels(step * size + start, size, one_row, -(-pixels // size)))
             start += size * count

@@ -35,7 +35,7 @@ class Pixels:
 
 
 class Tile:
-    """Emits the tiles of one chunk and one panel, which has so many vectors of filters in use."""
+    """Emits the tiles of one chunk and one panel, whose vectors compute so many filters each."""
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class Tile:
         source: Source,
         place: tuple[PrimExpr, PrimExpr],
         panel: tuple[PrimExpr, PrimExpr, PrimExpr],
-        vectors: int,
+        widths: Sequence[int],
     ) -> None:
         self.parent, self.spec, self.lanes = parent, parent.spec, parent.cpu.lanes
-        self.source, self.vectors = source, vectors
+        self.source, self.widths, self.vectors = source, widths, len(widths)
         self.image, self.first = place
         self.group, self.panel, self.block = panel
         self.line = LINE_BYTES // parent.spec.element_bytes
@@ -55,7 +55,7 @@ class Tile:
         """One whole tile."""
         sums = self.registers(at)
         for register in (r for row in sums for r in row):
-            register.set(self.zero)
+            register.set(self.zeros(register.lanes))
         inner = self.parent.inner
         full, rest = divmod(self.spec.weight.channels // self.spec.weight.groups, inner)
         bases = self.bases(at)
@@ -74,8 +74,8 @@ class Tile:
     def clear(self, memory: Buffer, at: Pixels) -> None:
         """The sums of a tile in memory become zero."""
         for pixel in range(at.count):
-            for v in range(self.vectors):
-                emit.store(memory, self.zero, [at.start + pixel, v * self.lanes], self.lanes)
+            for v, width in enumerate(self.widths):
+                emit.store(memory, self.zeros(width), [at.start + pixel, v * self.lanes], width)
 
     def add_part(self, memory: Buffer, at: Pixels, part: PrimExpr, parts: int) -> None:
         """Adds the products of one of so many equal parts of the channels to sums in memory."""
@@ -88,22 +88,20 @@ class Tile:
         for pixel, row in enumerate(sums):
             for v, register in enumerate(row):
                 place = [at.start + pixel, v * self.lanes]
-                emit.store(memory, register.get(), place, self.lanes)
+                emit.store(memory, register.get(), place, register.lanes)
 
     def complete(self, memory: Buffer, at: Pixels) -> None:
         """Stores a tile whose sums are in memory."""
         self.finish(self.loaded(memory, at), at)
 
-    @property
-    def zero(self) -> PrimExpr:
+    def zeros(self, lanes: int) -> PrimExpr:
         """A vector of zeros."""
-        return emit.broadcast(emit.const(0, self.parent.sums), self.lanes)
+        return emit.broadcast(emit.const(0, self.parent.sums), lanes)
 
     def registers(self, at: Pixels) -> list[list[Register]]:
         """The accumulators of a tile."""
         return [
-            [Register(self.lanes, self.parent.sums) for _ in range(self.vectors)]
-            for _ in range(at.count)
+            [Register(width, self.parent.sums) for width in self.widths] for _ in range(at.count)
         ]
 
     def loaded(self, memory: Buffer, at: Pixels) -> list[list[Register]]:
@@ -112,7 +110,7 @@ class Tile:
         for pixel, row in enumerate(sums):
             for v, register in enumerate(row):
                 place = [at.start + pixel, v * self.lanes]
-                register.set(emit.load(memory, place, self.lanes))
+                register.set(emit.load(memory, place, register.lanes))
         return sums
 
     def bases(self, at: Pixels) -> list[PrimExpr]:
@@ -196,32 +194,44 @@ class Tile:
         """Adds one product to every accumulator."""
         weight, lanes = self.parent.weight, self.lanes
         filters = [
-            emit.load(weight, [self.panel, product, v * lanes], lanes) for v in range(self.vectors)
+            emit.load(weight, [self.panel, product, v * lanes], width)
+            for v, width in enumerate(self.widths)
         ]
         for row, place in zip(sums, places, strict=True):
-            value = emit.broadcast(emit.load(self.source.data, [place]), lanes)
+            value = emit.load(self.source.data, [place])
             for register, column in zip(row, filters, strict=True):
-                register.set(emit.fma(value, column, register.get()))
+                factor = emit.broadcast(value, register.lanes)
+                register.set(emit.fma(factor, column, register.get()))
 
     def finish(self, sums: list[list[Register]], at: Pixels) -> None:
         """Stores a tile through the epilogue."""
-        lanes, start, count = self.lanes, at.start, at.count
+        start, count = at.start, at.count
         if not self.parent.long or count * self.vectors < 2:
             for pixel, row in enumerate(sums):
                 place = [emit.let(i) for i in self.position(start + pixel)]
                 for v, register in enumerate(row):
-                    with emit.vectorized(lanes) as lane:
-                        self.write(register.lane(lane), place, v, lane)
+                    self.write_vector(register, emit.integer(0), place, v)
             return
-        staged = [Register(lanes * count, self.parent.sums) for _ in range(self.vectors)]
+        staged = [Register(width * count, self.parent.sums) for width in self.widths]
         for pixel, row in enumerate(sums):
             for register, stage in zip(row, staged, strict=True):
-                emit.store(stage.buffer, register.get(), [pixel * lanes], lanes)
+                emit.store(stage.buffer, register.get(), [pixel * register.lanes], register.lanes)
         with emit.serial(count) as pixel:
             place = [emit.let(i) for i in self.position(start + pixel)]
             for v, stage in enumerate(staged):
-                with emit.vectorized(lanes) as lane:
-                    self.write(stage.lane(pixel * lanes + lane), place, v, lane)
+                self.write_vector(stage, pixel * self.widths[v], place, v)
+
+    def write_vector(
+        self, register: Register, first: PrimExpr, place: Sequence[PrimExpr], vector: int
+    ) -> None:
+        """Stores the sums of a pixel, zeros in the place of those that were not computed."""
+        width, (row, column) = self.widths[vector], place
+        with emit.vectorized(width) as lane:
+            self.write(register.lane(first + lane), place, vector, lane)
+        if width < self.lanes:
+            missing = emit.broadcast(emit.const(0, self.spec.out_dtype), self.lanes - width)
+            index = [self.image, self.block + vector, self.first + row, column, width]
+            emit.store(self.parent.out, missing, index, self.lanes - width)
 
     def write(
         self, value: PrimExpr, place: Sequence[PrimExpr], vector: int, lane: PrimExpr

@@ -45,6 +45,7 @@ class IntegerConvSpec(ConvSpec):
     folds: int = 1
 
     element_bytes: ClassVar[int] = 1
+    halves: ClassVar[bool] = False
 
 
 def integer_conv(name: str, spec: IntegerConvSpec, cpu: CpuTarget) -> PrimFunc:
@@ -75,7 +76,7 @@ class _Tile(Tile):
         """One whole tile."""
         sums, bases = self.registers(at), self.bases(at)
         for register in (r for row in sums for r in row):
-            register.set(self.zero)
+            register.set(self.zeros(self.lanes))
         with emit.serial(self.parent.blocks) as block:
             if self.source.far and self.is_contiguous:
                 size = at.count * self.parent.inner

@@ -23,7 +23,16 @@ from leptonc.backends.cpu.packing import (
 from leptonc.backends.cpu.target import CpuTarget, with_threads
 from leptonc.backends.cpu.tiles import conv_panel
 from leptonc.backends.cpu.window import Window
-from tests.backends.cpu.kernels import AVX512, NATIVE, Kernel, assembly, block, convolution, unblock
+from tests.backends.cpu.kernels import (
+    AVX512,
+    NATIVE,
+    SPELLED,
+    Kernel,
+    assembly,
+    block,
+    convolution,
+    unblock,
+)
 
 # A part of the largest output: sums of n products are off by about the root of n roundings.
 TOLERANCE = 5e-6
@@ -76,9 +85,10 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     extents = [free.get("n", case.batch), free.get("h", height), free.get("w", width)]
     outputs = [case.window.outputs(axis, extent) for axis, extent in enumerate(extents[1:])]
     known = [case.window.outputs(axis, extent) for axis, extent in enumerate(case.size)]
-    blocks = channel_blocks(case.filters, LANES)
+    lanes = cpu.lanes
+    blocks = channel_blocks(case.filters, lanes)
     residual = Epilogue(
-        (((extents[0], blocks, *outputs, LANES), "float32"),),
+        (((extents[0], blocks, *outputs, lanes), "float32"),),
         lambda value, index, buffers: tirx.max(value + buffers[0][tuple(index)], emit.const(0.0)),
     )
     sizes = ConvWeight(
@@ -93,12 +103,12 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     bias = rng.standard_normal(case.filters).astype(np.float32)
     other = rng.standard_normal((case.batch, case.filters, *known)).astype(np.float32)
     inputs = [
-        x if case.plain else block(x),
-        pack_conv_weight(weight, sizes, panel, LANES),
-        pack_channels(bias, LANES),
-        block(other),
+        x if case.plain else block(x, lanes),
+        pack_conv_weight(weight, sizes, panel, lanes),
+        pack_channels(bias, lanes),
+        block(other, lanes),
     ]
-    got = Kernel(conv("main", spec, cpu), cpu)(inputs, (case.batch, blocks, *known, LANES))
+    got = Kernel(conv("main", spec, cpu), cpu)(inputs, (case.batch, blocks, *known, lanes))
     want = np.maximum(convolution(x, weight, bias, case.window, case.groups) + other, 0)
     np.testing.assert_allclose(unblock(got, case.filters), want, atol=TOLERANCE * want.max())
 
@@ -115,6 +125,28 @@ def test_known_sizes(name: str) -> None:
 )  # fmt: skip
 def test_symbolic_sizes(name: str, symbols: str) -> None:
     check(CASES[name], symbols)
+
+
+HALVES = {
+    "few filters": (Case(5, 3, (6, 9), Window((3, 3), pads=(1, 1, 1, 1)), batch=2), ""),
+    "half of a vector": (Case(40, 8, (5, 7), Window((1, 1))), "n"),
+    "a half in the last panel": (Case(24, 40, (9, 7), Window((1, 1))), ""),
+    "a half alone in the last panel": (Case(16, 72, (9, 7), Window((1, 1))), "hw"),
+    "first layer": (
+        Case(3, 24, (11, 9), Window((3, 3), (2, 2), pads=(1, 1, 1, 1)), plain=True),
+        "",
+    ),
+    "weights beyond the cache": (Case(1024, 37, (4, 5), Window((3, 3), pads=(1, 1, 1, 1))), ""),
+    "more than half": (Case(16, 25, (5, 7), Window((1, 1))), ""),
+}
+
+
+@pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_of_vectors(name: str, cpu: CpuTarget) -> None:
+    case, symbols = HALVES[name]
+    check(case, symbols, cpu)
+    check(case, symbols, with_threads(cpu, 2))
 
 
 def test_merged_groups_compute_the_same() -> None:
@@ -202,3 +234,11 @@ def test_avx512_multiplies_whole_vectors() -> None:
     lines = [line for line in text.splitlines() if "vfmadd" in line]
     assert lines
     assert all("zmm" in line for line in lines)
+
+
+def test_avx512_computes_half_of_a_vector_of_few_filters() -> None:
+    spec = ConvSpec(1, 14, 14, ConvWeight(64, 40, (1, 1)), Window((1, 1)), 3 * AVX512.lanes)
+    text = assembly(conv("main", spec, AVX512), AVX512)
+    lines = [line for line in text.splitlines() if "vfmadd" in line]
+    halves = [line for line in lines if "ymm" in line]
+    assert 2 * len(halves) == len(lines) - len(halves)
