@@ -20,6 +20,7 @@ from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
 from leptonc.backends.cpu.integer_conv import IntegerConvSpec, integer_conv
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
+from leptonc.backends.cpu.integer_planes import integer_planes
 from leptonc.backends.cpu.integer_winograd import IntegerWinogradSpec, integer_winograd
 from leptonc.backends.cpu.integer_winograd_packing import OUTPUTS
 from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
@@ -133,13 +134,17 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
 
 def _packed_integer_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     op = anchor.op
-    batch, channels, height, width = _blocked_extents(anchor)
+    plain = bool(op.attrs["plain"])
+    batch, channels, height, width = _blocked_extents(anchor, plain=plain)
     window, extra = _window(op), op.operand("extra")
+    sizes = ConvWeight(channels, op.int("filters"), window.kernel, plain=plain)
     spec = IntegerConvSpec(
-        batch, height, width, ConvWeight(channels, op.int("filters"), window.kernel), window,
+        batch, height, width, sizes, window,
         op.operands[1].type.extents[2], False, anchor.epilogue, anchor.out_dtype, _decision(op),
         op.int("filler"), 0 if extra is None else extra.type.extents[0], op.int("folds"),
     )  # fmt: skip
+    if plain:
+        return integer_planes("kernel", spec, anchor.cpu)
     return integer_conv("kernel", spec, anchor.cpu)
 
 

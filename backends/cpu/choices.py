@@ -85,7 +85,8 @@ def _integer_conv(op: Op, cpu: CpuTarget) -> Choice:
     pixels = product(op.result.type.shape[2:4])
     known = pixels if isinstance(pixels, int) else None
     weight = op.operands[1].type.extents
-    return _integers("direct convolution", known, op.int("filters"), weight, cpu)
+    kind = "first layer" if op.attrs["plain"] else "direct convolution"
+    return _integers(kind, known, op.int("filters"), weight, cpu)
 
 
 def _integers(

@@ -7,6 +7,7 @@ with four bytes here. What products of bytes need of their weights is said in `i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -19,7 +20,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.conv import Emitter
 from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.conv_tile import Pixels, Tile
-from leptonc.backends.cpu.emit import Register
+from leptonc.backends.cpu.emit import Register, Shape
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
 from leptonc.backends.cpu.integer_steps import IntegerProducts
 from leptonc.backends.cpu.packing import channel_blocks
@@ -35,8 +36,9 @@ TOGETHER = 4
 class IntegerConvSpec(ConvSpec):
     """`out[n, o, h, w, lane] = epilogue(sum of x times weight)`, sums in 32 bits.
 
-    x is u8[batch, C / lanes, height, width, lanes]; around it stands `filler`. The weight is that
-    of a product whose depth is in the order in which the input is read, whole blocks of channels:
+    x is u8[batch, C / lanes, height, width, lanes], or u8[batch, C, height, width] of a plain
+    convolution, whose blocks have four channels; around it stands `filler`. The weight is that of a
+    product whose depth is in the order in which the input is read, whole blocks of channels:
     `integer_packing.ByteWeight`, with its `extra` steps and `folds`.
     """
 
@@ -47,12 +49,29 @@ class IntegerConvSpec(ConvSpec):
     element_bytes: ClassVar[int] = 1
     halves: ClassVar[bool] = False
 
+    def block(self, cpu: CpuTarget) -> int:
+        """The channels of a block."""
+        return TOGETHER if self.weight.plain else cpu.lanes
+
+    def weight_shape(self, cpu: CpuTarget) -> tuple[int, int, int, int]:
+        """The shape of the packed weight."""
+        block, sizes = self.block(cpu), self.weight
+        depth = channel_blocks(sizes.channels, block) * block * math.prod(sizes.kernel)
+        return integer_weight_shape(depth, sizes.filters, self.panel, TOGETHER)
+
 
 def integer_conv(name: str, spec: IntegerConvSpec, cpu: CpuTarget) -> PrimFunc:
     """The kernel (x, weight, extra weight?, places?, starts?, *operands, out)."""
-    sizes, lanes = spec.weight, cpu.lanes
-    shape = integer_weight_shape(sizes.depth, sizes.filters, spec.panel, TOGETHER)
-    blocks = channel_blocks(sizes.channels, lanes)
+    blocks = channel_blocks(spec.weight.channels, cpu.lanes)
+    shape = (spec.batch, blocks, spec.height, spec.width, cpu.lanes)
+    return integer_function(name, spec, cpu, shape, IntegerEmitter)
+
+
+def integer_function(
+    name: str, spec: IntegerConvSpec, cpu: CpuTarget, inputs: Shape, emitter: type[IntegerEmitter]
+) -> PrimFunc:
+    """The kernel of a convolution that reads bytes of this shape."""
+    sizes, lanes, shape = spec.weight, cpu.lanes, spec.weight_shape(cpu)
     extra = [
         ("extra", (spec.extra, spec.panel, TOGETHER), "int8"),
         ("places", (spec.extra,), "int32"),
@@ -60,13 +79,13 @@ def integer_conv(name: str, spec: IntegerConvSpec, cpu: CpuTarget) -> PrimFunc:
     ]
     outputs = (spec.batch, channel_blocks(sizes.filters, lanes), *spec.out_extents(), lanes)
     parameters = [
-        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "uint8"),
+        ("x", inputs, "uint8"),
         ("weight", shape, "int8"),
         *(extra if spec.extra else ()),
         *spec.epilogue.parameters(),
         ("out", outputs, spec.out_dtype),
     ]
-    return emit.function(name, parameters, lambda *given: _Emitter(spec, cpu, given).emit())
+    return emit.function(name, parameters, lambda *given: emitter(spec, cpu, given).emit())
 
 
 class _Tile(Tile):
@@ -169,7 +188,7 @@ class _Tile(Tile):
         return self.spec
 
 
-class _Emitter(Emitter):
+class IntegerEmitter(Emitter):
     """Emits one convolution of bytes."""
 
     sums = "int32"
@@ -178,9 +197,9 @@ class _Emitter(Emitter):
     def __init__(self, spec: IntegerConvSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         super().__init__(spec, cpu, buffers)
         self.filler = spec.filler
-        panels, steps, panel, together = integer_weight_shape(
-            spec.weight.depth, spec.weight.filters, spec.panel, TOGETHER
-        )
+        self.inner = spec.block(cpu)
+        self.blocks = channel_blocks(spec.weight.channels, self.inner)
+        panels, steps, panel, together = spec.weight_shape(cpu)
         self.weight = emit.view(self.weight, (panels, 1, steps * panel * together))
 
     def tile_rows(self, vectors: int) -> int:

@@ -47,7 +47,8 @@ def may_filter_bytes(op: Op, weight: Array) -> bool:
     """Whether the tiles can compute a convolution: what they give is then exact."""
     once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
     largest = np.abs(weight.astype(np.int64)).sum((1, 2, 3)).max(initial=0) * 255
-    return weight.shape[2:] == (TAPS, TAPS) and once and int(largest) < LARGEST
+    blocked = not op.attrs["plain"]
+    return blocked and weight.shape[2:] == (TAPS, TAPS) and once and int(largest) < LARGEST
 
 
 def pays(weight: Array, extents: tuple[int, int] | None, cpu: CpuTarget) -> bool:

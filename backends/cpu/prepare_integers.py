@@ -24,6 +24,7 @@ from leptonc.backends.cpu.winograd_tables import WholeTransform
 from leptonc.ir.blob import Blob
 from leptonc.ir.dims import product
 from leptonc.ir.graph import Attribute, Op
+from leptonc.ir.ops.integer_conv import TOGETHER
 from leptonc.ir.types import DType, TensorType
 
 
@@ -52,7 +53,7 @@ def integer_conv(
     pixels = product(op.result.type.shape[2:4])
     filters, _, height, width = blobs["w"].type.extents
     known = pixels if isinstance(pixels, int) else None
-    kept = ("pads", "lanes", "filler")
+    kept = ("pads", "lanes", "filler", *(("plain",) if op.attrs["plain"] else ()))
     attrs = {
         **{name: op.attrs[name] for name in kept}, "kernel_shape": (height, width),
         "filters": filters, "decision": decision.text,
@@ -60,7 +61,8 @@ def integer_conv(
     if _takes_tiles(op, blobs["w"], cpu, decision):
         return _integer_winograd(op, blobs["w"], cpu, decided_panel(decision, cpu), attrs)
     panel = decided_panel(decision, cpu) or integer_panel(known, filters, 4, cpu)
-    packed, folds = integer_conv_blobs(blobs["w"], known, op.int("lanes"), cpu, panel)
+    block = TOGETHER if op.attrs["plain"] else op.int("lanes")
+    packed, folds = integer_conv_blobs(blobs["w"], known, block, cpu, panel)
     attrs |= {"strides": op.attrs["strides"], "dilations": op.attrs["dilations"], "folds": folds}
     return Packing("packed_integer_conv", attrs, packed)
 

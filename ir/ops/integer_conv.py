@@ -15,6 +15,8 @@ from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
 
 FILLER = {"filler": Attr("int", 0)}
+TOGETHER = 4
+"""The channels of a plain operand that are multiplied at once."""
 
 
 def _check(call: Inference) -> None:
@@ -54,20 +56,25 @@ def _blocked_infer(call: Inference) -> TensorType:
     channels = w.shape[1] * call.int("group")
     if not isinstance(channels, int):
         raise LeptonError("integer_conv_blocked needs a weight of known extents", code="E103")
-    plain = unpacked_type(x, channels)
+    plain = x if call.attrs["plain"] else unpacked_type(x, channels)
     return packed_type(TensorType(DType.I32, conv_shape(call, plain, w)), lanes)
 
 
 def _blocked_evaluate(call: Evaluation) -> Array:
-    x = unpack_array(call[0], call[1].shape[1] * call.int("group"))
+    x = call[0]
+    if not call.attrs["plain"]:
+        x = unpack_array(x, call[1].shape[1] * call.int("group"))
     return pack_array(_sums(call, x, call[1]), call.int("lanes"))
 
 
 INTEGER_CONV_BLOCKED = define(
     "integer_conv_blocked(x, w)",
-    "`integer_conv` over planes of a blocked operand to a blocked result.",
+    "`integer_conv` over planes of a blocked operand (plain if `plain`) to a blocked result.",
     infer=_blocked_infer, evaluate=_blocked_evaluate,
-    attrs={**CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True)}, traits=[Trait.PRODUCT],
+    attrs={
+        **CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True), "plain": Attr("bool", False),
+    },
+    traits=[Trait.PRODUCT],
 )  # fmt: skip
 
 
@@ -82,21 +89,23 @@ def _packed_infer(call: Inference) -> TensorType:
 def _packed_evaluate(call: Evaluation) -> Array:
     filters, lanes = call.int("filters"), call.int("lanes")
     kernel = call.ints("kernel_shape") or (1, 1)
-    x = unpack_array(call[0], call[0].shape[1] * lanes)
-    matrix = dense_weight(call)[:, :filters].reshape(-1, *kernel, lanes, filters)
-    w = matrix.transpose(4, 0, 3, 1, 2).reshape(filters, x.shape[1], *kernel)
+    plain = bool(call.attrs["plain"])
+    x = call[0] if plain else unpack_array(call[0], call[0].shape[1] * lanes)
+    block = TOGETHER if plain else lanes
+    matrix = dense_weight(call)[:, :filters].reshape(-1, *kernel, block, filters)
+    w = matrix.transpose(4, 0, 3, 1, 2).reshape(filters, -1, *kernel)[:, : x.shape[1]]
     return pack_array(_sums(call, x, w), lanes)
 
 
 PACKED_INTEGER_CONV = define(
     "packed_integer_conv(x, w, extra?, places?, starts?)",
     "`integer_conv_blocked` with the weight as that of a `packed_integer_linear` whose depth is "
-    "block of channels, row, column, channel of the block.",
+    "block of channels, row, column, channel of the block; four are a block of what is `plain`.",
     infer=_packed_infer, evaluate=_packed_evaluate,
     attrs={
         **CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True),
         "filters": Attr("int", required=True), "folds": Attr("int", 1),
-        "decision": Attr("str", ""),
+        "plain": Attr("bool", False), "decision": Attr("str", ""),
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip

@@ -19,6 +19,7 @@ from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.layout.blocked_transposed import kept_transposed, spread
 
 FEW_CHANNELS = 4
+FEW_BYTES = 7
 """A convolution of up to this many channels reads them plain: filling a block would cost more."""
 MAKES_INFINITY = ("div", "reciprocal", "log", "pow", "mod")
 """Elementwise operations that may make Inf or NaN of the zeros that fill up a block."""
@@ -162,9 +163,11 @@ class _Layout:
         return x.rank == 4 and w.blob is not None and op.int("group") == 1 and pads
 
     def _integer_conv(self, op: Op, build: Builder) -> Value:
-        operands = [self._pack(op.operands[0], build), op.operands[1]]
-        attrs = {**op.attrs, "lanes": self.lanes}
-        return build.op("integer_conv_blocked", operands, attrs).result
+        x, w = op.operands
+        plain = x not in self.blocked and w.type.extents[1] < FEW_BYTES
+        attrs = {**op.attrs, "lanes": self.lanes, "plain": plain}
+        source = x if plain else self._pack(x, build)
+        return build.op("integer_conv_blocked", [source, w], attrs).result
 
     def _conv(self, op: Op, build: Builder) -> Value:
         x, w = op.operands[0], op.operands[1]

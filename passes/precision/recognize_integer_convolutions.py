@@ -34,7 +34,10 @@ from leptonc.passes.precision.windows_of_bytes import window_of
 from leptonc.passes.rewrite import Rewriter, Rule, RuleSet, rule
 
 FEW_CHANNELS = 8
-"""With fewer channels, most of a block of them would be filled up."""
+"""With fewer channels, most of a block of them would be filled up: fours of them are."""
+FILLED = 0.75
+"""So much of those fours must be channels: without an instruction that adds four products, bytes
+are twice as fast as floats."""
 TOGETHER = 4
 """The channels whose products are added at once."""
 
@@ -114,7 +117,10 @@ def _attrs_of(m: Match, x: TensorType, w: TensorType) -> dict[str, tuple[int, ..
     m.fits(x.rank == 4)
     window = window_of(m.root)
     m.require(m.root.int("group") == 1, "there are groups")
-    m.require(w.extents[1] >= FEW_CHANNELS, "few channels are faster in floats")
+    channels = w.extents[1]
+    filled = channels + -channels % TOGETHER
+    full = channels >= FEW_CHANNELS or channels >= FILLED * filled
+    m.require(full, "few channels are faster in floats")
     pads = [extent for extent in (*window.before, *window.after) if isinstance(extent, int)]
     m.require(len(pads) == 4 and min(pads) >= 0, "the pads are not known")
     return {
