@@ -182,7 +182,7 @@ def test_kernels_for_other_cpus_compute_the_same(images: onnx.ModelProto, isa: s
         assert off.largest < most
         assert off.mean < most
         told = session.manifest.provenance.get("precision")
-        assert told is None or len(told["lowered"]) == 4
+        assert told is None or len(told["lowered"]) == 5
 
 
 def test_options_that_are_true_or_false() -> None:

@@ -1,8 +1,8 @@
 # pyright: standard
 """Direct convolution of pairs of bf16 over blocks of channels, with sums of fp32.
 
-As `conv`, but that a step multiplies two channels of a pixel. Each chunk of the input is rounded to
-bf16 where it is copied, once for all filters.
+As `conv`, but that a step multiplies two channels of a pixel, or two columns of a plain image. Each
+chunk of the input is rounded to bf16 where it is copied, once for all filters.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import ClassVar
 from tvm.tirx import PrimFunc
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.bf16_packing import TOGETHER
+from leptonc.backends.cpu.bf16_packing import TOGETHER, bf16_conv_weight_shape, in_pairs
 from leptonc.backends.cpu.conv import Emitter, Source
 from leptonc.backends.cpu.conv_spec import ConvSpec
-from leptonc.backends.cpu.conv_tile import Tile
+from leptonc.backends.cpu.conv_tile import Pixels, Tile
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.instructions import as_bf16, pairs_of_bf16, with_bf16
-from leptonc.backends.cpu.packing import channel_blocks, conv_weight_shape
+from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
@@ -29,8 +29,8 @@ from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 class Bf16ConvSpec(ConvSpec):
     """As `ConvSpec`, of operands that are rounded to bf16.
 
-    The channels of a group are a multiple of two. The weight holds the bits of bf16, packed by
-    `bf16_packing.pack_bf16_conv_weight`.
+    The channels of a group are a multiple of two, or the columns of a plain convolution follow each
+    other. The weight holds the bits of bf16, packed by `bf16_packing.pack_bf16_conv_weight`.
     """
 
     element_bytes: ClassVar[int] = 2
@@ -42,10 +42,11 @@ def bf16_conv(name: str, spec: Bf16ConvSpec, cpu: CpuTarget) -> PrimFunc:
     sizes, lanes = spec.weight, cpu.lanes
     blocks = channel_blocks(sizes.filters, lanes)
     channels = channel_blocks(sizes.channels, lanes)
-    panels, depth, panel = conv_weight_shape(sizes, spec.panel)
+    blocked = (spec.batch, channels, spec.height, spec.width, lanes)
+    plain = (spec.batch, sizes.channels, spec.height, spec.width)
     parameters = [
-        ("x", (spec.batch, channels, spec.height, spec.width, lanes), "float32"),
-        ("weight", (panels, depth // TOGETHER, panel, TOGETHER), "uint16"),
+        ("x", plain if sizes.plain else blocked, "float32"),
+        ("weight", bf16_conv_weight_shape(sizes, spec.panel), "uint16"),
         *([("bias", (blocks * lanes,), "float32")] if spec.bias else []),
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, *spec.out_extents(), lanes), spec.out_dtype),
@@ -75,6 +76,28 @@ class _Tile(Tile):
                 places = [base + offset + pair * TOGETHER for base in bases]
                 self.step(sums, places, first + pair)
 
+    def emit(self, at: Pixels) -> None:
+        """One whole tile; that of an image is one loop over all pairs of columns.
+
+        Of loops in each other the inner ones, of a few steps, would be unrolled, and what they keep
+        in registers would not stay there.
+        """
+        if not self.spec.weight.plain:
+            super().emit(at)
+            return
+        height, width = in_pairs(self.spec.weight).kernel
+        down, source, pairs = self.spec.window.dilations[0], self.source, width // TOGETHER
+        sums, bases = self.registers(at), self.bases(at)
+        for register in (r for row in sums for r in row):
+            register.set(self.zero)
+        with emit.serial(self.spec.weight.channels * height * pairs) as step:
+            line, pair = tirx.floordiv(step, pairs), tirx.floormod(step, pairs)
+            channel, row = tirx.floordiv(line, height), tirx.floormod(line, height)
+            offset = channel * source.plane + row * down * source.row + pair * TOGETHER
+            offset = emit.let(offset)
+            self.step(sums, [base + offset for base in bases], step)
+        self.finish(sums, at)
+
     def step(
         self, sums: list[list[Register]], places: Sequence[PrimExpr], product: PrimExpr
     ) -> None:
@@ -102,8 +125,10 @@ class _Emitter(Emitter):
 
     def __init__(self, spec: Bf16ConvSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         super().__init__(spec, cpu, buffers)
-        panels, depth, panel = conv_weight_shape(spec.weight, spec.panel)
-        self.weight = emit.view(self.weight, (panels, depth // TOGETHER, panel * TOGETHER))
+        panels, steps, panel, together = bf16_conv_weight_shape(spec.weight, spec.panel)
+        self.weight = emit.view(self.weight, (panels, steps, panel * together))
+        # the last pair of columns may have one that no window reads, times zero
+        self.copied_columns += in_pairs(spec.weight).kernel[1] - spec.weight.kernel[1]
 
     @property
     def pad(self) -> PrimExpr:
@@ -113,6 +138,36 @@ class _Emitter(Emitter):
     def source(self, image: PrimExpr, first: PrimExpr, height: Extent) -> Source:
         """A copy of the chunk, with what pads it has."""
         return self.padded(image, first, height)
+
+    def copied_row(
+        self,
+        copy: Buffer,
+        x: Buffer,
+        index: tuple[PrimExpr, PrimExpr, PrimExpr],
+        source_row: PrimExpr,
+        width: Extent,
+    ) -> None:
+        """One row of the copy; of a plain input whole vectors of columns, then the others."""
+        if not self.spec.weight.plain:
+            super().copied_row(copy, x, index, source_row, width)
+            return
+        (image, block, row), left, lanes = index, self.spec.window.pads[1], self.cpu.lanes
+        target = emit.view(copy, copy.shape[:3])
+        used = tirx.min(emit.integer(self.spec.width), emit.integer(width - left))
+        whole = emit.let(tirx.floordiv(used, lanes) * lanes)
+
+        def move(column: PrimExpr, count: int) -> None:
+            value = emit.load(self.x, [image, block, source_row, column], count)
+            emit.store(target, self.taken(value), [block, row, column + left], count)
+
+        for column in range(left):
+            emit.store(target, self.pad, [block, row, column])
+        with emit.serial(tirx.floordiv(used, lanes)) as step:
+            move(step * lanes, lanes)
+        with emit.serial(used - whole) as column:
+            move(whole + column, 1)
+        with emit.serial(width - left - used) as column:
+            emit.store(target, self.pad, [block, row, column + left + used])
 
     def taken(self, value: PrimExpr) -> PrimExpr:
         """What the copy holds of some channels."""

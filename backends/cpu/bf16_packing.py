@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
@@ -41,15 +43,27 @@ def pairs_of_bits(weight: Array, axis: int) -> Array:
     return np.moveaxis(words, 0, axis)
 
 
+def in_pairs(sizes: ConvWeight) -> ConvWeight:
+    """The sizes of a weight whose groups have an even depth.
+
+    Pairs are of channels, of which there is an even number; those of a plain convolution are of
+    columns, which zeros make even.
+    """
+    height, width = sizes.kernel
+    return replace(sizes, kernel=(height, width + width % TOGETHER)) if sizes.plain else sizes
+
+
 def bf16_conv_weight_shape(sizes: ConvWeight, panel: int) -> tuple[int, int, int, int]:
-    """The shape of a packed weight of a convolution, whose groups have an even depth."""
-    panels, depth, _ = conv_weight_shape(sizes, panel)
-    return panels, depth // 2, panel, 2
+    """The shape of a packed weight of a convolution."""
+    panels, depth, _ = conv_weight_shape(in_pairs(sizes), panel)
+    return panels, depth // TOGETHER, panel, TOGETHER
 
 
 def pack_bf16_conv_weight(weight: Array, sizes: ConvWeight, panel: int, lanes: int) -> Array:
-    """The bits of a weight in panels of filters, two channels of the input side by side."""
-    words = pairs_of_bits(conv_rows(weight, sizes, lanes), 2)
+    """The bits of a weight in panels of filters, two channels or columns side by side."""
+    more = in_pairs(sizes).kernel[1] - sizes.kernel[1]
+    even = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, more)))
+    words = pairs_of_bits(conv_rows(even, in_pairs(sizes), lanes), 2)
     packed = [pack_matmul_weight(group, panel, transposed=True) for group in words]
     data = np.ascontiguousarray(np.concatenate(packed))
     return data.view(np.uint16).reshape(bf16_conv_weight_shape(sizes, panel))

@@ -80,6 +80,7 @@ class Emitter:
         self.tile_pixels = spec.decision.tile_rows(most)
         self.long = spec.epilogue.is_long(5, self.sums)
         self.weight_bytes = spec.weight_bytes
+        self.copied_columns = spec.window.reach(1, self.columns)
 
     def tile_rows(self, vectors: int) -> int:
         """The pixels of the largest tile of so many vectors."""
@@ -190,7 +191,7 @@ class Emitter:
         """A copy of the input rows of a chunk, with its pads."""
         spec, window = self.spec, self.spec.window
         top = window.pads[0]
-        rows, width = window.reach(0, height), window.reach(1, self.columns)
+        rows, width = window.reach(0, height), self.copied_columns
         copy = emit.workspace((self.blocks, rows, width, self.inner), self.copied or self.x.dtype)
         x = emit.view(self.x, (spec.batch, self.blocks, spec.height, spec.width, self.inner))
         pad = emit.broadcast(self.pad, self.inner)

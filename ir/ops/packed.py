@@ -77,13 +77,14 @@ def _unpacked_weight(call: Evaluation, w: Array) -> Array:
     rows = w.reshape(group, -1, depth, w.shape[2]).swapaxes(2, 3).reshape(group, -1, depth)
     rows = rows[:, : filters // group].reshape(filters, depth)
     block = 1 if call.attrs["plain"] else call.int("lanes")
-    channels, taps = depth // (height * width), height * width
+    channels = call.int("channels") // group
+    taps = depth // channels
     parts: list[Array] = []
     for start in range(0, channels, block):
         count = min(block, channels - start)
         part = rows[:, start * taps : (start + count) * taps]
-        parts.append(np.moveaxis(part.reshape(filters, height, width, count), -1, 1))
-    return np.concatenate(parts, axis=1)
+        parts.append(np.moveaxis(part.reshape(filters, height, -1, count), -1, 1))
+    return np.concatenate(parts, axis=1)[..., :width]
 
 
 PACKED_CONV = define(
@@ -102,7 +103,8 @@ PACKED_CONV = define(
 PACKED_CONV_BF16 = define(
     "packed_conv_bf16(x, w, bias?)",
     "`packed_conv` of operands rounded to bf16, with the weight's bits as "
-    "[panels, pairs of products, panel width, 2].",
+    "[panels, pairs of products, panel width, 2]: of channels, or if `plain` of columns, whose "
+    "number is made even by zeros.",
     infer=_conv_infer, evaluate=_conv_evaluate, attrs=PACKED_CONV.attrs, traits=[Trait.PRODUCT],
 )  # fmt: skip
 

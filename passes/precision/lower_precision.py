@@ -18,6 +18,8 @@ from leptonc.passes.layout.winograd_cost import extents_of, outputs_of_bf16
 
 SMALL = 4096
 """Weights with fewer numbers than this stay in the first cache: nothing is saved."""
+FEWEST = 16
+"""Products of a sum that pay for rounding the inputs of a convolution."""
 LARGEST = 3.3895e38
 """What is larger than this is infinite in bf16."""
 
@@ -41,9 +43,9 @@ class LowerPrecision(Pass):
 
     fp32 stay normalisations, softmax, reductions, sums and all else that is no product; products of
     two computed operands outside of attention; recurrent layers, whose errors add up over steps;
-    weights of fewer than 4096 numbers, or with one beyond bf16; the first convolution of an image,
-    which has few channels, and depthwise ones; and convolutions that Winograd's tiles of fp32 take
-    through in fewer cycles.
+    weights of layers with fewer than 4096 numbers, or any with one beyond bf16; convolutions of
+    fewer than 16 products for each output, and depthwise ones; and those that Winograd's tiles of
+    fp32 take through in fewer cycles.
 
     Convolutions of 3 x 3 with stride 1 take Winograd's tiles of 2 x 2 outputs where these take
     fewer cycles: what the tiles' points take of the operands is rounded in their place, and results
@@ -90,10 +92,11 @@ class LowerPrecision(Pass):
         weight = op.operands[1].blob
         if weight is None:
             return "both operands are computed: no weight becomes smaller"
-        own = self._of_pixels(op) if op.name == "conv_blocked" else ""
-        if own:
-            return own
-        if weight.size < SMALL:
+        if op.name == "conv_blocked":
+            own = self._of_pixels(op)
+            if own:
+                return own
+        elif weight.size < SMALL:
             return f"the weight has fewer than {SMALL} numbers"
         return "the weight has numbers beyond bf16" if _is_beyond(weight) else ""
 
@@ -109,12 +112,14 @@ class LowerPrecision(Pass):
     def _of_pixels(self, op: Op) -> str:
         if not self.convolutions:
             return "arithmetic bounds convolutions, and this target has none of bf16"
-        if op.attrs["plain"]:
-            return "the first layer reads few channels"
-        filters, channels, *_ = op.operands[1].type.extents
+        filters, channels, height, width = op.operands[1].type.extents
         if channels == 1 and op.int("group") == filters:
             return "each channel has a filter of its own: there are no sums of many products"
-        if channels % 2:
+        if channels * height * width < FEWEST:
+            return f"sums of fewer than {FEWEST} products cost less than rounding what they add"
+        if op.attrs["plain"] and (op.ints("dilations") or (1, 1))[1] != 1:
+            return "columns of the first layer that are apart make no pairs"
+        if channels % 2 and not op.attrs["plain"]:
             return "an odd number of channels makes no pairs"
         return "Winograd's tiles take fewer cycles in fp32" if _tile(op) is None else ""
 

@@ -14,6 +14,7 @@ from leptonc.backends.cpu.bf16_conv import Bf16ConvSpec, bf16_conv
 from leptonc.backends.cpu.bf16_packing import pack_bf16_conv_weight
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, pack_channels
+from leptonc.backends.cpu.prepare import prepare
 from leptonc.backends.cpu.target import (
     CpuTarget,
     by_name,
@@ -23,7 +24,9 @@ from leptonc.backends.cpu.target import (
 )
 from leptonc.backends.cpu.tiles import conv_panel
 from leptonc.backends.cpu.window import Window
+from leptonc.ir.interpret import interpret
 from leptonc.ir.ops.bf16 import to_bf16
+from leptonc.ir.text import parse_graph
 from tests.backends.cpu.kernels import (
     Kernel,
     assembly,
@@ -50,6 +53,7 @@ class Case:
     window: Window
     batch: int = 1
     groups: int = 1
+    plain: bool = False
 
 
 CASES = {
@@ -62,6 +66,10 @@ CASES = {
     "groups": Case(64, 96, (5, 5), Window((3, 3), pads=(1, 1, 1, 1)), groups=2),
     "several bands": Case(64, 32, (90, 131), Window((3, 3), pads=(1, 1, 1, 1))),
     "weights beyond the cache": Case(1024, 32, (4, 5), Window((3, 3), pads=(1, 1, 1, 1))),
+    "image": Case(3, 24, (29, 37), Window((7, 7), (2, 2), pads=(3, 3, 3, 3)), plain=True),
+    "narrow image": Case(1, 16, (9, 5), Window((3, 4), pads=(0, 2, 1, 1)), batch=2, plain=True),
+    "image of points": Case(17, 16, (6, 21), Window((1, 1)), plain=True),
+    "rows apart": Case(2, 16, (9, 40), Window((3, 3), dilations=(2, 1)), plain=True),
     "weights from memory": Case(1040, 1030, (5, 8), Window((1, 1))),
 }
 
@@ -79,7 +87,9 @@ def check(case: Case, symbols: str = "", threads: int = 1, cpu: CpuTarget = PAIR
         (((n, blocks, *outputs, LANES), "float32"),),
         lambda value, index, buffers: tirx.max(value + buffers[0][tuple(index)], emit.const(0.0)),
     )
-    sizes = ConvWeight(case.channels, case.filters, case.window.kernel, case.groups)
+    sizes = ConvWeight(
+        case.channels, case.filters, case.window.kernel, case.groups, plain=case.plain
+    )
     panel = conv_panel(case.filters // case.groups, known[0] * known[1], cpu)
     spec = Bf16ConvSpec(n, h, w, sizes, case.window, panel, epilogue=residual)
     x = rng.standard_normal((case.batch, case.channels, *case.size)).astype(np.float32)
@@ -89,7 +99,8 @@ def check(case: Case, symbols: str = "", threads: int = 1, cpu: CpuTarget = PAIR
     other = rng.standard_normal((case.batch, case.filters, *known)).astype(np.float32)
     out, memory = misaligned(np.full((case.batch, blocks, *known, LANES), 7.0, np.float32))
     kernel = Kernel(bf16_conv("main", spec, cpu), cpu)
-    given = [misaligned(each)[0] for each in (block(x, LANES), block(other, LANES))]
+    image = x if case.plain else block(x, LANES)
+    given = [misaligned(each)[0] for each in (image, block(other, LANES))]
     packed = pack_bf16_conv_weight(weight, sizes, panel, LANES)
     kernel.call(given[0], packed, pack_channels(bias, LANES), given[1], out)
     assert (memory[:64] == 7).all()
@@ -105,7 +116,14 @@ def test_known_sizes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "symbols"), [("ragged channels", "nhw"), ("strided pointwise", "hw"), ("groups", "n")]
+    ("name", "symbols"),
+    [
+        ("ragged channels", "nhw"),
+        ("strided pointwise", "hw"),
+        ("groups", "n"),
+        ("image", "nhw"),
+        ("narrow image", "w"),
+    ],
 )
 def test_symbolic_sizes(name: str, symbols: str) -> None:
     check(CASES[name], symbols)
@@ -114,6 +132,24 @@ def test_symbolic_sizes(name: str, symbols: str) -> None:
 @pytest.mark.parametrize("name", ["several bands", "weights from memory"])
 def test_threads_share_the_work(name: str) -> None:
     check(CASES[name], threads=2)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_a_packed_weight_of_an_image_keeps_its_meaning(width: int) -> None:
+    """The row that prepare makes computes what the convolution did, to the bit."""
+    y_type = f"f32[1,2,5,{10 - width},{LANES}]"
+    text = f"""graph @c(%x: f32[1,3,7,9]) -> (y: {y_type}) {{
+  %w = const() {{value = random(3)}} : f32[24,3,3,{width}]
+  %y = conv_blocked(%x, %w) {{lanes = {LANES}, plain = true, rounds = "operands"}} : {y_type}
+  return %y
+}}
+"""
+    graph = parse_graph(text, "test")
+    x = np.random.default_rng(0).standard_normal((1, 3, 7, 9)).astype(np.float32)
+    want = interpret(graph, {"x": x})["y"]
+    prepare(graph, PAIRS)
+    assert "packed_conv_bf16" in [op.name for op in graph]
+    np.testing.assert_array_equal(interpret(graph, {"x": x})["y"], want)
 
 
 @pytest.mark.skipif(bool(missing_features(REAL)), reason="the CPU has no instructions of bf16")
