@@ -9,8 +9,10 @@ a cycle, are
 The first term of each is arithmetic (Lavin and Gray, Fast Algorithms for Convolutional Neural
 Networks, 2016). The second reads the weights, which no cache keeps from one run to the next, at b
 bytes a cycle more than the arithmetic hides. The last one is the transforms: t cycles for each
-vector that they read or write. b and t fit what was measured on a core of a server (Zen 3) for
-64 to 512 channels, within a tenth.
+vector that they read or write. b and t fit what was measured on cores of servers for 64 to 512
+channels, within a tenth: Zen 3 with 8 lanes, Zen 4 with 16. A cycle here is the time of two
+multiply-adds of whole vectors; with 16 lanes those take Zen 4 two of its own, in which twice as
+many bytes arrive.
 """
 
 from __future__ import annotations
@@ -26,8 +28,13 @@ TAPS = 3
 WEIGHT_BYTES = 10
 """Bytes of weights that a cycle of waiting brings."""
 
-TRANSFORM_CYCLES = 7
+TRANSFORM_CYCLES = 7.0
 """Cycles for each vector at a point."""
+
+WIDE_LANES = 16
+WIDE_WEIGHT_BYTES = 32
+WIDE_TRANSFORM_CYCLES = 3.5
+"""The same with so many lanes."""
 
 BF16_TRANSFORM_CYCLES = 2
 """The same where bf16 is multiplied, which takes vectors of 16 numbers: measured on Zen 4."""
@@ -84,27 +91,37 @@ def outputs_of_bf16(extents: Extents, lanes: int, own: int) -> int | None:
 
 def chosen_outputs(extents: Extents, lanes: int, largest: int = 4) -> int:
     """The width of the tile to take, 2 or 4; 0 where a direct convolution is better."""
-    best, least = 0, direct_cycles(extents, lanes)
+    is_wide = lanes >= WIDE_LANES
+    weight_bytes = WIDE_WEIGHT_BYTES if is_wide else WEIGHT_BYTES
+    transform = WIDE_TRANSFORM_CYCLES if is_wide else TRANSFORM_CYCLES
+    best, least = 0, direct_cycles(extents, lanes, weight_bytes=weight_bytes)
     for outputs in (2, 4) if largest >= 4 else (2,):
-        cycles = winograd_cycles(extents, outputs, lanes)
+        cycles = winograd_cycles(extents, outputs, lanes, 1, transform, weight_bytes)
         if cycles < LARGER_TILE * least:
             best, least = outputs, cycles
     return best
 
 
-def direct_cycles(extents: Extents, lanes: int, rate: int = 1) -> float:
+def direct_cycles(
+    extents: Extents, lanes: int, rate: int = 1, weight_bytes: int = WEIGHT_BYTES
+) -> float:
     """The cycles of a direct convolution, whose products take the time of one of fp32 by `rate`."""
     pixels, weights = extents.rows * extents.columns, extents.channels * extents.filters * TAPS**2
-    return (pixels * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES) / rate
+    return (pixels * weights / (2 * lanes) + 4 * weights / weight_bytes) / rate
 
 
 def winograd_cycles(
-    extents: Extents, outputs: int, lanes: int, rate: int = 1, transform: int = TRANSFORM_CYCLES
+    extents: Extents,
+    outputs: int,
+    lanes: int,
+    rate: int = 1,
+    transform: float = TRANSFORM_CYCLES,
+    weight_bytes: int = WEIGHT_BYTES,
 ) -> float:
     """The cycles through tiles of `outputs` squared."""
     points = (outputs + TAPS - 1) ** 2
     tiles = -(-extents.rows // outputs) * -(-extents.columns // outputs)
     weights = points * extents.channels * extents.filters
-    product = (tiles * weights / (2 * lanes) + 4 * weights / WEIGHT_BYTES) / rate
-    vectors = points * tiles * (extents.channels + extents.filters) / lanes
+    product = (tiles * weights / (2 * lanes) + 4 * weights / weight_bytes) / rate
+    vectors = points * tiles * (-(-extents.channels // lanes) - (-extents.filters // lanes))
     return product + transform * vectors

@@ -21,6 +21,22 @@ def test_the_cheapest_way_is_chosen(extents: Extents, outputs: int) -> None:
     assert chosen_outputs(extents, lanes=8) == outputs
 
 
+@pytest.mark.parametrize(
+    ("extents", "outputs"),
+    [
+        (Extents(256, 256, 14, 14), 4),  # 834 us instead of 1023 in tiles of 2 x 2
+        (Extents(256, 256, 7, 7), 2),  # 436 us instead of 546 directly
+        (Extents(512, 512, 7, 7), 2),  # 1454 us instead of 2193 directly, 1957 in larger tiles
+        (Extents(8, 8, 64, 64), 0),
+        (Extents(512, 512, 2, 2), 0),
+    ],
+)
+def test_sixteen_lanes_read_more_weights_in_a_product_s_time(
+    extents: Extents, outputs: int
+) -> None:
+    assert chosen_outputs(extents, lanes=16) == outputs
+
+
 def test_large_tiles_can_be_left_out() -> None:
     assert chosen_outputs(Extents(64, 64, 56, 56), lanes=8, largest=2) == 2
 
