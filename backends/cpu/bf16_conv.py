@@ -89,7 +89,7 @@ class _Tile(Tile):
         down, source, pairs = self.spec.window.dilations[0], self.source, width // TOGETHER
         sums, bases = self.registers(at), self.bases(at)
         for register in (r for row in sums for r in row):
-            register.set(self.zero)
+            register.set(self.zeros(register.lanes))
         with emit.serial(self.spec.weight.channels * height * pairs) as step:
             line, pair = tirx.floordiv(step, pairs), tirx.floormod(step, pairs)
             channel, row = tirx.floordiv(line, height), tirx.floormod(line, height)
