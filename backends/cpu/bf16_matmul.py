@@ -22,12 +22,12 @@ from leptonc.backends.cpu.integer_packing import integer_weight_shape
 from leptonc.backends.cpu.matmul import (
     BYTES_AHEAD,
     MOST_ROWS_AHEAD,
-    TILES_AHEAD,
+    tiles_ahead,
 )
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
 from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import tile_rows, widened_rows
+from leptonc.backends.cpu.tiles import tile_rows, whole_rows, widened_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # The words of a line of the caches.
@@ -150,7 +150,7 @@ class _Emitter:
         return Product(
             self.cpu, spec.steps, self.cpu.lanes, widths, self.unrolled, self.pair,
             lambda step, vector: self.words(panel, step, vector), self.writer(panel),
-            self.ahead(panel, spec.steps), add=self.add_pair,
+            self.ahead(panel, spec.steps), asking=self.asking, add=self.add_pair,
         )  # fmt: skip
 
     def of_words(self, panel: PrimExpr, widths: tuple[int, ...]) -> Product:
@@ -165,8 +165,13 @@ class _Emitter:
             self.cpu, whole, self.cpu.lanes, widths, self.unrolled,
             lambda row, k: emit.load(self.x, [row, k]),
             lambda step, vector: self.words(panel, step, vector), self.writer(panel),
-            self.ahead(panel, whole), more=[last] if spec.depth % 2 else [],
+            self.ahead(panel, whole), asking=self.asking, more=[last] if spec.depth % 2 else [],
         )  # fmt: skip
+
+    @property
+    def asking(self) -> int:
+        """The tiles of rows that ask for weights."""
+        return tiles_ahead(whole_rows(self.spec.rows, self.height))
 
     def last(self, panel: PrimExpr, vector: int) -> PrimExpr:
         """The last row of the weight, which has no neighbour where the depth is odd."""
@@ -204,15 +209,16 @@ class _Emitter:
         """Asks for the weights of the next panel, some in each of so many steps of each tile."""
         spec = self.spec
         few = isinstance(spec.rows, int) and not 2 <= spec.rows <= MOST_ROWS_AHEAD
+        height = whole_rows(spec.rows, self.height)
         if few or 4 * spec.steps * spec.columns < BYTES_AHEAD:
             return None
         words = spec.panel * spec.steps
         lines, calls = words // LINE, steps // AHEAD_STEPS
-        at_once = max(1, math.ceil(lines / max(calls, 1) / TILES_AHEAD))
+        at_once = max(1, math.ceil(lines / max(calls, 1) / tiles_ahead(height)))
         flat = emit.view(self.weight, (2 * math.prod(spec.weight_shape[:3]),))
 
         def ask(first: PrimExpr, step: PrimExpr) -> None:
-            call = tirx.floordiv(first, emit.integer(self.height)) * calls + step
+            call = tirx.floordiv(first, emit.integer(height)) * calls + step
             for each in range(at_once):
                 line = tirx.min(call * at_once + each, emit.integer(lines - 1))
                 emit.prefetch(flat, [(panel + 1) * (2 * words) + line * (2 * LINE)])

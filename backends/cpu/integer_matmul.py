@@ -25,12 +25,12 @@ from leptonc.backends.cpu.integer_steps import IntegerProducts
 from leptonc.backends.cpu.matmul import (
     BYTES_AHEAD,
     MOST_ROWS_AHEAD,
-    TILES_AHEAD,
+    tiles_ahead,
 )
 from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
 from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import integer_tile_rows
+from leptonc.backends.cpu.tiles import integer_tile_rows, whole_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 # The bytes of a line of the caches.
@@ -136,6 +136,7 @@ class _Emitter:
             add=self.products.add_bytes if spec.dtype == "uint8" else self.products.add_pairs,
             more=self.more(panel),
             ahead=self.ahead(panel),
+            asking=tiles_ahead(whole_rows(self.rows, self.tile_rows)),
             folds=spec.folds,
             multiply=self.products.multiply_bytes,
             widen=self.products.widen,
@@ -158,9 +159,9 @@ class _Emitter:
             few = not spec.decision.ahead
         if few or size < BYTES_AHEAD or not lines:
             return None
-        height = self.tile_rows
+        height = whole_rows(self.rows, self.tile_rows)
         calls = spec.depth // (spec.together * spec.folds) // AHEAD_STEPS
-        at_once = max(1, math.ceil(lines / max(calls, 1) / TILES_AHEAD))
+        at_once = max(1, math.ceil(lines / max(calls, 1) / tiles_ahead(height)))
         elements = math.prod(spec.weight_shape[1:])
         flat = emit.view(self.weight, (spec.weight_shape[0] * elements,))
 

@@ -11,7 +11,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import SYMBOLIC_ROWS, Tile, split_depth, split_rows
+from leptonc.backends.cpu.tiles import Tile, split_depth, split_rows, whole_rows
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 
 Sums = list[list[Register]]
@@ -23,7 +23,7 @@ AHEAD_STEPS = 2
 def each_tile(rows: Extent, tile_rows: int, tile: Callable[[PrimExpr, int], None]) -> None:
     """Emits `tile(first row, height)` for all rows: two heights, or whole tiles and one rest."""
     if not isinstance(rows, int):
-        _symbolic_tiles(rows, min(tile_rows, SYMBOLIC_ROWS), tile)
+        _symbolic_tiles(rows, whole_rows(rows, tile_rows), tile)
         return
     start = 0
     for height, count in split_rows(rows, tile_rows):
@@ -77,8 +77,9 @@ class Product:
     `left(row, k)` is a scalar, `right(k, vector)` is `lanes` neighbouring columns, and
     `write(value, row, column)` stores one value; `column` counts from the panel's first. A vector
     has `widths[vector]` columns that exist. `ahead(first row, step)` may ask for data that is read
-    later: it is emitted every AHEAD_STEPS elements of the depth. `add(value, column, sum)` is the
-    sum with one more product; `more` are further steps behind the depth.
+    later: it is emitted every AHEAD_STEPS elements of the depth, and does so in the first `asking`
+    tiles. `add(value, column, sum)` is the sum with one more product; `more` are further steps
+    behind the depth.
     """
 
     cpu: CpuTarget
@@ -90,14 +91,32 @@ class Product:
     right: Callable[[Extent, int], PrimExpr]
     write: Callable[[PrimExpr, PrimExpr, PrimExpr], None]
     ahead: Callable[[PrimExpr, PrimExpr], None] | None = None
+    asking: int = 1
     before: Callable[[PrimExpr, int], None] | None = None
     dtype: str = "float32"
     add: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr] = emit.fma
     more: Sequence[Steps] = ()
 
     def rows(self, rows: Extent, tile_rows: int) -> None:
-        """Emits all rows: tiles of two heights, or whole tiles and one exact rest."""
-        each_tile(rows, tile_rows, self.tile)
+        """Emits all rows: tiles of two heights, or whole tiles and one exact rest.
+
+        Rows that make no whole tile wait for memory: to ask for still more would keep them waiting.
+        8 lanes or 16, 2 rows of 768 x 3072 take 1.2 to 1.6 times as long with it, 7 as long.
+        """
+        whole = tile_rows if isinstance(rows, int) else whole_rows(rows, tile_rows)
+        rest = replace(self, ahead=self.late if self.ahead and self.asking > 1 else None)
+
+        def tile(first: PrimExpr, height: int) -> None:
+            full = rows >= whole if isinstance(rows, int) else height == whole
+            (self if full else rest).tile(first, height)
+
+        each_tile(rows, tile_rows, tile)
+
+    def late(self, first: PrimExpr, step: PrimExpr) -> None:
+        """Asks in a tile that is not the first."""
+        assert self.ahead is not None
+        with T.If(first > 0), T.Then():
+            self.ahead(first, step)
 
     def tile(self, first: PrimExpr, height: int) -> None:
         """Emits `height` rows from `first` on."""

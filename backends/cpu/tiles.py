@@ -86,6 +86,13 @@ def split_rows(rows: int, most: int, shares: int = 1) -> list[tuple[int, int]]:
     return [(h, n) for h, n in ((base + 1, extra), (base, tiles - extra)) if h * n]
 
 
+def whole_rows(rows: object, most: int) -> int:
+    """The rows of the highest tiles of a product with so many rows, which may be open."""
+    if not isinstance(rows, int):
+        return min(most, SYMBOLIC_ROWS)
+    return max((height for height, _ in split_rows(rows, most)), default=most)
+
+
 def split_depth(tile: Tile, cpu: CpuTarget) -> int:
     """The number of interleaved partial sums that hides the latency of a tile's accumulators."""
     accumulators = tile.rows * tile.vectors
