@@ -15,8 +15,12 @@ from leptonc.backends.tvm.lowering import LowerCall
 Index = Sequence[Any]
 Element = Callable[[Index], PrimExpr]
 
-PARTIAL = 64
-"""What lies along the last axis is combined in this many lanes first, where it is longer."""
+PARTIAL, FEW = 64, 16
+"""What lies along the last axis is combined in this many lanes first, where it is longer.
+
+Rows that are no whole number of them are read in as few as one vector has, if each has a result:
+the lanes of a row are combined one by one.
+"""
 
 
 def lowest(dtype: str) -> PrimExpr:
@@ -31,18 +35,24 @@ def highest(dtype: str) -> PrimExpr:
 
 @dataclass(frozen=True)
 class Combiner:
-    """How two are made one, and what no element at all gives."""
+    """How two are made one, and what no element at all gives.
+
+    Elements may count `again` where that changes nothing.
+    """
 
     reducer: Any
     neutral: Callable[[str], PrimExpr]
+    again: bool = False
 
 
 Function = Callable[..., PrimExpr]
 
 
-def combiner(function: Function, neutral: Callable[[str], PrimExpr], name: str) -> Combiner:
+def combiner(
+    function: Function, neutral: Callable[[str], PrimExpr], name: str, *, again: bool = False
+) -> Combiner:
     """A way to combine from a function of two elements and what it leaves unchanged."""
-    return Combiner(te.comm_reducer(function, neutral, name=name), neutral)
+    return Combiner(te.comm_reducer(function, neutral, name=name), neutral, again)
 
 
 def zero(dtype: str) -> PrimExpr:
@@ -55,8 +65,8 @@ def one(dtype: str) -> PrimExpr:
     return tirx.const(1, dtype)
 
 
-MAX = combiner(larger, lowest, "max")
-MIN = combiner(smaller, highest, "min")
+MAX = combiner(larger, lowest, "max", again=True)
+MIN = combiner(smaller, highest, "min", again=True)
 PRODUCT = combiner(multiply, one, "product")
 SUM = Combiner(te.sum, zero)
 WRAPPING_SUM = combiner(add, zero, "sum")
@@ -94,8 +104,9 @@ class Reducer:
             stage = te.compute(self.kept_shape, lambda *index: element(index), name=name)
             return lambda index: stage(*index)
         extents = [self.shape[axis] for axis in self.axes]
-        if not (combiner is SUM and simple) and self._divides():
-            stage = self._in_lanes(combiner.reducer, element, name)
+        lanes = 0 if combiner is SUM and simple else self._lanes(combiner)
+        if lanes:
+            stage = self._in_lanes(combiner.reducer, element, name, lanes)
         else:
             stage = self._at_once(combiner.reducer, element, name)
         neutral = combiner.neutral(str(stage.dtype))
@@ -134,23 +145,32 @@ class Reducer:
             full[axis] = at
         return full
 
-    def _divides(self) -> bool:
-        """True where the last axis is reduced and divides into lanes; schedules do that to sums."""
+    def _lanes(self, combiner: Combiner) -> int:
+        """The lanes that the last axis divides into where it is reduced; 0 for none."""
         last = len(self.shape) - 1
         extent = self.shape[last]
-        known = isinstance(extent, tirx.IntImm) and int(extent)
-        return last in self.axes and bool(known) and known > PARTIAL and known % PARTIAL == 0
+        known = int(extent) if isinstance(extent, tirx.IntImm) else 0
+        if last not in self.axes or known <= FEW:
+            return 0
+        if known > PARTIAL and known % PARTIAL == 0:
+            return PARTIAL
+        if not combiner.again:
+            return 0
+        return FEW if self.kept or known <= PARTIAL else PARTIAL
 
-    def _in_lanes(self, reducer: Any, element: Element, name: str) -> Tensor:
+    def _in_lanes(self, reducer: Any, element: Element, name: str, count: int) -> Tensor:
         steps = [self._axis(self.shape[axis], f"k{axis}") for axis in self.axes[:-1]]
-        extent = int(self.shape[self.axes[-1]]) // PARTIAL
-        steps.append(self._axis(self.call.index(extent), "step"))
-        lanes = self.call.index(PARTIAL)
+        extent = int(self.shape[self.axes[-1]])
+        steps.append(self._axis(self.call.index(-(-extent // count)), "step"))
+        lanes = self.call.index(count)
 
         def partial(*index: Any) -> PrimExpr:
             *kept, lane = index
             *outer, step = (axis.var for axis in steps)
-            return reducer(element(self._full(kept, [*outer, step * lanes + lane])), axis=steps)
+            first = step * lanes
+            if extent % count:  # the last lanes lie over those before
+                first = tirx.min(first, self.call.index(extent - count))
+            return reducer(element(self._full(kept, [*outer, first + lane])), axis=steps)
 
         parts = te.compute([*self.kept_shape, lanes], partial, name=f"{name}_lanes")
         lane = self._axis(lanes, "lane")

@@ -44,8 +44,8 @@ from leptonc.ir.ops.reduce import reduced_axes
 from leptonc.ir.table import Inference
 
 OF_TRUTHS = {
-    "reduce_max": combiner(larger, zero, "any"),
-    "reduce_min": combiner(smaller, one, "all"),
+    "reduce_max": combiner(larger, zero, "any", again=True),
+    "reduce_min": combiner(smaller, one, "all", again=True),
 }
 
 

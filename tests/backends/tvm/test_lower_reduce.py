@@ -40,6 +40,22 @@ def test_along_each_axis():
     check_kernels(cases)
 
 
+def test_extremes_of_rows_that_are_no_whole_vectors():
+    cases = []
+    for name in EXTREMES:
+        for last in (17, 33, 65, 100):
+            x = np.ascontiguousarray(EDGES[:, :, :last])
+            x[2, 0, last - 1], x[1, 0, last - 2] = 1e9, -1e9
+            cases += [
+                Case(name, [x, axes(-1)]),
+                Case(name, [x, axes(-1, 0)], {"keepdims": 0}),
+                Case(name, [x[:1, :2], None], {"keepdims": 0}),
+                Case(name, [np.arange(12 * last).reshape(3, 4, last) % 89 - 44, None]),
+                Case(name, [x > 0.5, axes(2)]),
+            ]
+    check_kernels(cases)
+
+
 def test_over_nothing_and_of_scalars():
     cases = []
     for name in ALL:
