@@ -34,7 +34,6 @@ class Bf16ConvSpec(ConvSpec):
     """
 
     element_bytes: ClassVar[int] = 2
-    halves: ClassVar[bool] = False
 
 
 def bf16_conv(name: str, spec: Bf16ConvSpec, cpu: CpuTarget) -> PrimFunc:
@@ -102,18 +101,18 @@ class _Tile(Tile):
         self, sums: list[list[Register]], places: Sequence[PrimExpr], product: PrimExpr
     ) -> None:
         """Adds two products to every accumulator."""
-        size = self.lanes * TOGETHER
+        weight, size = self.parent.weight, self.lanes * TOGETHER
         filters = [
             tirx.reinterpret(
-                f"int32x{self.lanes}",
-                emit.load(self.parent.weight, [self.panel, product, v * size], size),
+                f"int32x{width}",
+                emit.load(weight, [self.panel, product, v * size], width * TOGETHER),
             )
-            for v in range(self.vectors)
+            for v, width in enumerate(self.widths)
         ]
         for row, place in zip(sums, places, strict=True):
             pair = tirx.reinterpret("int32", emit.load(self.source.data, [place], TOGETHER))
-            value = emit.broadcast(pair, self.lanes)
             for register, column in zip(row, filters, strict=True):
+                value = emit.broadcast(pair, register.lanes)
                 register.set(pairs_of_bf16(self.parent.cpu, register.get(), value, column))
 
 

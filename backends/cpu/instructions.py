@@ -33,16 +33,20 @@ QUADS = {
 }  # fmt: skip
 # TVM turns bf16 into floats of 32 bits wherever it sees it: a line of LLVM's language hides it.
 DOT = "leptonc_dot_bf16"
-DOT_SOURCE = f"""
-declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
-define <16 x float> @{DOT}(<16 x float> %sum, <16 x i32> %a, <16 x i32> %b) alwaysinline {{
-  %x = bitcast <16 x i32> %a to <32 x bfloat>
-  %y = bitcast <16 x i32> %b to <32 x bfloat>
-  %r = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(
-      <16 x float> %sum, <32 x bfloat> %x, <32 x bfloat> %y)
-  ret <16 x float> %r
+DOT_SOURCE = "".join(
+    f"""
+declare <{n} x float> @llvm.x86.avx512bf16.dpbf16ps.{32 * n}(
+    <{n} x float>, <{2 * n} x bfloat>, <{2 * n} x bfloat>)
+define <{n} x float> @{DOT}_{n}(<{n} x float> %sum, <{n} x i32> %a, <{n} x i32> %b) alwaysinline {{
+  %x = bitcast <{n} x i32> %a to <{2 * n} x bfloat>
+  %y = bitcast <{n} x i32> %b to <{2 * n} x bfloat>
+  %r = call <{n} x float> @llvm.x86.avx512bf16.dpbf16ps.{32 * n}(
+      <{n} x float> %sum, <{2 * n} x bfloat> %x, <{2 * n} x bfloat> %y)
+  ret <{n} x float> %r
 }}
 """
+    for n in (8, 16)
+)
 ROUND, ROUND_TWO = "leptonc_round_bf16", "leptonc_round_two_bf16"
 ROUND_SOURCE = f"""
 declare <16 x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float>)
@@ -98,9 +102,13 @@ def quads_of_bytes(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) ->
 
 
 def pairs_of_bf16(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """An fp32 sum and two products of bf16 each; `with_bf16` stands around it."""
+    """An fp32 sum and two products of bf16 each, in all lanes of vectors or in half of them.
+
+    `with_bf16` stands around it.
+    """
     if not cpu.spelled_out:
-        return tirx.call_pure_extern(f"float32x{cpu.lanes}", DOT, total, a, b)
+        lanes = as_words(total)[1]
+        return tirx.call_pure_extern(f"float32x{lanes}", f"{DOT}_{lanes}", total, a, b)
     for x, y in zip(widened(a), widened(b), strict=True):
         total = emit.fma(x, y, total)
     return total
