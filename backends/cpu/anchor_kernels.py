@@ -19,6 +19,7 @@ from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
 from leptonc.backends.cpu.integer_conv import IntegerConvSpec, integer_conv
+from leptonc.backends.cpu.integer_depthwise import IntegerDepthwiseSpec, integer_depthwise
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
 from leptonc.backends.cpu.integer_planes import integer_planes
 from leptonc.backends.cpu.integer_winograd import IntegerWinogradSpec, integer_winograd
@@ -146,6 +147,16 @@ def _packed_integer_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     if plain:
         return integer_planes("kernel", spec, anchor.cpu)
     return integer_conv("kernel", spec, anchor.cpu)
+
+
+def _packed_integer_depthwise(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    batch, channels, height, width = _blocked_extents(anchor)
+    spec = IntegerDepthwiseSpec(
+        batch, channels, height, width, _window(op), op.int("filler"), anchor.epilogue,
+        anchor.out_dtype, _decision(op),
+    )  # fmt: skip
+    return integer_depthwise("kernel", spec, anchor.cpu)
 
 
 def _packed_integer_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
@@ -321,6 +332,7 @@ ANCHORS: Mapping[str, Emitter] = {
     "packed_conv": _packed_conv,
     "packed_conv_bf16": _packed_conv,
     "packed_integer_conv": _packed_integer_conv,
+    "packed_integer_depthwise": _packed_integer_depthwise,
     "packed_integer_winograd": _packed_integer_winograd,
     "packed_winograd": _packed_winograd,
     "packed_winograd_bf16": _packed_winograd,

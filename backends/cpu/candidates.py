@@ -108,6 +108,10 @@ def _integer_linear(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decis
 
 def _integer_conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
     pixels, filters = product(op.result.type.shape[2:4]), op.operands[1].type.extents[0]
+    if op.int("group") > 1:
+        yield from (Decision(rows=count) for count in PIXELS)
+        yield from _sharing(cpu)
+        return
     blob = op.operands[1].blob
     if blob is not None and may_filter_bytes(op, blob.array):
         yield from (Decision(tile=tile) for tile in (0, OUTPUTS))

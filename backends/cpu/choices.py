@@ -161,6 +161,7 @@ CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_conv": _conv,
     "packed_conv_bf16": _conv,
     "packed_integer_conv": _integer_conv,
+    "packed_integer_depthwise": _named("depthwise convolution of integers"),
     "packed_integer_winograd": _named("Winograd's tiles of 4 x 4 of integers"),
     "packed_winograd": _winograd,
     "packed_winograd_bf16": _winograd_bf16,

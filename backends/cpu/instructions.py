@@ -12,7 +12,7 @@ from typing import Any
 from tvm.tirx.script import builder
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 
 T: Any = builder  # annotated with less than it takes
@@ -30,6 +30,11 @@ BYTES = {
 QUADS = {
     4: "llvm.x86.avx512.vpdpbusd.128", 8: "llvm.x86.avx512.vpdpbusd.256",
     16: "llvm.x86.avx512.vpdpbusd.512",
+}  # fmt: skip
+# Products of pairs of 16 bits, two added to a sum of 32 bits.
+SHORTS = {
+    4: "llvm.x86.avx512.vpdpwssd.128", 8: "llvm.x86.avx512.vpdpwssd.256",
+    16: "llvm.x86.avx512.vpdpwssd.512",
 }  # fmt: skip
 # TVM turns bf16 into floats of 32 bits wherever it sees it: a line of LLVM's language hides it.
 DOT = "leptonc_dot_bf16"
@@ -99,6 +104,25 @@ def quads_of_bytes(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) ->
     for x, y in zip(left, right, strict=True):
         total = total + x * y
     return total
+
+
+def added_pairs_of_shorts(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """int32 sums with two products of int16 each more, modulo 2^32."""
+    lanes = cpu.lanes
+    if multiplies_bytes(cpu) and not cpu.spelled_out:
+        return tirx.call_llvm_pure_intrin(f"int32x{lanes}", SHORTS[lanes], total, a, b)
+    return wrapped("add", total, pairs_of_shorts(cpu, a, b))
+
+
+def wrapped(operation: str, a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """The result of `add`, `sub` or `mul` on vectors of 32 bits, modulo 2^32.
+
+    Operators on integers tell LLVM that nothing overflows.
+    """
+    dtype, lanes = as_words(a)
+    every = emit.broadcast(tirx.const(True, "bool"), lanes)
+    length = tirx.const(lanes, "uint32")
+    return tirx.call_llvm_pure_intrin(dtype, f"llvm.vp.{operation}", a, b, every, length)
 
 
 def pairs_of_bf16(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:

@@ -182,3 +182,15 @@ def conv_matrix(weight: Array, lanes: int) -> Array:
     filled[:, :channels] = weight
     blocks = filled.reshape(filters, -1, lanes, height, width)
     return np.ascontiguousarray(blocks.transpose(1, 3, 4, 2, 0).reshape(-1, filters))
+
+
+def pack_words(weight: Array, lanes: int, filler: int) -> Array:
+    """A weight i8[C, 1, KH, KW] in the lower halves of words i32[C / lanes, KH KW + 1, lanes].
+
+    The last row is what the filler adds to the sum over a whole window.
+    """
+    channels, _, height, width = weight.shape
+    words = np.zeros((channels + -channels % lanes, height * width + 1), np.int32)
+    words[:channels, :-1] = weight.reshape(channels, -1).astype(np.int16).astype(np.uint16)
+    words[:channels, -1] = filler * weight.sum((1, 2, 3), dtype=np.int32)
+    return np.ascontiguousarray(words.reshape(-1, lanes, words.shape[1]).swapaxes(1, 2))

@@ -6,7 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.instructions import pairs_of_bytes, pairs_of_shorts, quads_of_bytes
+from leptonc.backends.cpu.instructions import (
+    added_pairs_of_shorts,
+    pairs_of_bytes,
+    pairs_of_shorts,
+    quads_of_bytes,
+)
 from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 
@@ -18,13 +23,9 @@ class IntegerProducts:
     cpu: CpuTarget
 
     def add_pairs(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
-        """The sums with two products of 16 bits more."""
-        return total + self.pairs(value, column)
-
-    def pairs(self, value: PrimExpr, column: PrimExpr) -> PrimExpr:
-        """Products of two elements of 16 bits each, added in 32."""
+        """The sums with two products of 16 bits more, modulo 2^32."""
         pairs = tirx.reinterpret(f"int16x{2 * self.cpu.lanes}", value)
-        return pairs_of_shorts(self.cpu, pairs, column)
+        return added_pairs_of_shorts(self.cpu, total, pairs, column)
 
     def add_bytes(self, value: PrimExpr, column: PrimExpr, total: PrimExpr) -> PrimExpr:
         """The sums with four products of bytes more."""
@@ -44,15 +45,3 @@ class IntegerProducts:
         """Two sums of 16 bits each, added in 32."""
         ones = emit.broadcast(tirx.const(1, "int16"), 2 * self.cpu.lanes)
         return pairs_of_shorts(self.cpu, sums, ones)
-
-
-def wrapped(operation: str, a: PrimExpr, b: PrimExpr) -> PrimExpr:
-    """The result of `add`, `sub` or `mul` on vectors of 32 bits, modulo 2^32.
-
-    Operators on integers tell LLVM that nothing overflows.
-    """
-    dtype = str(a.ty)
-    lanes = int(dtype.partition("x")[2])
-    every = emit.broadcast(tirx.const(True, "bool"), lanes)
-    length = tirx.const(lanes, "uint32")
-    return tirx.call_llvm_pure_intrin(dtype, f"llvm.vp.{operation}", a, b, every, length)

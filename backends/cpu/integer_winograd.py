@@ -15,8 +15,9 @@ from tvm.tirx import PrimFunc
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
+from leptonc.backends.cpu.instructions import wrapped
 from leptonc.backends.cpu.integer_packing import integer_weight_shape
-from leptonc.backends.cpu.integer_steps import IntegerProducts, wrapped
+from leptonc.backends.cpu.integer_steps import IntegerProducts
 from leptonc.backends.cpu.integer_winograd_packing import TOGETHER
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.target import CpuTarget
@@ -165,4 +166,4 @@ class _Emitter(Emitter):
                 pair = emit.load(sources, [point, begin + r * lanes + step * TOGETHER], TOGETHER)
                 value = emit.broadcast(tirx.reinterpret("int32", pair), lanes)
                 for register, column in zip(row, filters, strict=True):
-                    register.set(wrapped("add", register.get(), made.pairs(value, column)))
+                    register.set(made.add_pairs(value, column, register.get()))

@@ -47,7 +47,7 @@ def may_filter_bytes(op: Op, weight: Array) -> bool:
     """Whether the tiles can compute a convolution: what they give is then exact."""
     once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
     largest = np.abs(weight.astype(np.int64)).sum((1, 2, 3)).max(initial=0) * 255
-    blocked = not op.attrs["plain"]
+    blocked = not op.attrs["plain"] and op.int("group") == 1
     return blocked and weight.shape[2:] == (TAPS, TAPS) and once and int(largest) < LARGEST
 
 

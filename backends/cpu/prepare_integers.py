@@ -9,6 +9,7 @@ from leptonc.backends.cpu.integer_packing import (
     integer_blobs,
     integer_conv_blobs,
     integer_weight_shape,
+    pack_words,
 )
 from leptonc.backends.cpu.integer_winograd_packing import (
     OUTPUTS,
@@ -49,7 +50,7 @@ def integer_linear(
 def integer_conv(
     op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision
 ) -> Packing | None:
-    """The weight of a convolution of bytes, direct or by Winograd's tiles."""
+    """The weight of a convolution of bytes, direct, by Winograd's tiles or of each channel."""
     pixels = product(op.result.type.shape[2:4])
     filters, _, height, width = blobs["w"].type.extents
     known = pixels if isinstance(pixels, int) else None
@@ -58,6 +59,9 @@ def integer_conv(
         **{name: op.attrs[name] for name in kept}, "kernel_shape": (height, width),
         "filters": filters, "decision": decision.text,
     }  # fmt: skip
+    if op.int("group") > 1:
+        attrs |= {name: op.attrs[name] for name in ("strides", "dilations", "group")}
+        return _integer_depthwise(op, blobs["w"], attrs)
     if _takes_tiles(op, blobs["w"], cpu, decision):
         return _integer_winograd(op, blobs["w"], cpu, decided_panel(decision, cpu), attrs)
     panel = decided_panel(decision, cpu) or integer_panel(known, filters, 4, cpu)
@@ -65,6 +69,13 @@ def integer_conv(
     packed, folds = integer_conv_blobs(blobs["w"], known, block, cpu, panel)
     attrs |= {"strides": op.attrs["strides"], "dilations": op.attrs["dilations"], "folds": folds}
     return Packing("packed_integer_conv", attrs, packed)
+
+
+def _integer_depthwise(op: Op, weight: Blob, attrs: dict[str, Attribute]) -> Packing:
+    lanes, (filters, _, height, width) = op.int("lanes"), weight.type.extents
+    type = TensorType(DType.I32, (channel_blocks(filters, lanes), height * width + 1, lanes))
+    packed = Blob(type, lambda: pack_words(weight.array, lanes, op.int("filler")))
+    return Packing("packed_integer_depthwise", attrs, {"w": packed})
 
 
 def _takes_tiles(op: Op, weight: Blob, cpu: CpuTarget, decision: Decision) -> bool:

@@ -64,6 +64,10 @@ class Sliding:
     combine: Callable[[PrimExpr, PrimExpr, PrimExpr, Extent, Extent], PrimExpr]
     finish: Callable[[Place, Register, Taps], None]
     keep: Callable[[PrimExpr], None] | None = None
+    sums: str = ""
+    """The type of a sum, where it is not that of the input."""
+    begin: Callable[[PrimExpr], PrimExpr] | None = None
+    """What the sums of a block begin with, where that is not `start` in every lane."""
 
     def emit(self) -> None:
         """Emits all outputs."""
@@ -90,8 +94,14 @@ class Sliding:
                         self.row(place, (low, high))
 
     def register(self) -> Register:
-        """One for a sum, of the type of the input."""
-        return Register(self.lanes, self.x.dtype)
+        """One for a sum."""
+        return Register(self.lanes, self.sums or self.x.dtype)
+
+    def first_sum(self, block: PrimExpr) -> PrimExpr:
+        """What a sum begins with."""
+        if self.begin is not None:
+            return self.begin(block)
+        return emit.broadcast(emit.const(self.start, self.sums or self.x.dtype), self.lanes)
 
     def known_rows(self, image: PrimExpr, block: PrimExpr, rows: int, height: int) -> None:
         """All rows of known count: those with the same part of the window inside share code."""
@@ -184,7 +194,7 @@ class Sliding:
         """Neighbouring outputs, each with the columns of its window that are inside."""
         sums = [self.register() for _ in inside]
         for register in sums:
-            register.set(emit.broadcast(emit.const(self.start, self.x.dtype), self.lanes))
+            register.set(self.first_sum(place.block))
         if isinstance(rows, range):
             self.known_tile(place, rows, first, inside, sums)
             return
@@ -244,7 +254,7 @@ class Sliding:
     def pixel(self, place: Place, rows: Rows, column: PrimExpr) -> None:
         """One output, wherever it is."""
         total = self.register()
-        total.set(emit.broadcast(emit.const(self.start, self.x.dtype), self.lanes))
+        total.set(self.first_sum(place.block))
         low, high = bounds_of(rows)
         bounds = [emit.let(bound) for bound in self.bounds(1, column)]
         with emit.serial(high - low) as step, emit.serial(bounds[1] - bounds[0]) as other:

@@ -144,6 +144,9 @@ def tvm_target(cpu: CpuTarget) -> Target:
     if features:
         description["mcpu"] = cpu.mcpu
     attributes = [name for flag, name in EXTENSIONS.items() if flag in features]
+    if not cpu.spelled_out and multiplies_bytes(cpu):
+        # LLVM takes the instruction for slow, and writes two in its place.
+        attributes.append("+fast-dpwssd")
     if "avx512f" in features:
         # The level prefers 256-bit vectors; the kernels are written for 512.
         attributes.append("-prefer-256-bit")

@@ -136,3 +136,35 @@ PACKED_INTEGER_WINOGRAD = define(
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip
+
+
+def _single_infer(call: Inference) -> TensorType:
+    """As that of the others; the weight is in words."""
+    check_dtype(call, "x", {DType.U8})
+    check_dtype(call, "w", {DType.I32})
+    x = call.types[0]
+    window = resolve_window(call, x.shape[2:4], call.ints("kernel_shape") or ())
+    plain = TensorType(DType.I32, (x.shape[0], call.int("filters"), *window.out))
+    return packed_type(plain, call.int("lanes"))
+
+
+def _single_evaluate(call: Evaluation) -> Array:
+    """The weight stands in the lower halves of words, behind its rows what the filler adds."""
+    filters, lanes = call.int("filters"), call.int("lanes")
+    x = unpack_array(call[0], filters)
+    taps = call[1][:, :-1].astype(np.uint16).astype(np.int16).astype(np.int8)
+    w = np.moveaxis(taps, -1, 1).reshape(-1, 1, *(call.ints("kernel_shape") or (1, 1)))
+    return pack_array(_sums(call, x, w[:filters]), lanes)
+
+
+PACKED_INTEGER_DEPTHWISE = define(
+    "packed_integer_depthwise(x, w)",
+    "`integer_conv_blocked` of each channel alone, with the weight as words i32[blocks, taps + 1, "
+    "lanes] whose lower halves hold it; the last row is its sum times `filler`.",
+    infer=_single_infer, evaluate=_single_evaluate,
+    attrs={
+        **CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True),
+        "filters": Attr("int", required=True), "decision": Attr("str", ""),
+    },
+    traits=[Trait.PRODUCT],
+)  # fmt: skip

@@ -18,8 +18,7 @@ from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.layout.blocked_transposed import kept_transposed, spread
 
-FEW_CHANNELS = 4
-FEW_BYTES = 7
+FEW_CHANNELS, FEW_BYTES = 4, 7
 """A convolution of up to this many channels reads them plain: filling a block would cost more."""
 MAKES_INFINITY = ("div", "reciprocal", "log", "pow", "mod")
 """Elementwise operations that may make Inf or NaN of the zeros that fill up a block."""
@@ -157,14 +156,18 @@ class _Layout:
         return 0 not in w.type.extents
 
     def _is_known(self, op: Op) -> bool:
-        """True for convolutions of planes of bytes in one group, whose pads are told."""
+        """True for convolutions of planes of bytes, together or each alone, whose pads are told."""
         x, w = op.operands[0].type, op.operands[1]
         pads = op.attrs["auto_pad"] in ("NOTSET", "VALID")
-        return x.rank == 4 and w.blob is not None and op.int("group") == 1 and pads
+        if x.rank != 4 or w.blob is None or not pads:
+            return False
+        group, (filters, inputs, *_) = op.int("group"), w.type.extents
+        return group == 1 or (inputs == 1 and filters == group)
 
     def _integer_conv(self, op: Op, build: Builder) -> Value:
         x, w = op.operands
-        plain = x not in self.blocked and w.type.extents[1] < FEW_BYTES
+        few = op.int("group") == 1 and w.type.extents[1] <= FEW_BYTES
+        plain = few and x not in self.blocked
         attrs = {**op.attrs, "lanes": self.lanes, "plain": plain}
         source = x if plain else self._pack(x, build)
         return build.op("integer_conv_blocked", [source, w], attrs).result

@@ -42,10 +42,13 @@ class Scaled:
     factor: Array
 
 
-def scaled(m: Match, matrix: Array) -> Scaled:
-    """The weight `matrix` of rows in bytes; the match goes on only where it has that form."""
+def scaled(m: Match, matrix: Array, least: int = SHALLOW) -> Scaled:
+    """The weight `matrix` of rows in bytes; the match goes on only where it has that form.
+
+    The rows are at least so many.
+    """
     first = _scale_of_rows(m)
-    m.require(matrix.shape[0] >= SHALLOW, "a sum of few products is faster in floats")
+    m.require(matrix.shape[0] >= least, "a sum of few products is faster in floats")
     m.require(matrix.shape[1] >= NARROW, "few columns are faster in floats")
     made = multiples(matrix)
     m.require(made is not None, "the weights of a column are no small multiples of one number")

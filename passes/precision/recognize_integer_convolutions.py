@@ -82,13 +82,15 @@ def _convolved(m: Match, build: Builder, most: int) -> Value:
     blob = m[weight].blob
     assert blob is not None
     row = m.get(bias)
-    attrs = _attrs_of(m, m[x].type, blob.type)
+    attrs = _attrs_of(m, m[x].type, blob.type, most)
+    least = SHALLOW if attrs["group"] == 1 else 1
     m.require(row is None or row.blob is not None, "the bias is not known")
     filters, *rest = blob.type.extents
-    weights = products_of_bytes.scaled(m, blob.array.reshape(filters, -1).T)
+    weights = products_of_bytes.scaled(m, blob.array.reshape(filters, -1).T, least)
     m.require(weights.weight.points is None, "the weights have more than 8 bits")
     integers = weights.weight.bytes.T.reshape(filters, *rest)
-    _require_few(m, integers, most)
+    if attrs["group"] == 1:
+        _require_few(m, integers, most)
     offset = m.get(point)
     planes = _unsigned(build, m[x], 0 if offset is None else int(uniform(offset) or 0))
     result = build.mul(
@@ -101,30 +103,37 @@ def _convolved(m: Match, build: Builder, most: int) -> Value:
 
 def _quantised(m: Match, build: Builder, most: int) -> Value:
     conv = quantised_conv(m)
-    attrs = _attrs_of(m, conv.source.type, m.root.operands[3].type)
+    attrs = _attrs_of(m, conv.source.type, m.root.operands[3].type, most)
     filters, depth = conv.integers.shape[0], conv.integers[0].size
-    m.require(depth >= SHALLOW and filters >= NARROW, "few products are faster in floats")
+    enough = depth >= SHALLOW or attrs["group"] != 1
+    m.require(enough and filters >= NARROW, "few products are faster in floats")
     weights = products_of_bytes.in_bytes(m, conv.integers.reshape(filters, -1).T, conv.most)
     m.require(weights.points is None, "the weights have more than 8 bits")
     integers = weights.bytes.T.reshape(conv.integers.shape)
-    _require_few(m, integers, most)
+    if attrs["group"] == 1:
+        _require_few(m, integers, most)
     planes = _unsigned(build, conv.source, conv.zero)
     return requantised(build, _sums(build, planes, integers, attrs), conv, (-1, 1, 1))
 
 
-def _attrs_of(m: Match, x: TensorType, w: TensorType) -> dict[str, tuple[int, ...] | int]:
-    """Strides, dilations and pads; the match goes on only for planes that are worth it."""
+def _attrs_of(
+    m: Match, x: TensorType, w: TensorType, most: int
+) -> dict[str, tuple[int, ...] | int]:
+    """Strides, dilations, pads and groups; the match goes on only for planes that are worth it."""
     m.fits(x.rank == 4)
     window = window_of(m.root)
-    m.require(m.root.int("group") == 1, "there are groups")
-    channels = w.extents[1]
+    group, (filters, channels, *_) = m.root.int("group"), w.extents
+    # without an instruction that adds products of pairs, floats have fewer instructions
+    single = channels == 1 and filters == group and most == ANY
+    m.require(group == 1 or single, "there are groups")
     filled = channels + -channels % TOGETHER
     full = channels >= FEW_CHANNELS or channels >= FILLED * filled
-    m.require(full, "few channels are faster in floats")
+    m.require(full or group > 1, "few channels are faster in floats")
     pads = [extent for extent in (*window.before, *window.after) if isinstance(extent, int)]
     m.require(len(pads) == 4 and min(pads) >= 0, "the pads are not known")
     return {
         "strides": tuple(window.strides), "dilations": tuple(window.dilations), "pads": (*pads,),
+        "group": group,
     }  # fmt: skip
 
 
