@@ -60,11 +60,14 @@ class ConvSpec:
         """The lanes of the last vector of filters that are computed.
 
         Half of a vector of 64 bytes takes half of its time where that is two halves to the CPU (as
-        measured on Zen 4), and no more than it elsewhere.
+        measured on Zen 4), and no more than it elsewhere. Not where other panels have whole vectors
+        in its place: TVM would let their registers share memory, and LLVM spill them all (40 to
+        120 filters take 90 us instead of 72 so).
         """
         used = self.weight.filters // self.weight.groups % cpu.lanes
         is_half = self.halves and 0 < used <= cpu.lanes // 2 and cpu.lanes * 4 == HALVED_BYTES
-        return cpu.lanes // 2 if is_half else cpu.lanes
+        is_alone = self.group_blocks(cpu) * cpu.lanes <= self.panel
+        return cpu.lanes // 2 if is_half and is_alone else cpu.lanes
 
     def group_panels(self, cpu: CpuTarget) -> tuple[int, int]:
         """The whole panels of a group's filters, and whether there is a narrower one behind."""

@@ -131,7 +131,7 @@ HALVES = {
     "few filters": (Case(5, 3, (6, 9), Window((3, 3), pads=(1, 1, 1, 1)), batch=2), ""),
     "half of a vector": (Case(40, 8, (5, 7), Window((1, 1))), "n"),
     "a half in the last panel": (Case(24, 40, (9, 7), Window((1, 1))), ""),
-    "a half alone in the last panel": (Case(16, 72, (9, 7), Window((1, 1))), "hw"),
+    "a half behind whole panels": (Case(16, 72, (9, 7), Window((1, 1))), "hw"),
     "first layer": (
         Case(3, 24, (11, 9), Window((3, 3), (2, 2), pads=(1, 1, 1, 1)), plain=True),
         "",
@@ -242,3 +242,9 @@ def test_avx512_computes_half_of_a_vector_of_few_filters() -> None:
     lines = [line for line in text.splitlines() if "vfmadd" in line]
     halves = [line for line in lines if "ymm" in line]
     assert 2 * len(halves) == len(lines) - len(halves)
+
+
+def test_panels_of_whole_vectors_leave_no_half_behind_them() -> None:
+    spec = ConvSpec(1, 14, 14, ConvWeight(64, 120, (1, 1)), Window((1, 1)), 2 * AVX512.lanes)
+    lines = assembly(conv("main", spec, AVX512), AVX512).splitlines()
+    assert all("zmm" in line for line in lines if "vfmadd" in line)
