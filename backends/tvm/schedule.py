@@ -38,9 +38,12 @@ def schedule(function: tirx.PrimFunc, cpu: CpuTarget) -> tirx.PrimFunc:
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root):
         _inline(sch, block)
-    for block in sch.get_child_blocks(root):
+    # blocks that are cut into several hide from others what they write: they come last
+    blocks = [(_is_ragged(sch, block, cpu), block) for block in sch.get_child_blocks(root)]
+    for _, block in sorted(blocks, key=lambda pair: pair[0]):
         _arrange(sch, block, cpu)
-    return sch.mod["main"]
+    # a block that was cut in two has the same names for values in both parts
+    return tirx.transform.ConvertSSA()(sch.mod)["main"]
 
 
 def _attempt(sch: Schedule, action: Any) -> bool:
@@ -141,19 +144,35 @@ def _arrange_spatial(sch: Schedule, block: Any, loops: list[Any], cpu: CpuTarget
     if static and len(loops) > 1 and _is_flat(sch.get(block)):
         loops = [sch.fuse(*loops)]
     *outer, last = loops
+    if many and outer:
+        _attempt(sch, lambda: share(sch, outer, cpu))
     steps = _vectorize(sch, last, cpu.lanes)
-    if many:
-        _attempt(sch, lambda: share(sch, outer or [steps], cpu))
+    if many and not outer:
+        _attempt(sch, lambda: share(sch, [steps], cpu))
+
+
+def _is_ragged(sch: Schedule, block: Any, cpu: CpuTarget) -> bool:
+    """Whether the innermost loop has several vectors, but no whole number of them."""
+    loops = sch.get_loops(block)
+    extent = _extent(sch, loops[-1]) if loops else None
+    return extent is not None and extent > cpu.lanes and extent % cpu.lanes > 0
 
 
 def _vectorize(sch: Schedule, loop: Any, lanes: int) -> Any:
-    """Whole vectors explicitly; other extents are left to LLVM's vectoriser, which adds the tail.
+    """Whole vectors explicitly, and what is behind them in a loop of its own.
 
+    LLVM's vectoriser is left with what has no whole vector, or is open. It leaves most functions as
+    they are: 512 rows of 508 numbers took 783 us through a GELU, whole vectors of them 98.
     Returns the loop over the vectors.
     """
     extent = _extent(sch, loop)
-    if extent is None or extent % lanes or extent == lanes == 1:
+    if extent is None or extent < lanes or lanes == 1:
         return loop
+    if extent % lanes:
+        try:
+            loop, _ = sch.loop_partition(loop, [extent // lanes * lanes, None])
+        except ScheduleError:
+            return loop
     steps, inner = sch.split(loop, [None, lanes])
     _attempt(sch, lambda: sch.vectorize(inner))
     return steps
