@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from tvm import tirx
@@ -27,6 +25,7 @@ from leptonc.backends.cpu.window import Window
 from leptonc.ir.interpret import interpret
 from leptonc.ir.ops.bf16 import to_bf16
 from leptonc.ir.text import parse_graph
+from tests.backends.cpu.conv_cases import ConvCase as Case
 from tests.backends.cpu.kernels import (
     Kernel,
     assembly,
@@ -41,19 +40,6 @@ PAIRS = spelled_out(REAL)
 LANES = PAIRS.lanes
 # Thousands of sums of fp32, each rounded.
 TOLERANCE = 4e-6
-
-
-@dataclass(frozen=True)
-class Case:
-    """The sizes of a convolution."""
-
-    channels: int
-    filters: int
-    size: tuple[int, int]
-    window: Window
-    batch: int = 1
-    groups: int = 1
-    plain: bool = False
 
 
 CASES = {

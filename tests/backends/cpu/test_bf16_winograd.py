@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from tvm import tirx
@@ -29,6 +27,8 @@ from leptonc.backends.cpu.winograd_tables import Transform
 from leptonc.ir.interpret import interpret
 from leptonc.ir.ops.bf16 import to_bf16
 from leptonc.ir.text import parse_graph
+from tests.backends.cpu.conv_cases import TileCase as Case
+from tests.backends.cpu.conv_cases import tile_cases
 from tests.backends.cpu.kernels import Array, Kernel, assembly, block, misaligned, unblock
 
 REAL = with_threads(by_name("avx512-bf16"), 1)
@@ -38,25 +38,7 @@ LANES = PAIRS.lanes
 TOLERANCE = 4e-6
 
 
-@dataclass(frozen=True)
-class Case:
-    """A convolution of 3 x 3."""
-
-    channels: int
-    filters: int
-    size: tuple[int, int]
-    pads: tuple[int, int, int, int] = (1, 1, 1, 1)
-    batch: int = 1
-
-
-CASES = {
-    "whole tiles": Case(2 * LANES, 4 * LANES, (8, 12)),
-    "odd extents, ragged channels": Case(LANES + 6, 2 * LANES + 5, (7, 9), batch=2),
-    "no pads": Case(LANES, LANES, (6, 5), (0, 0, 0, 0)),
-    "uneven pads": Case(LANES, 3 * LANES, (5, 6), (2, 0, 1, 3)),
-    "one output": Case(LANES, LANES, (1, 1)),
-    "several bands": Case(4 * LANES, 8 * LANES, (29, 70)),
-}
+CASES = tile_cases(LANES, 6)
 
 
 def by_tiles(x: Array, weight: Array, pads: tuple[int, int, int, int]) -> Array:

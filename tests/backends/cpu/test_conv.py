@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from tvm import tirx
@@ -23,6 +21,7 @@ from leptonc.backends.cpu.packing import (
 from leptonc.backends.cpu.target import CpuTarget, with_threads
 from leptonc.backends.cpu.tiles import conv_panel
 from leptonc.backends.cpu.window import Window
+from tests.backends.cpu.conv_cases import ConvCase as Case
 from tests.backends.cpu.kernels import (
     AVX512,
     NATIVE,
@@ -36,19 +35,6 @@ from tests.backends.cpu.kernels import (
 
 # A part of the largest output: sums of n products are off by about the root of n roundings.
 TOLERANCE = 5e-6
-
-
-@dataclass(frozen=True)
-class Case:
-    """A convolution."""
-
-    channels: int
-    filters: int
-    size: tuple[int, int]
-    window: Window
-    groups: int = 1
-    plain: bool = False
-    batch: int = 1
 
 
 LANES = NATIVE.lanes

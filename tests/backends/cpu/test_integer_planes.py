@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from tvm import tirx
@@ -21,21 +19,10 @@ from leptonc.backends.cpu.window import Window
 from leptonc.ir.interpret import interpret
 from leptonc.ir.ops.blocked import pack_array, unpack_array
 from leptonc.ir.text import parse_graph
+from tests.backends.cpu.conv_cases import IntegerCase as Case
 from tests.backends.cpu.kernels import NATIVE, SPELLED, Kernel, windows
 
 RNG = np.random.default_rng(15)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A convolution; of its weights, some are too large to be added in 16 bits."""
-
-    channels: int
-    filters: int
-    size: tuple[int, int]
-    window: Window
-    batch: int = 1
-    large: int = 0
 
 
 CASES = {

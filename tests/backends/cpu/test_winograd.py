@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -21,6 +20,8 @@ from leptonc.backends.cpu.winograd import WinogradSpec, winograd
 from leptonc.backends.cpu.winograd_tables import Transform, pack_winograd_weight
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
+from tests.backends.cpu.conv_cases import TileCase as Case
+from tests.backends.cpu.conv_cases import tile_cases
 from tests.backends.cpu.kernels import (
     AVX512,
     NATIVE,
@@ -36,25 +37,7 @@ ROUNDING = {0: 5e-6, 2: 5e-6, 4: 1e-5}
 """Parts of the largest output: larger tiles double the rounding of a direct sum."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A convolution of 3 x 3."""
-
-    channels: int
-    filters: int
-    size: tuple[int, int]
-    pads: tuple[int, int, int, int] = (1, 1, 1, 1)
-    batch: int = 1
-
-
-CASES = {
-    "whole tiles": Case(2 * LANES, 4 * LANES, (8, 12)),
-    "odd extents, ragged channels": Case(LANES + 3, 2 * LANES + 5, (7, 9), batch=2),
-    "no pads": Case(LANES, LANES, (6, 5), (0, 0, 0, 0)),
-    "uneven pads": Case(LANES, 3 * LANES, (5, 6), (2, 0, 1, 3)),
-    "one output": Case(LANES, LANES, (1, 1)),
-    "several bands": Case(4 * LANES, 8 * LANES, (29, 70)),
-}
+CASES = tile_cases(LANES, 3)
 
 
 def residual(shape: tuple[emit.Extent, ...], *, long: bool) -> Epilogue:
