@@ -135,7 +135,7 @@ def test_a_network(kind: str) -> None:
     last = net.conv(z, (9, 16, 1, 1), strides=[2, 2])
     mean = net.add("GlobalAveragePool", z)
     model = net.model(3, [last, mean], ("h", 10))
-    assert convolutions(model) == 3
+    assert convolutions(model) == 4
     check(model, planes(1, 3, 12, 10), planes(3, 3, 7, 10), step=0.05)
 
 
