@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tvm import te
 
 from leptonc.backends.cpu.target import (
     AVX2,
@@ -21,6 +23,7 @@ from leptonc.backends.cpu.target import (
     tvm_target,
 )
 from leptonc.ir.diagnostics import LeptonError
+from tests.backends.cpu.kernels import assembly
 
 
 def machine(root: Path, flags: tuple[str, ...]) -> Path:
@@ -112,6 +115,14 @@ def test_llvm_knows_the_level_and_its_features(name: str) -> None:
     assert not codegen.llvm_cpu_has_features("amx-tile", target)
     if "avx512f" not in cpu.features:
         assert not codegen.llvm_cpu_has_features("avx512f", target)
+
+
+def test_lookups_are_no_gathers() -> None:
+    table: Any = te.placeholder((256,), "float32", name="table")
+    index: Any = te.placeholder((4096,), "int32", name="index")
+    found: Any = te.compute((4096,), lambda i: table[index[i]])
+    function = te.create_prim_func([table, index, found])
+    assert "gather" not in assembly(function, by_name("avx512"))
 
 
 def test_what_is_spelled_out_runs_where_there_is_avx2(tmp_path: Path) -> None:
