@@ -121,6 +121,15 @@ def test_models_in_bf16_have_their_ratio_to_fp32(tmp_path: Path) -> None:
     assert "| ratio | to fp32 | off, leptonc |" in text
 
 
+def test_errors_are_told_beside_those_of_the_peer(tmp_path: Path) -> None:
+    small, large = result("small", "new"), result("large", "new")
+    for each, ours, theirs in ((small, 9e-7, 1e-9), (large, 6e-6, 3e-6)):
+        each["runs"][0]["rows"][0]["deviation"] = ours
+        each["runs"][0]["rows"][1]["deviation"] = theirs
+    (tmp_path / "1.json").write_text(json.dumps(report("2030-01-01", "new", small, large)))
+    assert "| 1.41 | 2.00 (large, batch 8) |" in render(tmp_path)
+
+
 def test_what_is_measured_again_takes_the_place_of_what_was_known(tmp_path: Path) -> None:
     about = report("2030-01-01", "one")
     del about["results"]
