@@ -13,7 +13,8 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 
 import leptonc
 from leptonc.ir.diagnostics import LeptonError
-from leptonc.manifest import Manifest, TensorSpec, TextTable, parse_manifest
+from leptonc.manifest import Manifest, TensorSpec, TextTable
+from leptonc.manifest_reader import parse_manifest
 from tests.peer import onnxruntime_gives
 
 WORDS = ["Monday", "tuesday", "", "MONDAY", "straße", "Ünder", "monday", "a b", "Wednesday"]

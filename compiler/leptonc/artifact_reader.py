@@ -26,7 +26,8 @@ from leptonc.container import (
     read_directory,
 )
 from leptonc.ir.diagnostics import LeptonError, shown, shown_path
-from leptonc.manifest import MANIFEST_LIMIT, Manifest, parse_manifest
+from leptonc.manifest import MANIFEST_LIMIT, Manifest
+from leptonc.manifest_reader import parse_manifest
 
 LIBRARY = "library.so"
 WEIGHTS = "weights.bin"
