@@ -24,6 +24,8 @@ from leptonc.manifest import (
 )
 
 _DIM_LIMIT = 512
+_RANK_LIMIT = 64
+"""Of numpy, which holds what goes in and comes out."""
 _SIZE_LIMIT = 1 << 62
 
 T = TypeVar("T")
@@ -119,12 +121,12 @@ class _Fields:
 
 
 def _tensor(read: _Fields) -> TensorSpec:
-    shape = read.take("shape", _list_of(_extent))
+    shape = read.take("shape", _shape_of(_extent))
     return TensorSpec(read.take("name", _text), read.take("dtype", _dtype_or_text), shape)
 
 
 def _weight(read: _Fields) -> WeightSpec:
-    shape = read.take("shape", _list_of(_integer(0, _SIZE_LIMIT)))
+    shape = read.take("shape", _shape_of(_integer(0, _SIZE_LIMIT)))
     return WeightSpec(read.take("name", _text), read.take("dtype", _dtype), shape)
 
 
@@ -222,6 +224,16 @@ def _list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
         return tuple(read(entry) for entry in cast("list[object]", value))
 
     return read_list
+
+
+def _shape_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    def read_shape(value: object) -> tuple[T, ...]:
+        shape = _list_of(read)(value)
+        if len(shape) > _RANK_LIMIT:
+            raise ValueError(f"{len(shape)} axes, at most {_RANK_LIMIT} can be")
+        return shape
+
+    return read_shape
 
 
 def _object(value: object) -> dict[str, object]:

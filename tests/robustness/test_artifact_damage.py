@@ -258,6 +258,8 @@ def changes() -> list[tuple[str, Callable[[Document], object]]]:
         ("weight size", lambda d: d["weights"][0].update(bytes=99)),
         ("weight offset", lambda d: d["weights"][0].update(offset=64)),
         ("weight shape", lambda d: d["weights"][0].update(shape=[10**30])),
+        ("weight of 65 axes", lambda d: d["weights"][0].update(shape=[1] * 64 + [100])),
+        ("input of 65 axes", lambda d: d["inputs"][0].update(shape=[1] * 65)),
         ("weight negative", lambda d: d["weights"][0].update(shape=[-1])),
         ("weight symbolic", lambda d: d["weights"][0].update(shape=["n"])),
         ("weight larger", lambda d: d["weights"][0].update(shape=[1 << 40], bytes=1 << 40)),
