@@ -49,6 +49,8 @@ class Case:
     tolerance: float
     precision: str = "fp32"
     """What it is compiled in."""
+    floats: Callable[[Path], Path] | None = None
+    """Gives the path of the same model in fp32, where this one computes otherwise."""
 
     @property
     def is_of_floats(self) -> bool:
@@ -78,13 +80,15 @@ def in_bf16() -> Iterator[Case]:
     for case in cases():
         if case.kind == "fp32":
             name = f"{case.name}-bf16"
-            yield replace(case, name=name, kind="bf16", tolerance=BF16, precision="bf16")
+            bf16 = replace(case, name=name, kind="bf16", tolerance=BF16, precision="bf16")
+            yield replace(bf16, floats=case.write)
 
 
 def _all_quantised(names: Sequence[tuple[str, str]]) -> Iterator[Case]:
     for name, form in names:
         variant = Variant(MODELS[name], form)
-        yield Case(variant.name, "int8", _quantised(variant), variant.model.feeds, ONE_STEP)
+        write, floats = _quantised(variant), _shipped(variant.model)
+        yield Case(variant.name, "int8", write, variant.model.feeds, ONE_STEP, floats=floats)
 
 
 def _allowed(model: Model) -> float:

@@ -77,8 +77,8 @@ def measured(
                 artefacts[setting.threads] = folder / f"model-{setting.threads}.lepton"
                 compile_once(model, artefacts[setting.threads], setting.threads, case.precision)
             exact = artefacts[setting.threads].with_suffix(".exact")
-            if case.precision != "fp32" and not exact.exists():
-                compile_once(model, exact, setting.threads, "fp32")
+            if case.floats is not None and not exact.exists():
+                compile_once(case.floats(folder), exact, setting.threads, "fp32")
             runs = [run for run in runs if not setting.is_of(run)]
             files = model, artefacts[setting.threads], exact if exact.exists() else None
             run = run_once(case, setting, files, signature, plan)

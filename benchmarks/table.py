@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ INTRODUCTION = """# Benchmarks
 Made by `make bench` from the newest file of `benchmarks/results/cpu`; not edited by hand. Each
 model takes turns with the other runtimes on the same threads and the same inputs; latency is that
 of the fastest call, the middle one in brackets. *Ratio* is leptonc's to that of the faster peer:
-below one, leptonc is faster; *to fp32* is that of a model in bf16 to leptonc's own of it in fp32.
+below one, leptonc is faster; *to fp32* is that of a model in bf16, or quantised, to leptonc's own
+of it in fp32.
 *Off* is the largest difference, in root mean squares of the output, from the model computed in
 float64, and where a model rounds to bytes itself, from onnxruntime with its optimisations off.
 *Error* is that of leptonc to that of onnxruntime, in bf16 of OpenVINO, which has it; below 1e-6, a
@@ -70,11 +71,11 @@ class Line:
         return max(ours["deviation"], FEW_ROUNDINGS) / max(theirs[0], FEW_ROUNDINGS)
 
     @property
-    def to_exact(self) -> str:
-        """The latency over that of leptonc in fp32; empty where that is the same artefact."""
+    def to_exact(self) -> float | None:
+        """The latency over that of leptonc in fp32; None where that was not measured."""
         ours, *others = self.run["rows"]
         exact = [row["minimum"] for row in others if row["name"] == EXACT]
-        return f"{ours['minimum'] / exact[0]:.2f}" if exact and ours["minimum"] else ""
+        return ours["minimum"] / exact[0] if exact and ours["minimum"] else None
 
 
 def lines(report: dict[str, Any]) -> list[Line]:
@@ -124,23 +125,23 @@ def _summary(found: Sequence[Line]) -> Iterator[str]:
         groups.setdefault((line.kind, line.run["threads"], text), []).append(line)
     rows: list[list[str]] = []
     for (kind, threads, text), members in groups.items():
-        known = {line.name: line.ratio for line in members if line.ratio is not None}
-        if known:
-            worst = max(known, key=lambda name: known[name] or 0)
-            ratios = [ratio for ratio in known.values() if ratio]
+        ratios = [line.ratio for line in members if line.ratio is not None]
+        if ratios:
+            above = str(sum(ratio > NOISE for ratio in ratios))
             rows.append(
-                [kind, str(threads), text, str(len(ratios)), f"{geometric_mean(ratios):.2f}",
-                 f"{max(ratios):.2f} ({worst})", str(sum(ratio > NOISE for ratio in ratios)),
-                 *_errors(members)]
+                [kind, str(threads), text, str(len(ratios)),
+                 *_mean_and_worst({line.name: line.ratio for line in members}), above,
+                 *_mean_and_worst({line.name: line.to_exact for line in members}),
+                 *_mean_and_worst({line.name: line.error_ratio for line in members})]
             )  # fmt: skip
     heads = ["kind", "threads", "inputs", "measurements", "geometric mean", "worst"]
-    yield from table([*heads, f"above {NOISE}", "error", "worst error"], rows)
+    heads += [f"above {NOISE}", "to fp32", "worst to fp32", "error", "worst error"]
+    yield from table(heads, rows)
 
 
-def _errors(found: Sequence[Line]) -> tuple[str, str]:
-    """The mean and the worst error over the peer's."""
-    known = {line.name: line.error_ratio for line in found}
-    ratios = {name: ratio for name, ratio in known.items() if ratio}
+def _mean_and_worst(of_models: Mapping[str, float | None]) -> tuple[str, str]:
+    """The mean of ratios, and the largest with the model's name."""
+    ratios = {name: ratio for name, ratio in of_models.items() if ratio}
     if not ratios:
         return "-", "-"
     worst = max(ratios, key=lambda name: ratios[name])
@@ -153,17 +154,20 @@ def geometric_mean(ratios: Iterable[float]) -> float:
     return math.exp(math.fsum(found) / len(found))
 
 
+def _ratio(found: float | None) -> str:
+    return "-" if found is None else f"{found:.2f}"
+
+
 def _latency(found: Sequence[Line], peers: Sequence[str], commit: str) -> Iterator[str]:
     names = ["leptonc", *peers]
-    beside = any(line.to_exact for line in found)
+    beside = any(line.to_exact is not None for line in found)
     rows: list[list[str]] = []
     for line in found:
         given = {row["name"]: row for row in line.run["rows"]}
-        ratio = "-" if line.ratio is None else f"{line.ratio:.2f}"
         other = "" if line.commit == commit else f" ({line.commit})"
         rows.append(
-            [line.name + other, line.kind, *(_time(given.get(name)) for name in names), ratio,
-             *([line.to_exact or "-"] if beside else ()),
+            [line.name + other, line.kind, *(_time(given.get(name)) for name in names),
+             _ratio(line.ratio), *([_ratio(line.to_exact)] if beside else ()),
              *(_off(given.get(name)) for name in names)]
         )  # fmt: skip
     heads = ["model", "kind", *(f"{name} ms" for name in names), "ratio"]

@@ -15,7 +15,7 @@ import onnx.parser
 import pytest
 
 from benchmarks.kept import ROOT, before, keep, read
-from benchmarks.models import Case
+from benchmarks.models import Case, cases, in_bf16, more_quantised
 from benchmarks.plot import draw
 from benchmarks.run import FOLDER, PLOT, TABLE
 from benchmarks.settings import Setting, feeds_of, settings
@@ -119,6 +119,7 @@ def test_models_in_bf16_have_their_ratio_to_fp32(tmp_path: Path) -> None:
     text = render(tmp_path)
     assert "| m-bf16, batch 8 | bf16 | 2 (3) | 4 (3) | - | 0.50 | 0.50 | 1.0e-06 |" in text
     assert "| ratio | to fp32 | off, leptonc |" in text
+    assert "| bf16 | 1 | batch 8 | 1 | 0.50 | 0.50 (m-bf16, batch 8) | 0 | 0.50 | 0.50 (m-" in text
 
 
 def test_errors_are_told_beside_those_of_the_peer(tmp_path: Path) -> None:
@@ -228,6 +229,14 @@ def test_where_the_reference_does_not_run_there_is_no_deviation(model: Path) -> 
     assert ours.deviation is None
     assert ours.calls > 0
     assert "dimension" in ort.problem
+
+
+def test_quantised_models_and_those_in_bf16_are_measured_beside_the_same_in_fp32() -> None:
+    others = [*more_quantised(), *in_bf16(), *cases()]
+    with_floats = {case.kind for case in others if case.floats}
+    without = {case.name for case in others if case.floats is None and case.kind == "int8"}
+    assert with_floats == {"int8", "bf16"}
+    assert without == {"minilm_int8"}, "there is only the quantised one"
 
 
 def test_the_same_in_fp32_has_the_last_row(model: Path) -> None:
