@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep, processor
 from benchmarks.models import Case, cases, in_bf16, more_quantised
 from benchmarks.plot import draw
-from benchmarks.settings import Setting, base_name, feeds_of, settings
+from benchmarks.settings import LARGE, Setting, base_name, feeds_of, settings
 from benchmarks.table import render
 from benchmarks.turns import rows
 from leptonc.artifact import Artifact
@@ -49,6 +49,7 @@ class Plan:
 
     peers: tuple[str, ...]
     threads: tuple[int, ...]
+    batches: tuple[int, ...]
     seconds: float
     every: bool
 
@@ -70,9 +71,13 @@ def measured(
         }  # fmt: skip
         with Artifact.open(artefact) as opened:
             signature = opened.manifest.asked
+        wanted = list(settings(case, signature, plan.threads, plan.batches, every=plan.every))
+        if not wanted:
+            click.echo(f"{case.name} has no batch", err=True)
+            return
         result["starts"] = started(case, model, artefact, plan)
         runs = _still(known.get("runs", []), case, signature)
-        for setting in settings(case, signature, plan.threads, every=plan.every):
+        for setting in wanted:
             if setting.threads not in artefacts:  # kernels for one thread have no parallel loops
                 artefacts[setting.threads] = folder / f"model-{setting.threads}.lepton"
                 compile_once(model, artefacts[setting.threads], setting.threads, case.precision)
@@ -90,8 +95,8 @@ def _still(
     runs: Sequence[dict[str, Any]], case: Case, signature: Sequence[TensorSpec]
 ) -> list[dict[str, Any]]:
     """The measurements of settings that the model still has."""
-    threads = sorted({run["threads"] for run in runs})
-    kept = list(settings(case, signature, threads, every=True))
+    threads, batches = (sorted({run[name] or 1 for run in runs}) for name in ("threads", "batch"))
+    kept = list(settings(case, signature, threads, batches, every=True))
     return [run for run in runs if any(setting.is_of(run) for setting in kept)]
 
 
@@ -204,7 +209,10 @@ def write(report: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
 @click.option(
     "--threads", default="1,2", show_default=True, help="Comma-separated numbers of threads."
 )
-@click.option("--all", "every", is_flag=True, help="Batches too, and all lengths by all threads.")
+@click.option("--batch", default="1", show_default=True, help="Comma-separated sizes of batches.")
+@click.option(
+    "--all", "every", is_flag=True, help="Batches of 8 too, and all lengths by all threads."
+)
 @click.option(
     "--precision",
     type=click.Choice(["own", "bf16", "both"]),
@@ -214,7 +222,7 @@ def write(report: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
 )
 @click.option("--resume", is_flag=True, help="Leave out models that this commit has results of.")
 def main(
-    names: tuple[str, ...], seconds: float, against: str, threads: str, precision: str,
+    names: tuple[str, ...], seconds: float, against: str, threads: str, batch: str, precision: str,
     *, every: bool, resume: bool,
 ) -> None:  # fmt: skip
     """Measure the named models, or all, and rewrite BENCHMARKS.md.
@@ -226,18 +234,27 @@ def main(
     peers = tuple(filter(None, against.split(",")))
     for peer in peers:
         peer_of(peer).version()
-    plan = Plan(peers, tuple(map(int, threads.split(","))), seconds, every)
+    batches = {*map(int, batch.split(",")), *((LARGE,) if every else ())}
+    counts = tuple(map(int, threads.split(",")))
+    plan = Plan(peers, counts, tuple(sorted(batches)), seconds, every)
     chosen = [*cases(), *more_quantised(), *in_bf16()]
     report = {**circumstances(), "versions": {name: peer_of(name).version() for name in peers}}
     known = before(FOLDER, processor())
     results = {case.name: known[case.name] for case in chosen if case.name in known}
     for case in chosen:
         old = results.get(case.name, {})
-        done = resume and old.get("commit") == report["commit"] and old.get("complete")
+        done = resume and is_done(old, plan, str(report["commit"]))
         asked = precision == "both" or (case.precision == "bf16") == (precision == "bf16")
         if not done and asked and (not names or base_name(case) in names or case.name in names):
             measure_model(case, plan, report, results)
     click.echo(f"wrote {write(report, results).relative_to(ROOT)} and {TABLE.name}")
+
+
+def is_done(result: dict[str, Any], plan: Plan, commit: str) -> bool:
+    """True where a commit has every measurement of a model in the batches that are wanted."""
+    runs = [run for run in result.get("runs", []) if run["commit"] == commit]
+    found = {run["batch"] or 1 for run in runs}
+    return result.get("commit") == commit and result["complete"] and found.issuperset(plan.batches)
 
 
 def measure_model(
@@ -253,8 +270,9 @@ def measure_model(
     except LeptonBug as problem:
         click.echo(f"{case.name}: {problem}", err=True)
         return
-    results[case.name]["complete"] = True
-    write(report, results)
+    if case.name in results:
+        results[case.name]["complete"] = True
+        write(report, results)
 
 
 if __name__ == "__main__":

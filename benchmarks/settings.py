@@ -35,28 +35,35 @@ class Setting:
 
 
 def settings(
-    case: Case, signature: Sequence[TensorSpec], threads: Sequence[int], *, every: bool
-) -> Iterator[Setting]:
+    case: Case, signature: Sequence[TensorSpec], threads: Sequence[int],
+    batches: Sequence[int] = (1,), *, every: bool,
+) -> Iterator[Setting]:  # fmt: skip
     """The settings of a model.
 
-    All models are run as they are given; texts have all lengths on one thread. With `every` there
-    are also batches, and each size is run by each number of threads.
+    A batch of 1 is the model as it is given; texts have all lengths then, on one thread. With
+    `every` each size is run by each number of threads. What has no batch has none of more than 1.
     """
     text = base_name(case) in WORDS
-    batch = 1 if batch_symbol(signature) else None
+    counts = batch_symbol(signature) is not None
     for count in threads:
-        if not text:
-            yield Setting(count, batch)
-        elif every or count == 1:
-            yield from (Setting(count, batch, length) for length in LENGTHS)
-        else:
-            yield Setting(count, batch, USUAL_LENGTH)
-        if every and batch:
-            yield Setting(count, LARGE, USUAL_LENGTH if text else None)
+        for size in batches:
+            batch = size if counts else None
+            if size > 1:
+                if counts:
+                    yield Setting(count, batch, USUAL_LENGTH if text else None)
+            elif not text:
+                yield Setting(count, batch)
+            elif every or count == 1:
+                yield from (Setting(count, batch, length) for length in LENGTHS)
+            else:
+                yield Setting(count, batch, USUAL_LENGTH)
 
 
 def feeds_of(case: Case, setting: Setting, signature: Sequence[TensorSpec]) -> Feeds:
-    """Inputs of this size; larger batches hold the same several times."""
+    """Inputs of this size; larger batches hold the same, each moved one element further.
+
+    So no two are equal, and what belongs to another one is seen.
+    """
     name = base_name(case)
     if setting.length is not None:
         batch = setting.batch or 1
@@ -88,8 +95,19 @@ def batch_symbol(signature: Sequence[TensorSpec]) -> str | None:
     return None
 
 
+def _batch_axes(array: inputs.Array, spec: TensorSpec, symbol: str) -> list[int]:
+    """The axes of an input that count what is run at once.
+
+    A model that names no extents has a symbol for each: of one without the batch's those count that
+    are given as 1.
+    """
+    named = [axis for axis, extent in enumerate(spec.shape) if extent == symbol]
+    opened = [axis for axis, extent in enumerate(spec.shape) if isinstance(extent, str)]
+    return named or [axis for axis in opened if array.shape[axis] == 1]
+
+
 def _repeated(array: inputs.Array, spec: TensorSpec, symbol: str, times: int) -> inputs.Array:
-    for axis, extent in enumerate(spec.shape):
-        if extent == symbol:
-            array = np.repeat(array, times, axis)
+    for axis in _batch_axes(array, spec, symbol):
+        moved = [np.roll(array, step, array.ndim - 1) for step in range(times)]
+        array = np.concatenate(moved, axis)
     return array

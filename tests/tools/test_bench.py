@@ -17,7 +17,7 @@ import pytest
 from benchmarks.kept import ROOT, before, keep, read
 from benchmarks.models import Case, cases, in_bf16, more_quantised
 from benchmarks.plot import draw
-from benchmarks.run import FOLDER, PLOT, TABLE
+from benchmarks.run import FOLDER, PLOT, TABLE, Plan, is_done
 from benchmarks.settings import Setting, feeds_of, settings
 from benchmarks.table import render
 from leptonc.ir.diagnostics import LeptonBug, LeptonError
@@ -177,6 +177,14 @@ def test_a_batch_repeats_every_input_where_its_symbol_is() -> None:
     signature = [spec("x", "n", 3), spec("h", 2, "n", 4), spec("sr")]
     made = feeds_of(case("m", feeds), Setting(1, 8), signature)
     assert [made[name].shape for name in feeds] == [(8, 3), (2, 8, 4), ()]
+    assert made["x"][:4].tolist() == [[0, 1, 2], [2, 0, 1], [1, 2, 0], [0, 1, 2]]
+
+
+def test_of_extents_without_names_those_given_as_one_count_the_batch() -> None:
+    feeds = {"x": np.zeros((1, 3)), "h": np.zeros((2, 1, 4))}
+    signature = [spec("x", "x_0", "x_1"), spec("h", 2, "h_1", "h_2")]
+    made = feeds_of(case("m", feeds), Setting(1, 8), signature)
+    assert [made[name].shape for name in feeds] == [(8, 3), (2, 8, 4)]
 
 
 def test_models_are_run_as_given_and_texts_in_all_lengths() -> None:
@@ -187,9 +195,29 @@ def test_models_are_run_as_given_and_texts_in_all_lengths() -> None:
     lengths = list(settings(case("gpt2", {}), text, (1, 2), every=False))
     assert [each.length for each in lengths] == [1, 16, 128, 512, 128]
     every = list(settings(case("gpt2", {}), text, (2,), every=True))
-    assert every[-1] == Setting(2, 8, 128)
-    made = feeds_of(case("gpt2", {}), every[-1], text)
+    assert [each.length for each in every] == [1, 16, 128, 512]
+
+
+def test_batches_are_run_of_models_that_have_one() -> None:
+    image, text = [spec("x", "n", 3)], [spec("input_ids", "b", "s")]
+    found = list(settings(case("m", {}), image, (1, 2), (1, 8), every=False))
+    assert found == [Setting(1, 1), Setting(1, 8), Setting(2, 1), Setting(2, 8)]
+    assert not list(settings(case("m", {}), [spec("x", 1, 3)], (1,), (8,), every=True))
+    (words,) = settings(case("gpt2", {}), text, (2,), (8,), every=False)
+    assert words == Setting(2, 8, 128)
+    made = feeds_of(case("gpt2", {}), words, text)
     assert made["input_ids"].shape == (8, 128)
+
+
+def test_a_model_is_done_where_a_commit_has_all_its_batches() -> None:
+    plan = Plan((), (1,), (1, 8), 1.0, every=False)
+    runs = [{"commit": "c", "batch": None}, {"commit": "c", "batch": 8}]
+    whole = {"commit": "c", "complete": True, "runs": runs}
+    assert is_done(whole, plan, "c")
+    assert not is_done(whole, plan, "d")
+    assert not is_done({**whole, "complete": False}, plan, "c")
+    assert not is_done({**whole, "runs": runs[:1]}, plan, "c")
+    assert not is_done({}, plan, "c")
 
 
 @pytest.fixture
