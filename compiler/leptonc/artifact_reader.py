@@ -7,7 +7,7 @@ import mmap
 import os
 import stat
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from leptonc.artifact_sums import digest_of
 from leptonc.container import (
@@ -56,8 +56,7 @@ _LOOKS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """What is known of a file after every byte of it was checked."""
 
     data: mmap.mmap

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ALIGNMENT = 64
 COMMENT = b"leptonc sha256:"
@@ -36,8 +36,7 @@ _PADDING_FIELD = 0xD935  # the extra field zipalign made up for alignment
 _ZIP64_FIELD = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One file in the container."""
 
     name: str
@@ -45,8 +44,7 @@ class Member:
     crc: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a container's directory, as it stands there."""
 
     name: str
@@ -60,8 +58,7 @@ class Entry:
     """Where the header of the member starts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Where everything lies."""
 
     offsets: tuple[int, ...]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TypeAlias
 
 from leptonc.ir.diagnostics import LeptonError, shown, shown_path
 from leptonc.manifest import Manifest
 
 KINDS = ("cpu",)
+
+Folder: TypeAlias = str | os.PathLike[str]
 
 
 def check_host(path: str, manifest: Manifest) -> None:
@@ -56,48 +58,47 @@ def _check_libc(path: str, needed: str) -> None:
         )
 
 
-def machine_features(root: Path = Path("/")) -> frozenset[str]:
+def machine_features(root: Folder = "/") -> frozenset[str]:
     """The flags of the first processor that Linux lists."""
-    for line in _read(root / "proc/cpuinfo", 1 << 16).splitlines():
+    for line in _read(os.path.join(root, "proc/cpuinfo"), 1 << 16).splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
 
 
-def available_threads(root: Path = Path("/")) -> int:
+def available_threads(root: Folder = "/") -> int:
     """The processors this process may use: its affinity, capped by its control groups' quotas."""
     allowed = len(os.sched_getaffinity(0))
     return max(1, min([allowed, *(int(quota) for quota in _quotas(root))]))
 
 
-def _quotas(root: Path) -> Iterator[float]:
+def _quotas(root: Folder) -> Iterator[float]:
     """The processors that each control group around this process allows, of both versions."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        group = top / path.strip("/")
-        for folder in (group, *group.parents):
+        folder = os.path.join(root, "sys/fs/cgroup", *(["cpu"] if controllers else []))
+        yield from _quota(folder)
+        for name in filter(None, path.split("/")):
+            folder = os.path.join(folder, name)
             yield from _quota(folder)
-            if folder == top:
-                break
 
 
-def _quota(folder: Path) -> Iterator[float]:
-    words = _read(folder / "cpu.max").split()
+def _quota(folder: str) -> Iterator[float]:
+    words = _read(os.path.join(folder, "cpu.max")).split()
     if not words:
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        words = [_read(folder / name).strip() for name in names]
+        words = [_read(os.path.join(folder, name)).strip() for name in names]
     if all(word.isdigit() for word in words) and int(words[1]):
         yield int(words[0]) / int(words[1])
 
 
-def _read(path: Path, limit: int = 1 << 12) -> str:
+def _read(path: str, limit: int = 1 << 12) -> str:
     """The start of a system file, empty where there is none."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(limit)
     except OSError:
         return ""

@@ -10,11 +10,10 @@ import importlib.util
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from leptonc.ir.diagnostics import LeptonError, shown_path
+from leptonc.runtime.interface import interface
 
 _CPU = 1
 _PLAIN, _POOLED = 1, 2
@@ -25,8 +24,7 @@ _CONTROL = (b"vm.builtin.read_if_cond", b"leptonc_turn")
 _SIZES = b"vm.builtin.alloc_shape_heap"
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
+class Native(NamedTuple):
     """The functions of the native runtime that sessions call."""
 
     load_library: Callable[[str, str], Any]
@@ -52,9 +50,8 @@ class Native:
 def native() -> Native:
     """The native runtime, loaded at the first call; an error of the user's where it is missing."""
     try:
-        import tvm_ffi
-
-        library = ctypes.PyDLL(str(_runtime_path()), ctypes.RTLD_GLOBAL)
+        parts = interface()
+        library = ctypes.PyDLL(_runtime_path(), ctypes.RTLD_GLOBAL)
         set_threads = library._ZN3tvm7runtime9threading17SetMaxConcurrencyEi
     except (ImportError, OSError, AttributeError) as error:
         raise LeptonError(
@@ -65,17 +62,18 @@ def native() -> Native:
     set_threads.argtypes, set_threads.restype = [ctypes.c_int], None
     # The pool would pin its threads to the first processors, whatever this process may use.
     ctypes.CDLL(None).setenv(b"TVM_BIND_THREADS", b"0", 0)
-    find = tvm_ffi.get_global_func
+    find = parts["registry"].get_global_func
+    tensors = parts["_tensor"]
     return Native(
         load_library=find("ffi.Module.load_from_file.so"),
-        array=tvm_ffi.Array,
+        array=parts["container"].Array,
         array_item=find("ffi.ArrayGetItem"),
-        from_dlpack=tvm_ffi.from_dlpack,
+        from_dlpack=tensors.from_dlpack,
         view=find("runtime.TVMTensorCreateView"),
-        shape=tvm_ffi.Shape,
-        dtype=tvm_ffi.dtype,
-        tensor=tvm_ffi.Tensor,
-        function=tvm_ffi.convert,
+        shape=tensors.Shape,
+        dtype=parts["_dtype"].dtype,
+        tensor=tensors.Tensor,
+        function=parts["_convert"].convert,
         set_threads=set_threads,
         free_memory=functools.partial(_free, find("vm.builtin.memory_manager.clear")),
         forget_memory=find("vm.builtin.memory_manager.clear"),
@@ -89,12 +87,12 @@ def _free(clear: Callable[[], Any]) -> None:
         trim(0)
 
 
-def _runtime_path() -> Path:
+def _runtime_path() -> str:
     """The runtime library inside TVM's distribution, found without importing it."""
     found = importlib.util.find_spec("tvm")
     for folder in (found.submodule_search_locations or ()) if found else ():
-        path = Path(folder, "lib", "libtvm_runtime.so")
-        if path.is_file():
+        path = os.path.join(folder, "lib", "libtvm_runtime.so")
+        if os.path.isfile(path):
             return path
     raise ImportError("libtvm_runtime.so is not where apache-tvm keeps it")
 
@@ -104,8 +102,7 @@ def is_parallel(code: memoryview) -> bool:
     return _LAUNCH in bytes(code)
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(NamedTuple):
     """What the sizes of a program's tensors depend on."""
 
     shapes: bool

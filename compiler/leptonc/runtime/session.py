@@ -17,7 +17,6 @@ from leptonc.artifact import Artifact, Manifest, TensorSpec
 from leptonc.groups import Groups
 from leptonc.ir.diagnostics import LeptonError, shown, shown_path
 from leptonc.runtime.ahead import loading_ahead
-from leptonc.runtime.carried import bound
 from leptonc.runtime.failures import failure
 from leptonc.runtime.gate import Gate, refusal
 from leptonc.runtime.host import available_threads, check_host
@@ -272,7 +271,11 @@ def _reload(path: str, digest: str, threads: int | None) -> Session:
 
 def _pool(artifact: Artifact, threads: int) -> tuple[Pool, Sizes]:
     with artifact.library as code:
-        library = bound(load_library(code, artifact.path), artifact)
+        library = load_library(code, artifact.path)
+        if artifact.manifest.functions:
+            from leptonc.runtime.carried import bound  # what carries none need not import it
+
+            library = bound(library, artifact)
         parallel = is_parallel(code)
         sizes = sizes_of(code, told=artifact.manifest.is_told)
     pooled = not sizes.data
