@@ -60,9 +60,9 @@ def _attention(
     spec: AttentionSpec, cpu: CpuTarget, buffers: AttentionBuffers, copies: Copies, tile: type[Tile]
 ) -> None:
     panel = KEY_VECTORS * cpu.lanes
-    blocks = blocks_of(spec.keys, copies.item * (spec.depth + spec.width), panel, cpu)
     most = tile_rows(KEY_VECTORS, cpu)
     rows = most if isinstance(spec.queries, int) else min(most, SYMBOLIC_ROWS)
+    blocks = blocks_of(spec.keys, copies.item * (spec.depth + spec.width), panel, rows, cpu)
     parallel = _is_parallel(spec, cpu)
     parts = _parts_of_many(spec, cpu, rows) if parallel else 1
     together = isinstance(parts, int) and parts == 1

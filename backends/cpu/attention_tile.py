@@ -115,6 +115,24 @@ class Work:
         """The index of an element of the result."""
         return place(self.spec, head.batch, head.head, row, column, self.spec.width)
 
+    @property
+    def scaled_late(self) -> bool:
+        """Whether scores are kept as they are summed, and scaled where their powers are taken.
+
+        Not what a mask is added to, nor where the largest score would become the smallest.
+        """
+        added = self.buffers.mask is not None and self.buffers.mask.dtype != "bool"
+        return not added and self.spec.scale > 0
+
+    @property
+    def unit(self) -> float:
+        """What a score counts in powers of two."""
+        return (self.spec.scale if self.scaled_late else 1.0) * vector_math.LOG2_E
+
+    def power(self, score: PrimExpr, base: PrimExpr) -> PrimExpr:
+        """The weight of a score, if that of the `base`, in powers of two, is one."""
+        return vector_math.exp2_flushed(vector_math.fma(score, emit.const(self.unit), -base))
+
     def inverse(self, total: PrimExpr) -> PrimExpr:
         """One over a sum of weights; the sum is zero only where no key was seen."""
         quotient = emit.const(1.0) / total
@@ -192,14 +210,16 @@ class Tile:
     def score(self, product: PrimExpr, r: int, column: PrimExpr, *, last: bool) -> PrimExpr:
         """What the product of a query and a key counts."""
         spec, hidden = self.spec, emit.const(LOWEST)
-        score = product if spec.scale == 1 else product * emit.const(spec.scale)
         key = self.block.first + column
         mask = self.work.buffers.mask
+        score = product if self.work.scaled_late else product * emit.const(spec.scale)
         if mask is not None:
             seen = tirx.min(key, emit.integer(spec.keys) - 1) if last else key
             value = tirx.BufferLoad(mask, self.mask_index(self.row + r, seen))
-            is_bool = str(value.ty) == "bool"
-            score = tirx.Select(value, score, hidden) if is_bool else score + value
+            if str(value.ty) == "bool":
+                score = tirx.Select(value, score, hidden)
+            else:
+                score = emit.fma(product, emit.const(spec.scale), value)
         if spec.causal:
             score = tirx.Select(key <= self.row + r, score, hidden)
         if last:
@@ -228,7 +248,8 @@ class Tile:
                 top = emit.let(tirx.max(top, old))
                 emit.store(known, top, where)
                 olds.append(old)
-            bases.append(emit.let(tirx.Select(top == lowest, zero, top)))
+            lifted = tirx.Select(top == lowest, zero, top * emit.const(self.work.unit))
+            bases.append(emit.let(lifted))
         totals = self.powers(bases)
         factors: list[tuple[PrimExpr, PrimExpr | None]] = []
         for r, total in enumerate(totals):
@@ -236,7 +257,7 @@ class Tile:
                 factors.append((emit.let(self.work.inverse(total)), None))
                 continue
             where = [self.head.first + self.row + r]
-            shrunk = emit.let(vector_math.exp_flushed(olds[r] - bases[r]))
+            shrunk = emit.let(self.work.power(olds[r], bases[r]))
             emit.store(self.work.sums, emit.load(self.work.sums, where) * shrunk + total, where)
             factors.append((emit.const(1.0), shrunk))
         return factors
@@ -253,7 +274,7 @@ class Tile:
                 power = Register(lanes)
                 with emit.vectorized(lanes) as lane:
                     where = [emit.integer(r), vector * lanes + lane]
-                    value = vector_math.exp_flushed(tirx.BufferLoad(scores, where) - base)
+                    value = self.work.power(tirx.BufferLoad(scores, where), base)
                     T.buffer_store(power.buffer, value, [lane])
                 self.keep(power.get(), r, vector * lanes)
                 sums[r].set(sums[r].get() + power.get())

@@ -30,6 +30,11 @@ EXP2_REST = (
     0.00015370704932138324, 0.0013399848248809576, 0.009618373587727547,
     0.05550329014658928, 0.24022647738456726, 0.6931471824645996,
 )  # fmt: skip
+# The same with an operation less: 1.1e-7 of 2**f at most, about a rounding.
+EXP2_REST_SHORT = (
+    0.001326472032815218, 0.009671512991189957, 0.05550733953714371, 0.24022242426872253,
+    0.6931470036506653,
+)  # fmt: skip
 # A number of this size has no bits below 1, and those of the exponent of 1 in its lowest ones.
 ROUNDER = 1.5 * 2**23 + 127
 
@@ -172,6 +177,23 @@ def exp_flushed(x: PrimExpr) -> PrimExpr:
     Off by 1.3e-8 of the result for each 1 that x is away from zero, besides rounding.
     """
     return let(at_least(x, -88.02), lambda x: power_of_e(x, 1, lambda part, whole: part * whole))
+
+
+def exp2_flushed(x: PrimExpr) -> PrimExpr:
+    """2 to an fp32 x up to 127, within 1.1e-7; results below the normal numbers become zero.
+
+    What takes k out of x only adds: the polynomial keeps the units that multiply busy, not those.
+    """
+
+    def power(x: PrimExpr, rounded: PrimExpr) -> PrimExpr:
+        f = x + (f32(ROUNDER) - rounded)
+        whole = tirx.reinterpret("float32", tirx.reinterpret("int32", rounded) << i32(23))
+        return let(f, lambda f: fma(f, horner(f, EXP2_REST_SHORT), f32(1.0)) * whole)
+
+    return let(
+        at_least(x, -127.0),
+        lambda x: let(fma(x, f32(1.0), f32(ROUNDER)), lambda rounded: power(x, rounded)),
+    )
 
 
 def power_of_e(

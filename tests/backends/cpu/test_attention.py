@@ -17,6 +17,7 @@ from tvm import tirx
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.attention import attention, parts_of
+from leptonc.backends.cpu.attention_blocks import blocks_of
 from leptonc.backends.cpu.attention_tile import AttentionBuffers, AttentionSpec
 from leptonc.backends.cpu.target import CpuTarget, by_name, spelled_out, with_threads
 from leptonc.ir.ops.bf16 import to_bf16
@@ -220,6 +221,33 @@ def test_masks(mask_shape: tuple[int, ...], dtype: str, guarded: bool, cpu: CpuT
     assert guarded != bool(np.isnan(wanted).any())
     got = MaskedKernel(function(spec, cpu, dtype), cpu).masked([q, k, v], mask, wanted.shape)
     np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 3.0])
+@pytest.mark.parametrize("masked", [False, True])
+def test_scales(scale: float, masked: bool) -> None:
+    """Of a negative scale the smallest product is the largest score."""
+    spec = AttentionSpec(
+        1, 2, 2, 9, 70, 16, 16, scale, in_rows=False, mask=(1, 1, 9, 70) if masked else None
+    )
+    q, k, v = operands(spec, 1, 9, 70)
+    mask = np.random.default_rng(0).random((1, 1, 9, 70)) < 0.7
+    wanted = expected(spec, q, k, v, mask if masked else None)
+    if masked:
+        kernel = MaskedKernel(function(spec, SMALL, "bool"), SMALL)
+        got = kernel.masked([q, k, v], mask, wanted.shape)
+    else:
+        got = Kernel(function(spec, SMALL), SMALL)([q, k, v], wanted.shape)
+    np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
+
+
+def test_the_scores_of_a_tile_stay_in_the_first_cache() -> None:
+    """Keys that would all fit into the second cache are taken in blocks for them."""
+    cpu = replace(NATIVE, l1_bytes=4096, l2_bytes=1 << 20)
+    assert blocks_of(600, 2 * 4 * 16, 32, 14, cpu).size == 64
+    assert not blocks_of(64, 2 * 4 * 16, 32, 14, cpu).several
+    spec = AttentionSpec(1, 2, 2, 9, 600, 16, 16, 0.25, in_rows=True)
+    check(Kernel(function(spec, cpu), cpu), spec, (1, 9, 600))
 
 
 def test_no_keys_and_no_queries() -> None:

@@ -116,6 +116,16 @@ def test_units_in_the_last_place(name: str) -> None:
     assert worst <= most
 
 
+def test_powers_of_two_are_flushed_where_they_are_tiny() -> None:
+    x = samples(-130, 126)
+    x[np.isposinf(x) | (x >= 127)] = 3.0
+    got = Kernel(mapped(elementary.exp2_flushed))([x], (COUNT,)).astype(np.float64)
+    want = np.where(x <= -126.5, 0.0, np.exp2(x.astype(np.float64)))
+    check_kinds(got, want)
+    sound = ~np.isnan(x) & (np.abs(x + 126.25) > 0.5)
+    np.testing.assert_allclose(got[sound], want[sound], rtol=2e-7)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name: str) -> None:
     function, reference, most = ACTIVATIONS[name]
