@@ -33,6 +33,7 @@ from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.whole import WholeSpec, whole
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.cpu.winograd import WinogradSpec, winograd
+from leptonc.backends.cpu.winograd_strided import strided_winograd
 from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable
 from leptonc.ir.graph import Op
 from leptonc.ir.ops.bf16 import OPERANDS
@@ -165,7 +166,7 @@ def _packed_integer_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
     spec = IntegerWinogradSpec(
         batch, channels, op.int("filters"), height, width, _window(op).pads, OUTPUTS,
         op.operands[1].type.extents[3], False, anchor.epilogue, anchor.out_dtype, _decision(op),
-        op.int("filler"),
+        filler=op.int("filler"),
     )  # fmt: skip
     return integer_winograd("kernel", spec, anchor.cpu)
 
@@ -174,12 +175,14 @@ def _packed_winograd(anchor: Anchor) -> tirx.PrimFunc | None:
     op = anchor.op
     _, w, *bias = op.operands
     batch, _, height, width = _blocked_extents(anchor)
-    rounds = op.name == "packed_winograd_bf16"
+    rounds, window = op.name == "packed_winograd_bf16", _window(op)
     spec = WinogradSpec(
-        batch, op.int("channels"), op.int("filters"), height, width, _window(op).pads,
+        batch, op.int("channels"), op.int("filters"), height, width, window.pads,
         BF16_OUTPUTS if rounds else op.int("outputs"), w.type.extents[3], bool(bias),
-        anchor.epilogue, anchor.out_dtype, _decision(op),
+        anchor.epilogue, anchor.out_dtype, _decision(op), window.strides[0],
     )  # fmt: skip
+    if window.strides[0] > 1:
+        return strided_winograd("kernel", spec, anchor.cpu)
     return (bf16_winograd if rounds else winograd)("kernel", spec, anchor.cpu)
 
 

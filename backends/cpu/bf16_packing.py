@@ -80,6 +80,6 @@ def pack_bf16_winograd_weight(weight: Array, panel: int) -> Array:
     It is transformed before it is rounded.
     """
     filters, channels = weight.shape[:2]
-    words = pairs_of_bits(weight_at_points(weight, OUTPUTS), 2)
+    words = pairs_of_bits(weight_at_points(weight, Transform(OUTPUTS)), 2)
     data = np.stack([pack_matmul_weight(part, panel, transposed=True) for part in words])
     return data.view(np.uint16).reshape(bf16_winograd_weight_shape(channels, filters, panel))

@@ -9,7 +9,7 @@ from leptonc.backends.base import ShortList
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.integer_winograd_packing import OUTPUTS, may_filter_bytes
 from leptonc.backends.cpu.prepare import constants_of, products_of
-from leptonc.backends.cpu.prepare_convolutions import may_filter
+from leptonc.backends.cpu.prepare_convolutions import may_filter, stride_of
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import (
     MOST_VECTORS,
@@ -25,7 +25,7 @@ from leptonc.backends.cpu.tiles import (
     step_cycles,
     tile_rows,
 )
-from leptonc.backends.cpu.winograd_tables import PAIRS, band_tiles
+from leptonc.backends.cpu.winograd_tables import PAIRS, band_tiles, transform_of
 from leptonc.backends.tvm.source import KernelSource, kernel_source
 from leptonc.ir.dims import product
 from leptonc.ir.graph import Graph, Op
@@ -189,7 +189,8 @@ def _conv_shapes(filters: int, pixels: object, depth: int, cpu: CpuTarget) -> li
 
 def _winograd(op: Op, tile: int, cpu: CpuTarget) -> Iterator[Decision]:
     filters, channels, *_ = op.operands[1].type.extents
-    band = band_tiles(channels, filters, tile, cpu, 2 if op.attrs["rounds"] else 4)
+    transform = transform_of(tile, stride_of(op))
+    band = band_tiles(channels, filters, transform, cpu, 2 if op.attrs["rounds"] else 4)
     yield from (Decision(band=size) for size in (band // 2, band * 2) if size)
     blocks = -(-filters // cpu.lanes)
     yield from (Decision(vectors=vectors) for vectors in (2, 3, 4, 1) if vectors <= blocks)

@@ -25,9 +25,9 @@ from leptonc.backends.cpu.tiles import conv_panel
 from leptonc.backends.cpu.winograd_tables import (
     PAIRS,
     TAPS,
-    Transform,
     band_tiles,
     pack_winograd_weight,
+    transform_of,
     winograd_weight_shape,
 )
 from leptonc.ir.blob import Array, Blob
@@ -83,12 +83,18 @@ def conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision) 
 
 def may_filter(op: Op) -> bool:
     """Whether Winograd's tiles can compute a blocked convolution with a constant weight."""
-    once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
+    dense = all(n == 1 for n in op.ints("dilations") or ())
     weight = op.operands[1].type
     return (
-        weight.dtype is DType.F32 and weight.extents[2:] == (TAPS, TAPS) and once
+        weight.dtype is DType.F32 and weight.extents[2:] == (TAPS, TAPS) and dense
+        and tuple(op.ints("strides") or (1, 1)) in ((1, 1), (2, 2))
         and op.int("group") == 1 and not op.attrs["plain"] and not op.attrs["rounds"]
     )  # fmt: skip
+
+
+def stride_of(op: Op) -> int:
+    """The stride, in both directions, of what the tiles can compute."""
+    return (op.ints("strides") or (1,))[0]
 
 
 def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob]:
@@ -105,7 +111,9 @@ def _winograd(
 ) -> Packing:
     blob, lanes, rounds = blobs["w"], op.int("lanes"), bool(op.attrs["rounds"])
     filters, channels = blob.type.extents[:2]
-    rows = decision.band or band_tiles(channels, filters, outputs, cpu, 2 if rounds else 4)
+    stride = stride_of(op)
+    transform = transform_of(outputs, stride)
+    rows = decision.band or band_tiles(channels, filters, transform, cpu, 2 if rounds else 4)
     all_rows = product(ceildiv(extent, outputs) for extent in op.result.type.shape[2:4])
     if isinstance(all_rows, int):
         rows = min(rows, all_rows)
@@ -119,9 +127,8 @@ def _winograd(
         bits = TensorType(DType.U16, bf16_winograd_weight_shape(channels, filters, panel))
         words = Blob(bits, lambda: pack_bf16_winograd_weight(blob.array, panel))
         return Packing("packed_winograd_bf16", attrs, {"w": words, **bias})
-    transform = Transform(outputs)
     shape = winograd_weight_shape(transform.points, channels, filters, panel)
-    packed = floats(shape, lambda: pack_winograd_weight(blob.array, outputs, panel))
+    packed = floats(shape, lambda: pack_winograd_weight(blob.array, outputs, panel, stride))
     values = tuple(float(v) for v in transform.weight_matrix().reshape(-1))
-    attrs |= {"outputs": outputs, "values": values}
+    attrs |= {"outputs": outputs, "values": values, "strides": (stride, stride)}
     return Packing("packed_winograd", attrs, {"w": packed, **bias})

@@ -1,5 +1,5 @@
 # pyright: standard
-"""Convolution of 3 x 3 with stride 1 through fewer products: Winograd's F(m x m, 3 x 3).
+"""Convolution of 3 x 3 through fewer products: Winograd's F(m x m, 3 x 3).
 
 A band of tiles is taken at a time: their inputs at the points, for each point a product of all
 tiles and all filters, and the outputs from these, so that what lies between stays in the cache.
@@ -25,6 +25,7 @@ from leptonc.backends.cpu.winograd_tables import (
     TAPS,
     Transform,
     band_tiles,
+    transform_of,
     winograd_weight_shape,
 )
 from leptonc.backends.cpu.winograd_transform import Band, Inputs, Outputs
@@ -55,16 +56,31 @@ class WinogradSpec:
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "float32"
     decision: Decision = UNDECIDED
+    stride: int = 1
 
     def out_extents(self) -> tuple[Extent, Extent]:
         """The rows and columns of the output."""
-        window = Window((TAPS, TAPS), pads=self.pads)
+        window = Window((TAPS, TAPS), (self.stride, self.stride), pads=self.pads)
         return window.outputs(0, self.height), window.outputs(1, self.width)
 
 
-def winograd(name: str, spec: WinogradSpec, cpu: CpuTarget) -> PrimFunc:
+@dataclass(frozen=True)
+class Point:
+    """A point of which sums are taken, and where what is added up lies in inputs and weights.
+
+    That is in so many rows and columns of a square of values, from the first one on.
+    """
+
+    number: PrimExpr
+    first: PrimExpr
+    parts: tuple[int, int] = (1, 1)
+
+
+def winograd(
+    name: str, spec: WinogradSpec, cpu: CpuTarget, emitter: type[Emitter] | None = None
+) -> PrimFunc:
     """The kernel (x, weight, bias?, *operands, out)."""
-    lanes, points = cpu.lanes, Transform(spec.outputs).points
+    lanes, points = cpu.lanes, transform_of(spec.outputs, spec.stride).points
     blocks = channel_blocks(spec.filters, lanes)
     inputs = (spec.batch, channel_blocks(spec.channels, lanes), spec.height, spec.width, lanes)
     weight = winograd_weight_shape(points, spec.channels, spec.filters, spec.panel)
@@ -75,7 +91,8 @@ def winograd(name: str, spec: WinogradSpec, cpu: CpuTarget) -> PrimFunc:
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, *spec.out_extents(), lanes), spec.out_dtype),
     ]
-    return emit.function(name, parameters, lambda *buffers: Emitter(spec, cpu, buffers).emit())
+    made = emitter or Emitter
+    return emit.function(name, parameters, lambda *buffers: made(spec, cpu, buffers).emit())
 
 
 class Emitter:
@@ -101,7 +118,7 @@ class Emitter:
 
     def transform_of(self, outputs: int) -> Transform:
         """The transforms for tiles of so many outputs."""
-        return Transform(outputs)
+        return transform_of(outputs, self.spec.stride)
 
     @property
     def most_rows(self) -> int:
@@ -117,7 +134,7 @@ class Emitter:
         """Emits the whole convolution."""
         (down, across), batch = self.tiles, self.spec.batch
         most = self.spec.decision.band or band_tiles(
-            self.spec.channels, self.spec.filters, self.spec.outputs, self.cpu, self.element_bytes
+            self.spec.channels, self.spec.filters, self.transform, self.cpu, self.element_bytes
         )
         if isinstance(down, int) and isinstance(across, int):
             shares = self.cpu.threads if self.is_parallel else 1
@@ -150,32 +167,46 @@ class Emitter:
     def band(self, place: tuple[PrimExpr, PrimExpr], height: Extent, room: Extent) -> None:
         """So many rows of tiles, at most `room` tiles, of an image and from one of its rows on."""
         count = emit.product((height, self.tiles[1]))
-        points, lanes = self.transform.points, self.lanes
+        transform, lanes = self.transform, self.lanes
         # Points that lie a power of two apart would share the same few sets of a cache.
         inputs, outputs = room * (self.blocks * lanes), room * (self.out_blocks * lanes)
-        sources = emit.workspace((points, inputs + LINE_BYTES // self.element_bytes), self.element)
-        sums = emit.workspace((points, outputs + LINE_BYTES // 4), self.sum)
+        inputs += LINE_BYTES // self.element_bytes
+        sources = emit.workspace((transform.points, inputs), self.element)
+        sums = emit.workspace((transform.across**2, outputs + LINE_BYTES // 4), self.sum)
         band = Band(*place, height, self.tiles[1], count)
         self.inputs(self, band, sources).emit()
         full, rest = divmod(self.out_blocks, self.vectors)
-        with emit.serial(points) as point:
+
+        def panels(point: Point) -> None:
             if full:
                 with emit.serial(full) as panel:
                     self.panel(sources, sums, count, (point, panel), self.vectors)
             if rest:
                 self.panel(sources, sums, count, (point, emit.integer(full)), rest)
+
+        self.each_point(panels)
         self.outputs(self, band, sums).emit()
+
+    def each_point(self, visit: Callable[[Point], None]) -> None:
+        """Visits all points."""
+        with emit.serial(self.transform.points) as point:
+            visit(Point(point, point))
+
+    def each_part(self, point: Point, visit: Callable[[PrimExpr], None]) -> None:
+        """Visits what is added up at a point."""
+        visit(point.first)
 
     def panel(
         self,
         sources: Buffer,
         sums: Buffer,
         count: Extent,
-        place: tuple[PrimExpr, PrimExpr],
+        place: tuple[Point, PrimExpr],
         vectors: int,
     ) -> None:
         """The product of all tiles of a band with a panel of filters at one point."""
         point, panel = place
+        full, rest = divmod(self.spec.channels, self.lanes)
 
         def tile(first: PrimExpr, rows: int) -> None:
             registers = [
@@ -183,19 +214,23 @@ class Emitter:
             ]
             for register in (r for row in registers for r in row):
                 register.set(emit.broadcast(emit.const(0, self.sum), self.lanes))
-            full, rest = divmod(self.spec.channels, self.lanes)
-            with emit.serial(full) as block:
-                if isinstance(count, int) and self.spec.decision.ahead != 0:
-                    self.fetch_ahead(place, first // rows, block, -(-count // rows))
-                self.products(registers, sources, count, place, (block, first), self.lanes)
-            if rest:
-                block = emit.integer(full)
-                self.products(registers, sources, count, place, (block, first), rest)
+
+            def part(source: PrimExpr) -> None:
+                place = source, panel
+                with emit.serial(full) as block:
+                    if isinstance(count, int) and self.spec.decision.ahead != 0:
+                        self.fetch_ahead(place, first // rows, block, -(-count // rows))
+                    self.products(registers, sources, count, place, (block, first), self.lanes)
+                if rest:
+                    block = emit.integer(full)
+                    self.products(registers, sources, count, place, (block, first), rest)
+
+            self.each_part(point, part)
             for r, row in enumerate(registers):
                 for v, register in enumerate(row):
                     block = panel * self.vectors + v
                     at = (block * count + first + r) * self.lanes
-                    emit.store(sums, register.get(), [point, at], self.lanes)
+                    emit.store(sums, register.get(), [point.number, at], self.lanes)
 
         self.each_tile(count, tile)
 

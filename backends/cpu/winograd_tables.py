@@ -22,6 +22,8 @@ FEWEST_TILES = 24
 """Fewer rows of a product than these would not pay for reading its weights."""
 # Those of 4 double the rounding of a direct sum; 1 and 2, which need fewer products, quadruple it.
 PAIRS = {2: (1.0,), 4: (0.6875, 1.5)}
+STRIDED_PAIRS = {2: (1.0,), 4: (0.4375, 1.375)}
+"""With stride 2, where 0 is no point."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Transform:
     def points(self) -> int:
         """The products of a tile, in both directions."""
         return self.reach**2
+
+    @property
+    def across(self) -> int:
+        """The points of one direction at which products are added up."""
+        return self.reach
 
     @property
     def finite(self) -> list[float]:
@@ -78,6 +85,65 @@ class Transform:
 
 
 @dataclass(frozen=True)
+class StridedTransform(Transform):
+    """The transforms of one tile size with stride 2.
+
+    The outputs are the sum of two convolutions with stride 1: of every other input, from the first
+    on, by the first and the last tap, and of those in between by the other. The first needs all
+    points for a tile, the second all but infinity, and both are added up at the points. A value is
+    what a point takes of one of the two: in this order, for each point in turn.
+    """
+
+    @property
+    def pairs(self) -> tuple[float, ...]:
+        """The points other than infinity, each standing for itself and its negative."""
+        return STRIDED_PAIRS[self.outputs]
+
+    @property
+    def finite(self) -> list[float]:
+        """All points but infinity."""
+        return [sign * p for p in self.pairs for sign in (1, -1)]
+
+    @property
+    def reach(self) -> int:
+        """The inputs of a tile in one direction; also the number of values."""
+        return 2 * self.outputs + 1
+
+    @property
+    def across(self) -> int:
+        """The points of one direction at which products of both parts are added up."""
+        return self.outputs + 1
+
+    def input_matrix(self) -> Array:
+        """What the values take of the inputs."""
+        matrix = np.zeros((self.reach, self.reach))
+        for row, point in enumerate(self.finite):
+            others = np.poly([other for other in self.finite if other != point])
+            matrix[2 * row, 0:-1:2] = matrix[2 * row + 1, 1::2] = others[::-1]
+        matrix[-1, ::2] = np.poly(self.finite)[::-1]
+        return matrix
+
+    def weight_matrix(self) -> Array:
+        """The values of a filter."""
+        matrix = np.zeros((self.reach, TAPS))
+        for row, point in enumerate(self.finite):
+            scale = np.prod([point - other for other in self.finite if other != point])
+            matrix[2 * row, ::2] = np.array([1, point]) / scale
+            matrix[2 * row + 1, 1] = 1 / scale
+        matrix[-1, -1] = 1
+        return matrix
+
+    def output_matrix(self) -> Array:
+        """What the outputs take of the values."""
+        matrix = np.zeros((self.outputs, self.reach))
+        for row, point in enumerate(self.finite):
+            powers = np.power(point, range(self.outputs))
+            matrix[:, 2 * row] = matrix[:, 2 * row + 1] = powers
+        matrix[-1, -1] = 1
+        return matrix
+
+
+@dataclass(frozen=True)
 class WholeTransform(Transform):
     """Transforms of integers alone: `weight_matrix` has the filters, not scaled, at the points."""
 
@@ -98,15 +164,20 @@ def winograd_weight_shape(points: int, depth: int, filters: int, panel: int) -> 
     return points, -(-filters // panel), depth, panel
 
 
-def pack_winograd_weight(weight: Array, outputs: int, panel: int) -> Array:
+def transform_of(outputs: int, stride: int) -> Transform:
+    """The transforms of convolutions of floats."""
+    return Transform(outputs) if stride == 1 else StridedTransform(outputs)
+
+
+def pack_winograd_weight(weight: Array, outputs: int, panel: int, stride: int = 1) -> Array:
     """A weight f32[filters, channels, 3, 3] at the points."""
-    parts = weight_at_points(weight, outputs)
+    parts = weight_at_points(weight, transform_of(outputs, stride))
     return np.stack([pack_matmul_weight(part, panel, transposed=True) for part in parts])
 
 
-def weight_at_points(weight: Array, outputs: int) -> Array:
+def weight_at_points(weight: Array, transform: Transform) -> Array:
     """A weight [filters, channels, 3, 3] as [points, filters, channels], computed in double."""
-    values = Transform(outputs).weight_matrix()
+    values = transform.weight_matrix()
     filters, channels = weight.shape[:2]
     # one product of matrices: a chain of small ones takes eight times as long
     at_points = np.kron(values, values) @ weight.reshape(-1, TAPS * TAPS).astype(np.float64).T
@@ -114,8 +185,8 @@ def weight_at_points(weight: Array, outputs: int) -> Array:
 
 
 def band_tiles(
-    channels: int, filters: int, outputs: int, cpu: CpuTarget, element_bytes: int = 4
+    channels: int, filters: int, transform: Transform, cpu: CpuTarget, element_bytes: int = 4
 ) -> int:
     """The tiles whose inputs and outputs at all points fit the second-level cache together."""
-    tile_bytes = Transform(outputs).points * (element_bytes * channels + 4 * filters)
+    tile_bytes = element_bytes * transform.points * channels + 4 * transform.across**2 * filters
     return max(FEWEST_TILES, cpu.l2_bytes // tile_bytes)

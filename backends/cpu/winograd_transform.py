@@ -60,13 +60,14 @@ def weighted(values: Sequence[PrimExpr], factors: Sequence[float]) -> PrimExpr:
     return emit.let(total)
 
 
+def polynomial(roots: Sequence[float]) -> list[float]:
+    """The factors of the powers, from 0 on, of a polynomial with these roots."""
+    return [float(c) for c in np.poly(roots)[::-1]] if roots else [1.0]
+
+
 def input_values(inputs: Vectors, pairs: Sequence[float]) -> Vectors:
     """The values of m + 2 inputs at 0, at each pair of points, and at infinity."""
     squares = [pair * pair for pair in pairs]
-
-    def polynomial(roots: Sequence[float]) -> list[float]:
-        return [float(c) for c in np.poly(roots)[::-1]] if roots else [1.0]
-
     every = polynomial(squares)
     values = [weighted(inputs[0:-1:2], every)]
     for pair, square in zip(pairs, squares, strict=True):
@@ -77,11 +78,12 @@ def input_values(inputs: Vectors, pairs: Sequence[float]) -> Vectors:
 
 
 def output_values(values: Vectors, pairs: Sequence[float]) -> Vectors:
-    """The m outputs from the values at 0, at each pair of points, and at infinity."""
-    first, *middle, last = values
+    """The m outputs from the values at 0, if that is a point, at each pair, and at infinity."""
+    zeros = len(values) - 2 * len(pairs) - 1
+    zero, middle, last = values[:zeros], values[zeros:-1], values[-1]
     sums = [emit.let(a + b) for a, b in zip(middle[::2], middle[1::2], strict=True)]
     differences = [emit.let(a - b) for a, b in zip(middle[::2], middle[1::2], strict=True)]
-    outputs = [emit.let(reduce(lambda a, b: a + b, [first, *sums]))]
+    outputs = [emit.let(reduce(lambda a, b: a + b, [*zero, *sums]))]
     for power in range(1, 2 * len(pairs)):
         parts = differences if power % 2 else sums
         powers = [pair**power for pair in pairs]
@@ -108,7 +110,7 @@ class Inputs:
         """Emits one tile: those that reach into the pads go through a copy."""
         spec, reach = self.parent.spec, self.reach
         top, left = (
-            emit.let(index * spec.outputs - pad)
+            emit.let(index * (spec.outputs * spec.stride) - pad)
             for index, pad in zip(tile, spec.pads, strict=False)
         )
         target = emit.let((block * self.band.count + number) * self.lanes)
@@ -204,19 +206,19 @@ class Outputs:
 
     def values(self, source: PrimExpr) -> list[Vectors]:
         """The outputs of a tile, by rows."""
-        reach, pairs = self.parent.transform.reach, self.parent.transform.pairs
+        across, pairs = self.parent.transform.across, self.parent.transform.pairs
         columns = [
             output_values(
                 [
-                    emit.let(emit.load(self.points, [row * reach + column, source], self.lanes))
-                    for row in range(reach)
+                    emit.let(emit.load(self.points, [row * across + column, source], self.lanes))
+                    for row in range(across)
                 ],
                 pairs,
             )
-            for column in range(reach)
+            for column in range(across)
         ]
         return [
-            output_values([columns[column][row] for column in range(reach)], pairs)
+            output_values([columns[column][row] for column in range(across)], pairs)
             for row in range(self.size)
         ]
 

@@ -131,8 +131,9 @@ def _weight_at_points(call: Evaluation) -> Array:
 
 PACKED_WINOGRAD = define(
     "packed_winograd(x, w, bias?)",
-    "`conv_blocked` of 3 x 3 by tiles of `outputs` squared, with a weight of [points, panels, "
-    "channels, panel width] whose `values` at the points of an axis are rows of three.",
+    "`conv_blocked` of 3 x 3, with stride 1 or 2, by tiles of `outputs` squared, with a weight of "
+    "[points, panels, channels, panel width] whose `values` at the points of an axis are rows of "
+    "three.",
     infer=_conv_infer, evaluate=_winograd_evaluate,
     attrs={
         "channels": Attr("int", required=True), "filters": Attr("int", required=True),

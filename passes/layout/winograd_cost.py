@@ -4,8 +4,9 @@ The cycles of a convolution of C channels to F filters, on a CPU with L lanes an
 a cycle, are
 
     direct:      9 P C F / 2 L + 4 * 9 C F / b                       P outputs
-    F(m x m):    p T C F / 2 L + 4 p C F / b + t p T (C + F) / L     p = (m + 2)^2, T tiles
+    F(m x m):    p T C F / 2 L + 4 p C F / b + t T (p C + s F) / L   p = s = (m + 2)^2, T tiles
 
+With stride 2 there are p = (2 m + 1)^2 products, added up at s = (m + 1)^2 points.
 The first term of each is arithmetic (Lavin and Gray, Fast Algorithms for Convolutional Neural
 Networks, 2016). The second reads the weights, which no cache keeps from one run to the next, at b
 bytes a cycle more than the arithmetic hides. The last one is the transforms: t cycles for each
@@ -51,12 +52,13 @@ TYPICAL_EXTENT = 32
 
 @dataclass(frozen=True)
 class Extents:
-    """The sizes of a convolution of 3 x 3 with stride 1."""
+    """The sizes of a convolution of 3 x 3, its outputs, and its stride, 1 or 2."""
 
     channels: int
     filters: int
     rows: int
     columns: int
+    stride: int = 1
 
 
 def extents_of(op: Op) -> Extents | None:
@@ -65,21 +67,25 @@ def extents_of(op: Op) -> Extents | None:
     if weight.blob is None or weight.type.dtype is not DType.F32:
         return None
     filters, channels, *kernel = weight.type.extents
-    once = all(n == 1 for name in ("strides", "dilations") for n in op.ints(name) or ())
-    if kernel != [TAPS, TAPS] or not once or op.int("group") != 1 or op.attrs["plain"]:
+    strides, dense = tuple(op.ints("strides") or (1, 1)), set(op.ints("dilations") or ()) <= {1}
+    fits = kernel == [TAPS, TAPS] and strides in ((1, 1), (2, 2)) and dense
+    if not fits or op.int("group") != 1 or op.attrs["plain"]:
         return None
     rows, columns = (
         extent if isinstance(extent, int) else TYPICAL_EXTENT
         for extent in op.result.type.shape[2:4]
     )
-    return Extents(channels, filters, rows, columns)
+    return Extents(channels, filters, rows, columns, strides[0])
 
 
 def outputs_of_bf16(extents: Extents, lanes: int, own: int) -> int | None:
     """The tile of a convolution of bf16, 2 or 0; None where `own`, in fp32, takes fewer cycles.
 
-    Larger tiles of bf16 would be off by several times what a direct convolution is.
+    Larger tiles of bf16 would be off by several times what a direct convolution is. With stride 2
+    no tiles save as much as half of the products.
     """
+    if extents.stride > 1:
+        return 0
     direct, tiles = (
         direct_cycles(extents, lanes, BF16_RATE),
         winograd_cycles(extents, 2, lanes, BF16_RATE, BF16_TRANSFORM_CYCLES),
@@ -119,9 +125,16 @@ def winograd_cycles(
     weight_bytes: int = WEIGHT_BYTES,
 ) -> float:
     """The cycles through tiles of `outputs` squared."""
-    points = (outputs + TAPS - 1) ** 2
+    products, points = products_of(extents.stride, outputs)
     tiles = -(-extents.rows // outputs) * -(-extents.columns // outputs)
-    weights = points * extents.channels * extents.filters
+    weights = products * extents.channels * extents.filters
     product = (tiles * weights / (2 * lanes) + 4 * weights / weight_bytes) / rate
-    vectors = points * tiles * (-(-extents.channels // lanes) - (-extents.filters // lanes))
-    return product + transform * vectors
+    channels, filters = (-(-n // lanes) for n in (extents.channels, extents.filters))
+    return product + transform * tiles * (products * channels + points * filters)
+
+
+def products_of(stride: int, outputs: int) -> tuple[int, int]:
+    """The products of a tile, and the points at which they are added up over channels."""
+    if stride == 1:
+        return (outputs + TAPS - 1) ** 2, (outputs + TAPS - 1) ** 2
+    return (2 * outputs + 1) ** 2, (outputs + 1) ** 2
