@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -29,7 +30,7 @@ from leptonc.artifact import (
     WeightSpec,
 )
 from leptonc.artifact_sums import Sums, digest_of
-from leptonc.artifact_writer import write_artifact
+from leptonc.artifact_writer import Blocks, write_artifact
 from leptonc.container import (
     ALIGNMENT,
     COMMENT,
@@ -83,6 +84,31 @@ def manifest(**changes: Any) -> Manifest:
 def write(path: Path, **changes: Any) -> Path:
     write_artifact(path, manifest(**changes), LIBRARY, weights())
     return path
+
+
+class Recorder(io.BytesIO):
+    """A file that remembers where it was written to, and how much."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[tuple[int, int]] = []
+
+    def write(self, content: Any, /) -> int:
+        """Write, and remember it."""
+        self.written.append((self.tell(), len(content)))
+        return super().write(content)
+
+
+def test_weights_are_written_in_blocks_of_large_pages() -> None:
+    file, block = Recorder(), 2 << 20
+    content = np.random.default_rng(0).bytes(5 * block + 12345)
+    blocks = Blocks(file, 777)
+    for start, stop in ((0, 5), (5, 5), (5, block - 777), (block - 777, len(content))):
+        blocks.write(memoryview(content)[start:stop])
+    blocks.finish()
+    assert file.getvalue() == bytes(777) + content
+    assert [start for start, _ in file.written] == [777, *range(block, 6 * block, block)]
+    assert all(start + size <= (start // block + 1) * block for start, size in file.written)
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -266,7 +292,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
 import sys, time
 from leptonc.artifact import Manifest, WeightSpec
 from leptonc.artifact_sums import Sums, digest_of
-from leptonc.artifact_writer import write_artifact
+from leptonc.artifact_writer import Blocks, write_artifact
 
 def weights():
     yield bytes(1 << 20)
