@@ -87,8 +87,9 @@ class CpuBackend:
             "eliminate-common-subexpressions,eliminate-dead-code"
         )
         norms = "recognize-fourier,recognize-for-kernels,recognize-lookups,spell-out-norms"
-        lanes = f"{{lanes={self.cpu.lanes}}}"
-        blocks = f"widen-to-planes,block-channels{lanes},choose-winograd{lanes}"
+        lanes = f"lanes={self.cpu.lanes}"
+        tiles = f"choose-winograd{{{lanes} threads={self.cpu.threads}}}"
+        blocks = f"widen-to-planes,block-channels{{{lanes}}},{tiles}"
         last = f"keep-weights-in-bytes{lower},narrow-integers,eliminate-dead-code"
         return f"{attention},{norms},{floats},{blocks},{last}"
 

@@ -27,6 +27,7 @@ class ChooseWinograd(Pass):
     numbers: ClassVar[Contract] = REASSOCIATES
     lanes: int = option(0, "the f32 numbers in a vector of the target")
     largest: int = option(4, "outputs of the largest tile in one direction: 2 or 4")
+    threads: int = option(1, "the threads that share a convolution")
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Choose for every convolution, in every region."""
@@ -47,4 +48,5 @@ class ChooseWinograd(Pass):
         extents = extents_of(op)
         if extents is None:
             return "not 3 x 3 of all channels with stride 1 or 2"
-        return chosen_outputs(extents, self.lanes, self.largest) or "direct takes fewer cycles"
+        outputs = chosen_outputs(extents, self.lanes, self.largest, max(self.threads, 1))
+        return outputs or "direct takes fewer cycles"
