@@ -292,7 +292,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
 import sys, time
 from leptonc.artifact import Manifest, WeightSpec
 from leptonc.artifact_sums import Sums, digest_of
-from leptonc.artifact_writer import Blocks, write_artifact
+from leptonc.artifact_writer import write_artifact
 
 def weights():
     yield bytes(1 << 20)
