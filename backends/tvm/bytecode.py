@@ -31,6 +31,8 @@ _CHECKS = (
     "vm.builtin.check_tensor_info", "vm.builtin.check_shape_info", "vm.builtin.check_tuple_info",
 )  # fmt: skip
 _MATCH = "vm.builtin.match_shape"
+_NUMBERS = ("vm.builtin.make_shape", "vm.builtin.make_prim_value")
+"""What gives the same for the same sizes, which are written once in a region."""
 _REMEMBERS = 1
 """The code of `match_shape` for an extent to remember."""
 
@@ -41,7 +43,8 @@ def write_bytecode(
     """Add `main` of a lowered module to the program, with all regions inside it."""
     function: Any = module["main"]
     code = Code(builder, len(function.params))
-    results = Writer(code, module, controls).region("main", range(len(function.params)))
+    writer = Writer(code, module, controls)
+    results = writer.region("main", range(len(function.params)), weights=function.params[-1])
     answer = code.result("vm.builtin.make_tuple", *map(code.register, results))
     code.write("main", [f"argument_{i}" for i in range(len(function.params))], answer)
 
@@ -56,29 +59,42 @@ class Writer:
         """Registers that hold the same in each turn of the loop that is written."""
         self.head: list[Instruction] | None = None
         """The code before that loop."""
+        self.weights: set[Any] = set()
+        """The tuple of weights, and variables of tensors in it.
+
+        Those are what the artefact says they are, which was written together with this program:
+        to compare each with its type would take longer than a small kernel. The tuple holds them.
+        """
+        self.known: dict[tuple[Any, ...], int] = {}
+        """The registers of weights, and of numbers that the region was given before."""
 
     def region(
-        self, name: str, arguments: Iterable[int], *, inside: bool = False, read: int = 0
-    ) -> list[int]:
+        self, name: str, arguments: Iterable[int], *,
+        inside: bool = False, read: int = 0, weights: Any = None,
+    ) -> list[int]:  # fmt: skip
         """Write a function where the code is; the registers of what it gives back.
 
         `inside` leaves out the checks of its arguments, which come from code that was checked. The
-        first `read` results are only looked at, in each turn anew.
+        first `read` results are only looked at, in each turn anew. `weights` is the parameter that
+        is their tuple.
         """
         function: Any = self.module[name]
+        around, self.known = self.known, {}
+        self.weights |= set() if weights is None else {weights}
         self.values.update(zip(function.params, arguments, strict=True))
         result: Any = function.body.body
         bound, kept = self._result(function, result)
         lasts = lasting(function, read) if self.head is not None and inside else set[Any]()
         parameters = set(function.params) if inside else set[Any]()
         for binding in bindings_of(function):
-            if self._is_check(binding, parameters):
+            if self._is_check(binding, parameters | self.weights):
                 continue
-            if _is_kill(binding.value) and binding.value.args[0] in (kept | lasts):
+            if _is_kill(binding.value) and binding.value.args[0] in (kept | lasts | self.weights):
                 continue
             with self._place(binding, lasts):
                 self._bind(binding, lazily=bound is not None and binding.var.same_as(bound))
         found = self.values[result] if isinstance(result, relax.Var) else self._tuple(result)
+        self.known = around
         return found if isinstance(found, list) else self._unpacked(found, function)
 
     def _result(self, function: Any, result: Any) -> tuple[Any, set[Any]]:
@@ -100,7 +116,7 @@ class Writer:
         ]
 
     def _is_check(self, binding: Binding, parameters: set[Any]) -> bool:
-        """True for a check of a parameter that tells no size."""
+        """True for a check of a parameter, or of a weight, that tells no size."""
         name = operator(binding.value)
         if name not in (*_CHECKS, _MATCH) or binding.value.args[0] not in parameters:
             return False
@@ -134,6 +150,7 @@ class Writer:
             self.values[var] = parts if lazily else self._packed(parts)
         elif isinstance(value, relax.TupleGetItem):
             self.values[var] = self._part(value)
+            self.weights |= {var} if value.tuple_value in self.weights else set()
         else:
             self.values[var] = self.code.result("vm.builtin.copy", self._argument(value))
 
@@ -158,7 +175,15 @@ class Writer:
         if isinstance(whole, list):
             return whole[value.index]
         index = self.code.number(value.index)
-        return self.code.result("vm.builtin.tuple_getitem", self.code.register(whole), index)
+        part = "vm.builtin.tuple_getitem", self.code.register(whole), index
+        return self._once(*part) if value.tuple_value in self.weights else self.code.result(*part)
+
+    def _once(self, name: str, *arguments: int) -> int:
+        """The register with what a function returns, which is never let go of."""
+        key = name, *arguments
+        if key not in self.known:
+            self.known[key] = self.code.result(name, *arguments)
+        return self.known[key]
 
     def _call(self, value: Any) -> Where:
         name = operator(value)
@@ -182,7 +207,7 @@ class Writer:
             if isinstance(value.ty, relax.AnyType) or _is_nothing(value.ty):
                 self.code.call(name, given)
                 return SpecialReg.VOID_ARG
-        return self.code.result(name, *given)
+        return self._once(name, *given) if name in _NUMBERS else self.code.result(name, *given)
 
     def _control(self, control: Control, arguments: list[int]) -> list[int]:
         if isinstance(control, Choice):
