@@ -109,18 +109,21 @@ class ByteWeight:
 
 def _layers(weight: Array, most: int, folds: int) -> Iterator[Array]:
     """Parts of a weight, the first one with most of it; only its steps are folded."""
+    if weight.dtype == np.int8 and most >= 2 * folds * 128:
+        yield weight
+        return
     rest, end = weight.astype(np.int32), len(weight) // 4 * 4
-    part = np.clip(rest, -128, 127)
+    part = np.clip(rest, -128, 127).astype(np.int8)
     while True:
         share = most // (2 * folds)
-        part = np.where(beyond(part, most, folds), np.clip(part, -share, share), part)
+        part = np.where(beyond(part, most, folds), np.clip(part, -share, min(share, 127)), part)
         yield part
         rest, folds = rest - part, 1
         if not rest.any():
             return
-        part = np.clip(rest, -128, 127)
+        part = np.clip(rest, -128, 127).astype(np.int8)
         # a step that begins earlier may put others side by side
-        part[end:] = np.clip(part[end:], -(most // 2), most // 2)
+        part[end:] = np.clip(part[end:], -(most // 2), min(most // 2, 127))
 
 
 def integer_blobs(

@@ -38,19 +38,33 @@ def beyond(weight: Array, most: int, folds: int = 1) -> Array:
     many pairs add up, each two pairs behind the one before.
     """
     depth, columns = weight.shape
-    filled = np.zeros((depth + -depth % (4 * folds), columns), np.int32)
+    is_small = weight.dtype == np.int8
+    if is_small and most >= 2 * folds * 128:
+        return np.broadcast_to(False, weight.shape)
+    wide = np.int16 if is_small else np.int32
+    filled = np.zeros((depth + -depth % (4 * folds), columns), wide)
     filled[:depth] = weight
     pairs = filled.reshape(len(filled) // (4 * folds), folds, 2, 2, columns)
-    large = [np.maximum(sign * pairs, 0).sum((1, 3), keepdims=True) > most for sign in (1, -1)]
-    either = np.logical_or(*large)
-    return np.broadcast_to(either, pairs.shape).reshape(filled.shape)[:depth]
+    above, below = _sums(np.maximum(pairs, 0)), _sums(np.minimum(pairs, 0))
+    either = (above > most) | (below < -most)
+    return np.broadcast_to(either[:, None, :, None], pairs.shape).reshape(filled.shape)[:depth]
+
+
+def _sums(pairs: Array) -> Array:
+    """The sums of pairs and folds, whole rows at once."""
+    both = pairs[:, :, :, 0] + pairs[:, :, :, 1]
+    return both[:, 0] if both.shape[1] == 1 else both.sum(1, dtype=both.dtype)
 
 
 def extra_steps(weight: Array, most: int) -> float:
     """The share of steps, of four rows and some columns, that such pairs or large numbers need."""
     if not weight.size:
         return 0.0
-    large = beyond(weight, most) | (weight < -128) | (weight > 127)
+    large = beyond(weight, most)
+    if weight.dtype != np.int8:
+        large = large | (weight < -128) | (weight > 127)
+    elif not large.any():
+        return 0.0
     rows = np.add.reduceat(large, range(0, len(large), STEP_ROWS), axis=0)
     steps = np.add.reduceat(rows, range(0, rows.shape[1], STEP_COLUMNS), axis=1)
     return float((steps > 0).mean())

@@ -166,6 +166,43 @@ def test_neighbours_that_are_large_together() -> None:
     assert extra_steps(weight, 256) == 1 / 2
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+@pytest.mark.parametrize("folds", FOLDED)
+@pytest.mark.parametrize("most", [1, 64, 128, 255, 256, 512, 2 * 128 * 4])
+def test_large_neighbours_are_found_in_any_width(dtype: type, folds: int, most: int) -> None:
+    """As one by one, at the ends of the type and where the depth is no whole step."""
+    ends = np.iinfo(dtype)
+    random = np.random.default_rng(most)
+    weight = random.integers(ends.min, ends.max, (37, 5), dtype, endpoint=True)
+    weight[20:, 2:] //= ends.max // 64 or 1
+    weight[:4] = ends.min
+    weight[4:8] = ends.max
+    found = beyond(weight, most, folds)
+    wide = np.zeros((40 + -40 % (4 * folds), 5), np.int64)
+    wide[:37] = weight
+    for place in range(37):
+        first = place // (4 * folds) * 4 * folds + place % 4 // 2 * 2
+        rows = [wide[first + 4 * fold + each] for fold in range(folds) for each in range(2)]
+        above = sum(np.maximum(row, 0) for row in rows) > most
+        below = sum(np.minimum(row, 0) for row in rows) < -most
+        np.testing.assert_array_equal(found[place], above | below)
+
+
+@pytest.mark.parametrize("folds", FOLDED)
+@pytest.mark.parametrize("most", [128, 256])
+@pytest.mark.parametrize("limit", [127, 1000])
+def test_the_layers_of_a_weight_add_up_to_it(limit: int, folds: int, most: int) -> None:
+    """And each is of bytes of which no neighbours are too large."""
+    weight = np.random.default_rng(limit).integers(
+        -limit - 1, limit, (38, 9), np.int16, endpoint=True
+    )
+    for given in (weight, weight.astype(np.int8)) if limit == 127 else (weight,):
+        parts = ByteWeight(given, 16, most, folds).layers
+        np.testing.assert_array_equal(sum(part.astype(np.int64) for part in parts), given)
+        assert all(part.min() >= -128 and part.max() <= 127 for part in parts)
+        assert not beyond(parts[0], most, folds).any()
+
+
 @pytest.mark.parametrize(
     ("name", "types", "instruction"),
     [
