@@ -7,6 +7,7 @@ import math
 
 from leptonc.backends.tvm.binding import PrimExpr, let, tirx
 from leptonc.backends.tvm.vector_math import (
+    EXP2_REST_SHORT,
     absolute,
     at_least,
     at_most,
@@ -77,12 +78,17 @@ def sigmoid_wide(x: PrimExpr) -> PrimExpr:
 
 
 def one_plus_exp(x: PrimExpr) -> PrimExpr:
-    """`1 + exp(-x)` in half the operations of `exp`, which may round to 1 and may overflow."""
+    """`1 + exp(-x)` in half the operations of `exp`, which may round to 1 and may overflow.
+
+    The power is off by 1.1e-7, and by 1.1e-8 for each 1 that x is away from zero: what is one
+    divided by the sum is as close, within 9e-8, as with twice the terms, but for x far below zero
+    not by as few units in its last place. EfficientNet-B0 takes 0.97 of the time.
+    """
 
     def sum(part: PrimExpr, whole: PrimExpr) -> PrimExpr:
         return fma(part, whole, f32(1.0))
 
-    return let(clamp(x, -89.0, 88.0), lambda x: power_of_e(x, -1, sum, exact=True))
+    return let(clamp(x, -89.0, 88.0), lambda x: power_of_e(x, -1, sum, EXP2_REST_SHORT))
 
 
 @vectorised(sigmoid_wide)

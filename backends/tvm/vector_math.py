@@ -197,21 +197,22 @@ def exp2_flushed(x: PrimExpr) -> PrimExpr:
 
 
 def power_of_e(
-    x: PrimExpr, sign: int, body: Callable[[PrimExpr, PrimExpr], PrimExpr], *, exact: bool = False
+    x: PrimExpr,
+    sign: int,
+    body: Callable[[PrimExpr, PrimExpr], PrimExpr],
+    rest: tuple[float, ...] = EXP2_REST,
 ) -> PrimExpr:
     """`body(part, whole)`, whose product is `exp(sign * x)`, in half the operations of `exp`.
 
     The power is 2 to k + f. Adding a large number rounds to k and leaves it in the lowest bits,
-    from where it is shifted into the exponent.
+    from where it is shifted into the exponent. `rest` is the polynomial for 2 to f.
     """
     short = sign * LOG2_E_SHORT
 
     def power(rounded: PrimExpr) -> PrimExpr:
         f = fma(x, f32(short), f32(ROUNDER) - rounded)
-        if exact:
-            f = fma(x, f32(sign * LOG2_E - short), f)
         whole = tirx.reinterpret("float32", tirx.reinterpret("int32", rounded) << i32(23))
-        return let(f, lambda f: body(fma(f, horner(f, EXP2_REST), f32(1.0)), whole))
+        return let(f, lambda f: body(fma(f, horner(f, rest), f32(1.0)), whole))
 
     return let(fma(x, f32(short), f32(ROUNDER)), power)
 
