@@ -144,6 +144,7 @@ def _packed_integer_conv(anchor: Anchor) -> tirx.PrimFunc | None:
         batch, height, width, sizes, window,
         op.operands[1].type.extents[2], False, anchor.epilogue, anchor.out_dtype, _decision(op),
         op.int("filler"), 0 if extra is None else extra.type.extents[0], op.int("folds"),
+        op.operand("point") is not None,
     )  # fmt: skip
     if plain:
         return integer_planes("kernel", spec, anchor.cpu)
@@ -155,7 +156,7 @@ def _packed_integer_depthwise(anchor: Anchor) -> tirx.PrimFunc | None:
     batch, channels, height, width = _blocked_extents(anchor)
     spec = IntegerDepthwiseSpec(
         batch, channels, height, width, _window(op), op.int("filler"), anchor.epilogue,
-        anchor.out_dtype, _decision(op),
+        anchor.out_dtype, _decision(op), op.operand("point") is not None,
     )  # fmt: skip
     return integer_depthwise("kernel", spec, anchor.cpu)
 

@@ -39,12 +39,15 @@ class IntegerConvSpec(ConvSpec):
     x is u8[batch, C / lanes, height, width, lanes], or u8[batch, C, height, width] of a plain
     convolution, whose blocks have four channels; around it stands `filler`. The weight is that of a
     product whose depth is in the order in which the input is read, whole blocks of channels:
-    `integer_packing.ByteWeight`, with its `extra` steps and `folds`.
+    `integer_packing.ByteWeight`, with its `extra` steps and `folds`. If `centred`, the bytes are
+    less a zero point that run time knows, and zeros stand around them: the sums begin with what
+    that takes from them, of the sums of the filters.
     """
 
     filler: int = 0
     extra: int = 0
     folds: int = 1
+    centred: bool = False
 
     element_bytes: ClassVar[int] = 1
     halves: ClassVar[bool] = False
@@ -61,7 +64,7 @@ class IntegerConvSpec(ConvSpec):
 
 
 def integer_conv(name: str, spec: IntegerConvSpec, cpu: CpuTarget) -> PrimFunc:
-    """The kernel (x, weight, extra weight?, places?, starts?, *operands, out)."""
+    """The kernel (x, weight, point?, extra?, places?, starts?, whole?, *operands, out)."""
     blocks = channel_blocks(spec.weight.channels, cpu.lanes)
     shape = (spec.batch, blocks, spec.height, spec.width, cpu.lanes)
     return integer_function(name, spec, cpu, shape, IntegerEmitter)
@@ -77,11 +80,15 @@ def integer_function(
         ("places", (spec.extra,), "int32"),
         ("starts", (shape[0] + 1,), "int32"),
     ]
-    outputs = (spec.batch, channel_blocks(sizes.filters, lanes), *spec.out_extents(), lanes)
+    blocks = channel_blocks(sizes.filters, lanes)
+    outputs = (spec.batch, blocks, *spec.out_extents(), lanes)
+    point, whole = [("point", (), "uint8")], [("whole", (blocks * lanes,), "int32")]
     parameters = [
         ("x", inputs, "uint8"),
         ("weight", shape, "int8"),
+        *(point if spec.centred else ()),
         *(extra if spec.extra else ()),
+        *(whole if spec.centred else ()),
         *spec.epilogue.parameters(),
         ("out", outputs, spec.out_dtype),
     ]
@@ -94,8 +101,9 @@ class _Tile(Tile):
     def emit(self, at: Pixels) -> None:
         """One whole tile."""
         sums, bases = self.registers(at), self.bases(at)
-        for register in (r for row in sums for r in row):
-            register.set(self.zeros(self.lanes))
+        for row in sums:
+            for register, start in zip(row, self.starts(), strict=True):
+                register.set(start)
         with emit.serial(self.parent.blocks) as block:
             if self.source.far and self.is_contiguous:
                 size = at.count * self.parent.inner
@@ -103,6 +111,26 @@ class _Tile(Tile):
             self.fetch_weights(at, block)
             self.block_products(sums, bases, block, self.parent.inner)
         self.finish_sums(sums, bases, at)
+
+    def clear(self, memory: Buffer, at: Pixels) -> None:
+        """The sums of a tile in memory are what they begin with."""
+        starts = self.starts()
+        for pixel in range(at.count):
+            for v, start in enumerate(starts):
+                place = [at.start + pixel, v * self.lanes]
+                emit.store(memory, start, place, self.lanes)
+
+    def starts(self) -> list[PrimExpr]:
+        """What the sums of each vector of filters begin with."""
+        centre, lanes = self.parent.centre, self.lanes
+        if centre is None:
+            return [self.zeros(lanes)] * self.vectors
+        point, whole = centre
+        less = emit.broadcast(-tirx.BufferLoad(point, []).astype("int32"), lanes)
+        return [
+            emit.let(emit.load(whole, [(self.block + v) * lanes], lanes) * less)
+            for v in range(self.vectors)
+        ]
 
     def complete(self, memory: Buffer, at: Pixels) -> None:
         """Stores a tile whose sums are in memory."""
@@ -197,6 +225,7 @@ class IntegerEmitter(Emitter):
     def __init__(self, spec: IntegerConvSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         super().__init__(spec, cpu, buffers)
         self.filler = spec.filler
+        self.centre = (self.extra.pop(0), self.extra.pop()) if spec.centred else None
         self.inner = spec.block(cpu)
         self.blocks = channel_blocks(spec.weight.channels, self.inner)
         panels, steps, panel, together = spec.weight_shape(cpu)
@@ -209,4 +238,6 @@ class IntegerEmitter(Emitter):
     @property
     def pad(self) -> PrimExpr:
         """What stands around the input."""
+        if self.centre is not None:
+            return tirx.BufferLoad(self.centre[0], [])
         return tirx.const(self.filler, "uint8")

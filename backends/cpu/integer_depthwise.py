@@ -33,7 +33,8 @@ class IntegerDepthwiseSpec:
     """`out[n, c, h, w, lane] = epilogue(sum of x times weight)`, sums in 32 bits, each channel's.
 
     x is u8[batch, C / lanes, height, width, lanes]; around it stands `filler`. The weight is packed
-    by `integer_packing.pack_words`.
+    by `integer_packing.pack_words`. If `centred`, the bytes are less a zero point that run time
+    knows, and zeros stand around them.
     """
 
     batch: Extent
@@ -45,21 +46,28 @@ class IntegerDepthwiseSpec:
     epilogue: Epilogue = IDENTITY
     out_dtype: str = "int32"
     decision: Decision = UNDECIDED
+    centred: bool = False
 
 
 def integer_depthwise(name: str, spec: IntegerDepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
-    """The kernel (x, weight, *operands, out)."""
+    """The kernel (x, weight, point?, *operands, out)."""
     lanes, blocks = cpu.lanes, channel_blocks(spec.channels, cpu.lanes)
     outputs = (spec.window.outputs(0, spec.height), spec.window.outputs(1, spec.width))
     parameters = [
         ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "uint8"),
         ("weight", (blocks, math.prod(spec.window.kernel) + 1, lanes), "int32"),
+        *([("point", (), "uint8")] if spec.centred else []),
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, *outputs, lanes), spec.out_dtype),
     ]
 
     def body(x: Buffer, weight: Buffer, *rest: Buffer) -> None:
-        _Emitter(spec, cpu, weight, (*rest[:-1],), rest[-1]).emit(x, outputs)
+        first = int(spec.centred)
+        emitter = _Emitter(spec, cpu, weight, (*rest[first:-1],), rest[-1])
+        if spec.centred:
+            point = tirx.BufferLoad(rest[0], []).astype("int32")
+            emitter.point = emit.let(emit.broadcast(point, cpu.lanes))
+        emitter.emit(x, outputs)
 
     return emit.function(name, parameters, body)
 
@@ -76,6 +84,9 @@ class _Emitter:
         self.taps = math.prod(spec.window.kernel)
         self.kept: dict[int, Register] = {}
         self.products = IntegerProducts(cpu)
+        filler = tirx.const(spec.filler, "int32")
+        self.point = emit.broadcast(filler, self.lanes) if spec.filler else None
+        """What is taken from every byte, in each lane."""
 
     def emit(self, x: Buffer, outputs: tuple[Extent, Extent]) -> None:
         """Emits all outputs."""
@@ -95,7 +106,7 @@ class _Emitter:
             finish=self.finish,
             keep=self.keep if keeps else None,
             sums="int32",
-            begin=self.begin if spec.filler else None,
+            begin=self.begin if spec.filler and not spec.centred else None,
         ).emit()
 
     def keep(self, block: PrimExpr) -> None:
@@ -122,8 +133,8 @@ class _Emitter:
         weights = self.kept[tap].get() if isinstance(tap, int) else self.words(block, tap)
         shorts = tirx.reinterpret(f"int16x{2 * self.lanes}", weights)
         wide = value.astype(f"int32x{self.lanes}")
-        if self.spec.filler:
-            wide = wide - emit.broadcast(tirx.const(self.spec.filler, "int32"), self.lanes)
+        if self.point is not None:
+            wide = wide - self.point
         return self.products.add_pairs(wide, shorts, total)
 
     def finish(self, place: Place, total: Register, taps: Taps) -> None:

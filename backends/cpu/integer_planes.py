@@ -29,7 +29,7 @@ PIXELS = 16
 
 
 def integer_planes(name: str, spec: IntegerConvSpec, cpu: CpuTarget) -> PrimFunc:
-    """The kernel (x, weight, extra weight?, places?, starts?, *operands, out)."""
+    """The kernel (x, weight, point?, extra?, places?, starts?, whole?, *operands, out)."""
     shape = (spec.batch, spec.weight.channels, spec.height, spec.width)
     return integer_function(name, spec, cpu, shape, _Emitter)
 

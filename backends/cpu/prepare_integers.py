@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.integer_packing import (
     integer_blobs,
@@ -22,7 +24,7 @@ from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import TYPICAL_ROWS, integer_panel
 from leptonc.backends.cpu.winograd_tables import WholeTransform
-from leptonc.ir.blob import Blob
+from leptonc.ir.blob import Array, Blob
 from leptonc.ir.dims import product
 from leptonc.ir.graph import Attribute, Op
 from leptonc.ir.ops.integer_conv import TOGETHER
@@ -67,8 +69,23 @@ def integer_conv(
     panel = decided_panel(decision, cpu) or integer_panel(known, filters, 4, cpu)
     block = TOGETHER if op.attrs["plain"] else op.int("lanes")
     packed, folds = integer_conv_blobs(blobs["w"], known, block, cpu, panel)
+    if op.operand("point") is not None:
+        packed["whole"] = _sums_of_filters(blobs["w"], op.int("lanes"))
     attrs |= {"strides": op.attrs["strides"], "dilations": op.attrs["dilations"], "folds": folds}
     return Packing("packed_integer_conv", attrs, packed)
+
+
+def _sums_of_filters(weight: Blob, lanes: int) -> Blob:
+    """What each filter adds up to, filled up to whole blocks."""
+    filters = weight.type.extents[0]
+    type = TensorType(DType.I32, (channel_blocks(filters, lanes) * lanes,))
+
+    def add_up() -> Array:
+        sums = np.zeros(type.extents, np.int32)
+        sums[:filters] = weight.array.sum((1, 2, 3), dtype=np.int32)
+        return sums
+
+    return Blob(type, add_up)
 
 
 def _integer_depthwise(op: Op, weight: Blob, attrs: dict[str, Attribute]) -> Packing:
@@ -82,7 +99,7 @@ def _takes_tiles(op: Op, weight: Blob, cpu: CpuTarget, decision: Decision) -> bo
     """Whether Winograd's tiles compute a convolution of bytes."""
     rows, columns = op.result.type.shape[2:4]
     known = (rows, columns) if isinstance(rows, int) and isinstance(columns, int) else None
-    if not may_filter_bytes(op, weight.array):
+    if op.operand("point") is not None or not may_filter_bytes(op, weight.array):
         return False
     return pays(weight.array, known, cpu) if decision.tile is None else decision.tile == OUTPUTS
 

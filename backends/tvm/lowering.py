@@ -155,7 +155,8 @@ Reason = Callable[[Op], str]
 
 FAMILIES = (
     "elementwise", "reduce", "quantize", "shape", "movement", "gather", "scatter", "select",
-    "signal", "random", "generate", "resize", "sampling", "nn", "pool", "softmax", "normalize",
+    "quantize_dynamic", "signal", "random", "generate", "resize", "sampling", "nn", "pool",
+    "softmax", "normalize",
     "linear", "quantized_linear", "linear_bytes", "integer_linear", "deform_conv", "sequential",
     "recurrent", "blocked", "run_time",
     "selections", "suppression", "ml_trees", "ml_pairs", "ml_lookup",

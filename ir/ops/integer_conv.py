@@ -9,7 +9,7 @@ from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.ops.blocked import pack_array, packed_type, unpack_array, unpacked_type
 from leptonc.ir.ops.broadcasting import check_dtype
 from leptonc.ir.ops.conv import CONV_ATTRS, conv_shape, convolve
-from leptonc.ir.ops.integer_linear import dense_weight
+from leptonc.ir.ops.integer_linear import WEIGHTS, dense_weight
 from leptonc.ir.ops.windows import resolve_window
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
 from leptonc.ir.types import DType, TensorType
@@ -21,11 +21,18 @@ TOGETHER = 4
 
 def _check(call: Inference) -> None:
     check_dtype(call, "x", {DType.U8})
-    check_dtype(call, "w", {DType.I8})
+    check_dtype(call, "w", WEIGHTS)
+    _check_point(call)
     if not 0 <= call.int("filler") <= 255:
         raise LeptonError(
             f"{call.definition.name}.filler is {call.int('filler')}, should be a byte", code="E108"
         )
+
+
+def _check_point(call: Inference) -> None:
+    point = call.type("point")
+    if point is not None and point != TensorType(DType.U8, ()):
+        raise LeptonError(f"{call.definition.name}.point is {point}, should be a byte", code="E103")
 
 
 def _infer(call: Inference) -> TensorType:
@@ -35,16 +42,20 @@ def _infer(call: Inference) -> TensorType:
 
 def _sums(call: Evaluation, x: Array, w: Array) -> Array:
     """The sums modulo 2^32."""
-    filler = call.int("filler")
+    point = call.get("point")
+    filler = call.int("filler") if point is None else np.int32(point)
     window = resolve_window(call, x.shape[2:], w.shape[2:])
     sums = convolve(x.astype(np.int32) - filler, w.astype(np.int32), window, call.int("group"))
+    if point is not None:
+        return np.asarray(sums, np.int32)
     whole = w.sum(tuple(range(1, w.ndim)), dtype=np.int32) * np.int32(filler)
     return np.asarray(sums + whole.reshape(-1, *(1,) * (x.ndim - 2)), np.int32)
 
 
 INTEGER_CONV = define(
-    "integer_conv(x, w)",
-    "Convolution of bytes with a weight of bytes, exact; around the operand stands `filler`.",
+    "integer_conv(x, w, point?)",
+    "Convolution of bytes with a weight of 8 or 16 bits, exact; around the operand stands "
+    "`filler`, or it is bytes less `point`, with zeros around them.",
     infer=_infer, evaluate=lambda call: _sums(call, call[0], call[1]),
     attrs={**CONV_ATTRS, **FILLER}, traits=[Trait.PRODUCT],
 )  # fmt: skip
@@ -68,7 +79,7 @@ def _blocked_evaluate(call: Evaluation) -> Array:
 
 
 INTEGER_CONV_BLOCKED = define(
-    "integer_conv_blocked(x, w)",
+    "integer_conv_blocked(x, w, point?)",
     "`integer_conv` over planes of a blocked operand (plain if `plain`) to a blocked result.",
     infer=_blocked_infer, evaluate=_blocked_evaluate,
     attrs={
@@ -98,9 +109,10 @@ def _packed_evaluate(call: Evaluation) -> Array:
 
 
 PACKED_INTEGER_CONV = define(
-    "packed_integer_conv(x, w, extra?, places?, starts?)",
+    "packed_integer_conv(x, w, point?, extra?, places?, starts?, whole?)",
     "`integer_conv_blocked` with the weight as that of a `packed_integer_linear` whose depth is "
-    "block of channels, row, column, channel of the block; four are a block of what is `plain`.",
+    "block of channels, row, column, channel of the block; four are a block of what is `plain`. "
+    "With a `point`, `whole` has the sums of the filters.",
     infer=_packed_infer, evaluate=_packed_evaluate,
     attrs={
         **CONV_ATTRS, **FILLER, "lanes": Attr("int", required=True),
@@ -142,6 +154,7 @@ def _single_infer(call: Inference) -> TensorType:
     """As that of the others; the weight is in words."""
     check_dtype(call, "x", {DType.U8})
     check_dtype(call, "w", {DType.I32})
+    _check_point(call)
     x = call.types[0]
     window = resolve_window(call, x.shape[2:4], call.ints("kernel_shape") or ())
     plain = TensorType(DType.I32, (x.shape[0], call.int("filters"), *window.out))
@@ -152,13 +165,13 @@ def _single_evaluate(call: Evaluation) -> Array:
     """The weight stands in the lower halves of words, behind its rows what the filler adds."""
     filters, lanes = call.int("filters"), call.int("lanes")
     x = unpack_array(call[0], filters)
-    taps = call[1][:, :-1].astype(np.uint16).astype(np.int16).astype(np.int8)
+    taps = call[1][:, :-1].astype(np.uint16).astype(np.int16)
     w = np.moveaxis(taps, -1, 1).reshape(-1, 1, *(call.ints("kernel_shape") or (1, 1)))
     return pack_array(_sums(call, x, w[:filters]), lanes)
 
 
 PACKED_INTEGER_DEPTHWISE = define(
-    "packed_integer_depthwise(x, w)",
+    "packed_integer_depthwise(x, w, point?)",
     "`integer_conv_blocked` of each channel alone, with the weight as words i32[blocks, taps + 1, "
     "lanes] whose lower halves hold it; the last row is its sum times `filler`.",
     infer=_single_infer, evaluate=_single_evaluate,

@@ -69,6 +69,9 @@ class _Layout:
         for op in self.region:
             if self._is_whole(op) and self.context.grant("block-channels", op.location):
                 op.set_operand(0, self.blocked[op.operands[0]])
+            if op.name == "dynamic_quantize_linear":
+                self._quantize(op)
+                continue
             if op.name == "conv_transpose":
                 self._conv_transpose(op)
                 continue
@@ -165,12 +168,34 @@ class _Layout:
         return group == 1 or (inputs == 1 and filters == group)
 
     def _integer_conv(self, op: Op, build: Builder) -> Value:
-        x, w = op.operands
-        few = op.int("group") == 1 and w.type.extents[1] <= FEW_BYTES
-        plain = few and x not in self.blocked
+        x, *others = op.operands
+        plain = self._is_of_few(op) and x not in self.blocked
         attrs = {**op.attrs, "lanes": self.lanes, "plain": plain}
-        source = x if plain else self._pack(x, build)
-        return build.op("integer_conv_blocked", [source, w], attrs).result
+        operands = [x if plain else self._pack(x, build), *others]
+        return build.op("integer_conv_blocked", operands, attrs, names=op.operand_names).result
+
+    def _is_of_few(self, op: Op) -> bool:
+        return op.int("group") == 1 and op.operands[1].type.extents[1] <= FEW_BYTES
+
+    def _quantize(self, op: Op) -> None:
+        """Bytes by the range of a blocked operand, or of one that is in blocks where it is read."""
+        x, y = op.operands[0], op.results[0]
+        reads = any(
+            user.name == "integer_conv" and self._is_known(user) and not self._is_of_few(user)
+            for user in y.users
+        )
+        channels = x.type.shape[1] if x.type.rank == 4 else None
+        if not isinstance(channels, int) or not (x in self.blocked or reads):
+            return
+        if not self.context.grant("block-channels", op.location):
+            return
+        build = Builder(self.region, before=op, location=op.location)
+        source = self._pack(x, build)
+        new = build.op("dynamic_quantize_blocked", [source], {"channels": channels}).results
+        for old, result in zip(op.results[1:], new[1:], strict=True):
+            result.name = old.name
+            old.replace_uses_with(result)
+        self._replace(op, new[0], build)
 
     def _conv(self, op: Op, build: Builder) -> Value:
         x, w = op.operands[0], op.operands[1]

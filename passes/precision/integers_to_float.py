@@ -78,7 +78,7 @@ class _Walk:
 
     def _rule_of(self, op: Op) -> Rule | None:
         if op.name in RULES:
-            return RULES[op.name]
+            return None if self._stays(op) else RULES[op.name]
         if not op.operands or op.operands[0] not in self.known.floats:
             return None
         if op.name in MOVES and not any(value.is_used for value in op.results[1:]):
@@ -86,6 +86,12 @@ class _Walk:
         if op.name == "cast" and op.result.type.dtype is DType.F32:
             return _as_it_is
         return _add if op.name == "add" else None
+
+    def _stays(self, op: Op) -> bool:
+        """Whether what is quantised by its own range is read as bytes alone: of one kernel."""
+        users = op.results[0].users
+        taken = (user.name == "return" or self._reads_bytes(user) for user in users)
+        return op.name == "dynamic_quantize_linear" and all(taken)
 
     def _reads_bytes(self, op: Op) -> bool:
         return op.name in PRODUCTS or any(value in self.bytes for value in op.results)

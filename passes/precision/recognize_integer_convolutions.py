@@ -16,9 +16,9 @@ from leptonc.passes.base import RewritePass, option
 from leptonc.passes.constants import uniform
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
-from leptonc.passes.pattern import Match, pat
+from leptonc.passes.pattern import Match, Var, pat
 from leptonc.passes.precision import products_of_bytes
-from leptonc.passes.precision.keep_integers import ANY, MOST_EXTRA, SMALL
+from leptonc.passes.precision.keep_integers import ANY, MOST, MOST_EXTRA, SMALL
 from leptonc.passes.precision.products_of_bytes import (
     NARROW,
     SHALLOW,
@@ -30,6 +30,7 @@ from leptonc.passes.precision.products_of_bytes import (
 )
 from leptonc.passes.precision.quantised_convolution import quantised_conv, requantised
 from leptonc.passes.precision.scales_once import SCALED_ONCE
+from leptonc.passes.precision.scaling import scalar
 from leptonc.passes.precision.windows_of_bytes import window_of
 from leptonc.passes.rewrite import Rewriter, Rule, RuleSet, rule
 
@@ -76,6 +77,49 @@ def quantised_planes(m: Match, build: Builder) -> Value:
 def quantised_planes_of_any(m: Match, build: Builder) -> Value:
     """As `quantised-planes`, for instructions that add four products to 32 bits."""
     return _quantised(m, build, ANY)
+
+
+x_point, w_point = Var("zero point"), Var("weight's zero point")
+of_bytes = pat.conv_integer(
+    x, weight, x_zero_point=x_point.optional(), w_zero_point=w_point.optional()
+)  # fmt: skip
+
+
+@rule(of_bytes)
+def convolved_bytes(m: Match, build: Builder) -> Value:
+    """Convolved bytes whose zero point may be known at run time only.
+
+    Few weights need more than 8 bits: the tools take them for bytes, less a zero point of theirs.
+    """
+    return _of_bytes(m, build, SMALL)
+
+
+@rule(of_bytes)
+def convolved_any_bytes(m: Match, build: Builder) -> Value:
+    """As `convolved-bytes`, for instructions that add four products to 32 bits."""
+    return _of_bytes(m, build, ANY)
+
+
+def _of_bytes(m: Match, build: Builder, most: int) -> Value:
+    blob, offset, point = m[weight].blob, m.get(w_point), m.get(x_point)
+    m.fits(blob is not None and m[x].type.dtype is DType.U8 and m[x].blob is None)
+    assert blob is not None
+    attrs = _attrs_of(m, m[x].type, blob.type, most)
+    m.require(offset is None or offset.blob is not None, "the weight's zero point is not known")
+    whole = blob.array.astype(np.int32)
+    if offset is not None and offset.blob is not None:
+        whole = whole - offset.blob.array.astype(np.int32).reshape(-1, *(1,) * (whole.ndim - 1))
+    largest = int(np.abs(whole).sum((1, 2, 3), dtype=np.int64).max(initial=0))
+    m.require(largest * 255 < MOST, "sums might not fit in 32 bits")
+    fits = whole.min(initial=0) >= -128 and whole.max(initial=0) <= 127
+    integers = whole.astype(np.int8 if fits else np.int16)
+    if attrs["group"] == 1 and most != ANY:
+        _require_few(m, integers, most)
+    if point is None or point.blob is not None:
+        known = 0 if point is None else int(uniform(point) or 0)
+        return _sums(build, Planes(m[x], known), integers, attrs)
+    operands = [m[x], build.const(integers), scalar(build, point)]
+    return build.op("integer_conv", operands, attrs, names=("x", "w", "point")).result
 
 
 def _convolved(m: Match, build: Builder, most: int) -> Value:
@@ -140,7 +184,8 @@ def _attrs_of(
 def _require_few(m: Match, integers: Array, most: int) -> None:
     """Go on only where few neighbours are too large: fours of the channels are read together."""
     filters, channels = integers.shape[:2]
-    filled = np.zeros((filters, channels + -channels % TOGETHER, *integers.shape[2:]), np.int8)
+    shape = filters, channels + -channels % TOGETHER, *integers.shape[2:]
+    filled = np.zeros(shape, integers.dtype)
     filled[:, :channels] = integers
     matrix = np.moveaxis(filled, (2, 3), (0, 1)).swapaxes(2, 3).reshape(-1, filters)
     few = extra_steps(matrix, most) < MOST_EXTRA
@@ -188,15 +233,15 @@ class RecognizeIntegerConvolutions(RewritePass):
     numbers: ClassVar[Contract] = REASSOCIATES
     rules: ClassVar[tuple[Rule, ...]] = (
         planes_of_bytes, planes_of_any_bytes, quantised_planes, quantised_planes_of_any,
-        *SCALED_ONCE,
+        convolved_bytes, convolved_any_bytes, *SCALED_ONCE,
     )  # fmt: skip
     neighbours: int = option(ANY, "what two weights that bytes are multiplied by may add up to")
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Apply the rules for which the target has instructions."""
         wanted = {
-            SMALL: (planes_of_bytes, quantised_planes, *SCALED_ONCE),
-            ANY: (planes_of_any_bytes, quantised_planes_of_any, *SCALED_ONCE),
+            SMALL: (planes_of_bytes, quantised_planes, convolved_bytes, *SCALED_ONCE),
+            ANY: (planes_of_any_bytes, quantised_planes_of_any, convolved_any_bytes, *SCALED_ONCE),
         }.get(self.neighbours, ())
         rules = [each for each in wanted if each.name not in context.disabled]
         Rewriter(RuleSet(rules), self.budget, context).run(graph)

@@ -47,7 +47,7 @@ CASES = {
 }
 
 
-def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
+def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE, *, centred: bool = False) -> None:
     """Against sums in 64 bits, with a residual behind them."""
     lanes, (height, width) = cpu.lanes, case.size
     free = {name: tirx.Var(name, "int64") for name in symbols}
@@ -72,7 +72,7 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     spec = IntegerConvSpec(
         n, h, w, ConvWeight(filled, case.filters, case.window.kernel), case.window, panel,
         False, epilogue, "int32",
-        filler=filler, extra=packed.count, folds=folds,
+        filler=0 if centred else filler, extra=packed.count, folds=folds, centred=centred,
     )  # fmt: skip
     x = RNG.integers(0, 256, (case.batch, case.channels, height, width)).astype(np.uint8)
     x[:, :, :2], x[..., -1] = 255, 0
@@ -82,8 +82,12 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     source[:, -1, ..., lanes - filled + case.channels :] = 77
     out = np.full((case.batch, blocks, *known, lanes), 7, np.int32)
     kernel = Kernel(integer_conv("main", spec, cpu), cpu)
-    kernel.call(source, packed.dense(), *extra, pack_array(other, lanes), out)
-    every = windows(x, case.window, filler)
+    given = [source, packed.dense()]
+    if centred:
+        whole = weight.sum((1, 2, 3), dtype=np.int32)[None, :, None, None]
+        extra = [np.array(filler, np.uint8), *extra, pack_array(whole, lanes).reshape(-1)]
+    kernel.call(*given, *extra, pack_array(other, lanes), out)
+    every = windows(x, case.window, filler) - (float(filler) if centred else 0)
     want = np.einsum("nchwij,ocij->nohw", every, weight.astype(np.float64)) + other
     np.testing.assert_array_equal(unpack_array(out, case.filters), want)
 
@@ -91,6 +95,17 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_known_sizes(name: str) -> None:
     check(CASES[name], "")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_zero_points_of_run_time(name: str) -> None:
+    check(CASES[name], "", centred=True)
+
+
+@pytest.mark.parametrize("symbols", ["n", "hw"])
+def test_zero_points_and_sizes_of_run_time(symbols: str) -> None:
+    check(CASES["uneven pads, ragged channels"], symbols, centred=True)
+    check(CASES["padded"], symbols, with_threads(NATIVE, 2), centred=True)
 
 
 @pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)

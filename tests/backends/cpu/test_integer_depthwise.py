@@ -44,7 +44,7 @@ CASES = {
 }
 
 
-def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
+def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE, *, centred: bool = False) -> None:
     """Against sums in 64 bits, with a residual behind them."""
     lanes, (height, width) = cpu.lanes, case.size
     free = {name: tirx.Var(name, "int64") for name in symbols}
@@ -52,21 +52,26 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     outputs = [case.window.outputs(axis, extent) for axis, extent in enumerate((h, w))]
     known = [case.window.outputs(axis, extent) for axis, extent in enumerate(case.size)]
     blocks = channel_blocks(case.channels, lanes)
-    weight = RNG.integers(-128, 128, (case.channels, 1, *case.window.kernel)).astype(np.int8)
-    weight[0], weight[-1] = -128, 127
+    # less a zero point of their own, weights have 9 bits
+    weight = RNG.integers(-128, 128, (case.channels, 1, *case.window.kernel)).astype(np.int16)
+    weight[0], weight[-1] = (-255, 255) if centred else (-128, 127)
     epilogue = Epilogue(
         (((n, blocks, *outputs, lanes), "int32"),),
         lambda value, index, buffers: value + buffers[0][tuple(index)],
     )
-    spec = IntegerDepthwiseSpec(n, case.channels, h, w, case.window, case.filler, epilogue)
+    filler = 0 if centred else case.filler
+    spec = IntegerDepthwiseSpec(
+        n, case.channels, h, w, case.window, filler, epilogue, centred=centred
+    )
     x = RNG.integers(0, 256, (case.batch, case.channels, height, width)).astype(np.uint8)
     x[:, :, :2], x[..., -1] = 255, 0
     other = RNG.integers(-9, 9, (case.batch, case.channels, *known)).astype(np.int32)
     out = np.full((case.batch, blocks, *known, lanes), 7, np.int32)
     kernel = Kernel(integer_depthwise("main", spec, cpu), cpu)
-    packed = pack_words(weight, lanes, case.filler)
-    kernel.call(pack_array(x, lanes), packed, pack_array(other, lanes), out)
-    every = windows(x, case.window, case.filler)
+    packed = pack_words(weight, lanes, filler)
+    point = [np.array(case.filler, np.uint8)] if centred else []
+    kernel.call(pack_array(x, lanes), packed, *point, pack_array(other, lanes), out)
+    every = windows(x, case.window, case.filler) - (float(case.filler) if centred else 0)
     want = np.einsum("nchwij,cij->nchw", every, weight[:, 0].astype(np.float64)) + other
     np.testing.assert_array_equal(unpack_array(out, case.channels), want)
 
@@ -74,6 +79,12 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_known_sizes(name: str) -> None:
     check(CASES[name], "")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_zero_points_of_run_time(name: str) -> None:
+    check(CASES[name], "", centred=True)
+    check(CASES[name], "hw", with_threads(NATIVE, 2), centred=True)
 
 
 @pytest.mark.parametrize("cpu", [*SPELLED, by_name("avx2")], ids=lambda cpu: cpu.name)

@@ -36,7 +36,7 @@ CASES = {
 }
 
 
-def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
+def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE, *, centred: bool = False) -> None:
     """Against sums in 64 bits, with a residual behind them."""
     lanes, (height, width) = cpu.lanes, case.size
     free = {name: tirx.Var(name, "int64") for name in symbols}
@@ -55,8 +55,8 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     )
     sizes = ConvWeight(case.channels, case.filters, case.window.kernel, plain=True)
     spec = IntegerConvSpec(
-        n, h, w, sizes, case.window, panel, False, epilogue, "int32", filler=filler,
-        extra=packed.count,
+        n, h, w, sizes, case.window, panel, False, epilogue, "int32",
+        filler=0 if centred else filler, extra=packed.count, centred=centred,
     )  # fmt: skip
     x = RNG.integers(0, 256, (case.batch, case.channels, height, width)).astype(np.uint8)
     x[:, :, :2], x[..., -1] = 255, 0
@@ -64,8 +64,11 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
     extra = [packed.extra(), packed.places(), packed.starts()] if packed.count else []
     out = np.full((case.batch, blocks, *known, lanes), 7, np.int32)
     kernel = Kernel(integer_planes("main", spec, cpu), cpu)
+    if centred:
+        whole = weight.sum((1, 2, 3), dtype=np.int32)[None, :, None, None]
+        extra = [np.array(filler, np.uint8), *extra, pack_array(whole, lanes).reshape(-1)]
     kernel.call(x, packed.dense(), *extra, pack_array(other, lanes), out)
-    every = windows(x, case.window, filler)
+    every = windows(x, case.window, filler) - (float(filler) if centred else 0)
     want = np.einsum("nchwij,ocij->nohw", every, weight.astype(np.float64)) + other
     np.testing.assert_array_equal(unpack_array(out, case.filters), want)
 
@@ -73,6 +76,11 @@ def check(case: Case, symbols: str, cpu: CpuTarget = NATIVE) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_known_sizes(name: str) -> None:
     check(CASES[name], "")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_zero_points_of_run_time(name: str) -> None:
+    check(CASES[name], "", centred=True)
 
 
 @pytest.mark.parametrize("cpu", [*SPELLED, by_name("avx2")], ids=lambda cpu: cpu.name)
