@@ -98,6 +98,18 @@ def test_other_processors(kind: str, cpu: CpuTarget) -> None:
     check(run(x, cpu), wanted(x))
 
 
+@pytest.mark.parametrize(("shape", "channels"), [((3, 50_001), 0), ((2, 40, 61, 67), 40)])
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("kind", ["of both signs", "not a number"])
+def test_threads_share_elements(
+    shape: tuple[int, ...], channels: int, free: bool, kind: str
+) -> None:
+    x, cpu = numbers(kind, shape), with_threads(NATIVE, 2)
+    given = pack_array(x, cpu.lanes) if channels else x
+    y, scale, point = run(given, cpu, channels, free=free)
+    check([unpack_array(y, channels) if channels else y, scale, point], wanted(x))
+
+
 @pytest.mark.parametrize("channels", [5, 16, 40])
 @pytest.mark.parametrize("free", [False, True])
 def test_what_fills_up_blocks_tells_nothing(channels: int, free: bool) -> None:
