@@ -55,6 +55,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "recognize-lookups": "leptonc.passes.fusion.recognize_lookups:RecognizeLookups",
     "recognize-recurrent":
         "leptonc.passes.recurrent.recognize_recurrent:RecognizeRecurrent",
+    "carry-in-bf16": "leptonc.passes.precision.carry_in_bf16:CarryInBf16",
     "lower-precision": "leptonc.passes.precision.lower_precision:LowerPrecision",
     "narrow-integers": "leptonc.passes.precision.narrow_integers:NarrowIntegers",
     "propagate-ranges": "leptonc.passes.shapes.propagate_ranges:PropagateRanges",

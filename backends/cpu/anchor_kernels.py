@@ -130,7 +130,8 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
         anchor.out_dtype, _decision(op),
     )  # fmt: skip
     if op.name == "packed_conv_bf16":
-        return bf16_conv("kernel", Bf16ConvSpec(*given), anchor.cpu)
+        carried = TVM_DTYPE[op.operands[0].type.dtype]
+        return bf16_conv("kernel", Bf16ConvSpec(*given, x_dtype=carried), anchor.cpu)
     return conv("kernel", ConvSpec(*given), anchor.cpu)
 
 
@@ -356,6 +357,11 @@ ANCHORS: Mapping[str, Emitter] = {
     "unpack_channels": _unpack,
 }
 """The operations with a kernel of their own, which takes elementwise operations behind it."""
+
+ROUNDING = frozenset({
+    "packed_conv", "packed_conv_bf16", "packed_winograd", "packed_winograd_bf16",
+})  # fmt: skip
+"""Those whose kernel rounds what it stores where that is bf16."""
 
 PLAIN = frozenset({"pack_channels", "unpack_channels"})
 """Those whose kernel takes nothing behind it."""

@@ -9,7 +9,7 @@ from typing import Any
 import tvm_ffi
 from tvm.ir import Var
 
-from leptonc.backends.cpu.anchor_kernels import ANCHORS, PLAIN, Anchor
+from leptonc.backends.cpu.anchor_kernels import ANCHORS, PLAIN, ROUNDING, Anchor
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import PrimExpr, PrimFunc, tirx
@@ -18,7 +18,7 @@ from leptonc.backends.tvm.lowering import TVM_DTYPE, DimTable, literal
 from leptonc.backends.tvm.source import KernelSource
 from leptonc.backends.tvm.vector_math import let
 from leptonc.ir.graph import Op, Value
-from leptonc.ir.types import TensorType
+from leptonc.ir.types import DType, TensorType
 
 
 def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> PrimFunc | None:
@@ -33,7 +33,7 @@ def lower_anchored(source: KernelSource, cpu: CpuTarget, dims: DimTable) -> Prim
         for value in operands
     )
     out = source.graph.outputs[0]
-    trivial = out is found.results[0]
+    trivial = program.result is found.results[0]
     epilogue = Epilogue(shapes) if trivial else Epilogue(shapes, program.apply)
     function = ANCHORS[found.name](Anchor(found, dims, epilogue, TVM_DTYPE[out.type.dtype], cpu))
     if function is None:
@@ -69,15 +69,29 @@ def _is_read_outside(value: Value, anchor: Op) -> bool:
     return any(user is not anchor for user in value.users)
 
 
+def _computed(out: Value, anchor: Op) -> Value:
+    """What a kernel computes of an output: not the rounding, where it does that as it stores."""
+    last = out.producer
+    rounds = anchor.name in ROUNDING and out.type.dtype is DType.BF16
+    if rounds and last is not None and last.name == "cast":
+        value = last.operands[0]
+        if value.type.dtype is DType.F32 and len(value.uses) == 1:
+            return value
+    return out
+
+
 class _Epilogue:
     """The elementwise operations behind the anchor as one scalar expression."""
 
     def __init__(self, source: KernelSource, anchor: Op, operands: Sequence[Value]) -> None:
         self.graph, self.anchor, self.operands = source.graph, anchor, operands
+        self.result = _computed(source.graph.outputs[0], anchor)
+        out = source.graph.outputs[0]
+        left_out = {anchor} if self.result is out else {anchor, out.producer}
         self.ops = [
             op
             for op in source.graph
-            if op is not anchor and op.name not in ("return", "const", "dims")
+            if op not in left_out and op.name not in ("return", "const", "dims")
         ]
 
     def apply(self, value: PrimExpr, index: Sequence[PrimExpr], buffers: Sequence[Any]) -> PrimExpr:
@@ -95,7 +109,7 @@ class _Epilogue:
     def _rest(self, at: int, known: dict[Value, PrimExpr]) -> PrimExpr:
         """The expression of the operations from `at` on; what several read is bound to a name."""
         if at == len(self.ops):
-            return known[self.graph.outputs[0]]
+            return known[self.result]
         op = self.ops[at]
         scalar = scalar_of(op)
         assert scalar is not None

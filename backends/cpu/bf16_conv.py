@@ -21,6 +21,7 @@ from leptonc.backends.cpu.conv_tile import Pixels, Tile
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.cpu.instructions import as_bf16, pairs_of_bf16, with_bf16
 from leptonc.backends.cpu.packing import channel_blocks
+from leptonc.backends.cpu.short_floats import as_bits
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
@@ -35,6 +36,9 @@ class Bf16ConvSpec(ConvSpec):
 
     element_bytes: ClassVar[int] = 2
 
+    x_dtype: str = "float32"
+    """That of the input, or bf16 where it is rounded already."""
+
 
 def bf16_conv(name: str, spec: Bf16ConvSpec, cpu: CpuTarget) -> PrimFunc:
     """The kernel (x, weight, bias?, *operands, out)."""
@@ -44,7 +48,7 @@ def bf16_conv(name: str, spec: Bf16ConvSpec, cpu: CpuTarget) -> PrimFunc:
     blocked = (spec.batch, channels, spec.height, spec.width, lanes)
     plain = (spec.batch, sizes.channels, spec.height, spec.width)
     parameters = [
-        ("x", plain if sizes.plain else blocked, "float32"),
+        ("x", plain if sizes.plain else blocked, spec.x_dtype),
         ("weight", bf16_conv_weight_shape(sizes, spec.panel), "uint16"),
         *([("bias", (blocks * lanes,), "float32")] if spec.bias else []),
         *spec.epilogue.parameters(),
@@ -124,6 +128,7 @@ class _Emitter(Emitter):
 
     def __init__(self, spec: Bf16ConvSpec, cpu: CpuTarget, buffers: Sequence[Buffer]) -> None:
         super().__init__(spec, cpu, buffers)
+        self.x = as_bits(self.x)
         panels, steps, panel, together = bf16_conv_weight_shape(spec.weight, spec.panel)
         self.weight = emit.view(self.weight, (panels, steps, panel * together))
         # the last pair of columns may have one that no window reads, times zero
@@ -135,7 +140,9 @@ class _Emitter(Emitter):
         return tirx.const(0, "uint16")
 
     def source(self, image: PrimExpr, first: PrimExpr, height: Extent) -> Source:
-        """A copy of the chunk, with what pads it has."""
+        """A copy of the chunk with what pads it has, unless it is rounded and has none."""
+        if self.x.dtype == self.copied and not self.spec.window.is_padded:
+            return self.direct(image, first)
         return self.padded(image, first, height)
 
     def copied_row(
@@ -170,4 +177,4 @@ class _Emitter(Emitter):
 
     def taken(self, value: PrimExpr) -> PrimExpr:
         """What the copy holds of some channels."""
-        return as_bf16(self.cpu, value)
+        return value if self.x.dtype == self.copied else as_bf16(self.cpu, value)

@@ -18,6 +18,7 @@ from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.conv_tile import Pixels, Tile
 from leptonc.backends.cpu.emit import Extent
 from leptonc.backends.cpu.packing import channel_blocks, conv_weight_shape
+from leptonc.backends.cpu.short_floats import Stored, around
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -37,7 +38,12 @@ def conv(name: str, spec: ConvSpec, cpu: CpuTarget) -> PrimFunc:
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, rows, columns, lanes), spec.out_dtype),
     ]
-    return emit.function(name, parameters, lambda *buffers: Emitter(spec, cpu, buffers).emit())
+
+    def body(*buffers: Buffer) -> None:
+        with around(cpu, spec.out_dtype):
+            Emitter(spec, cpu, buffers).emit()
+
+    return emit.function(name, parameters, body)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,8 @@ class Emitter:
         self.x, self.weight, *rest = buffers
         self.bias = rest.pop(0) if spec.bias else None
         self.extra = [rest.pop(0) for _ in range(len(rest) - 1 - len(spec.epilogue.operands))]
-        *self.operands, self.out = rest
+        *self.operands, out = rest
+        self.out = Stored.of(out, cpu)
         self.rows, self.columns = spec.out_extents()
         self.parallel = spec.is_parallel(cpu)
         self.inner = 1 if spec.weight.plain else cpu.lanes

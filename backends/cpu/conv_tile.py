@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tvm.tirx.script import builder as T  # noqa: N812
-
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
@@ -226,21 +224,15 @@ class Tile:
     ) -> None:
         """Stores the sums of a pixel, zeros in the place of those that were not computed."""
         width, (row, column) = self.widths[vector], place
-        with emit.vectorized(width) as lane:
-            self.write(register.lane(first + lane), place, vector, lane)
+        index = [self.image, self.block + vector, self.first + row, column]
+        self.parent.out.put(
+            index, width, lambda lane: self.result(register.lane(first + lane), [*index, lane])
+        )
         if width < self.lanes:
-            missing = emit.broadcast(emit.const(0, self.spec.out_dtype), self.lanes - width)
-            index = [self.image, self.block + vector, self.first + row, column, width]
-            emit.store(self.parent.out, missing, index, self.lanes - width)
+            self.parent.out.clear([*index, width], self.lanes - width)
 
-    def write(
-        self, value: PrimExpr, place: Sequence[PrimExpr], vector: int, lane: PrimExpr
-    ) -> None:
-        """Stores one value through bias and epilogue."""
-        block = self.block + vector
+    def result(self, value: PrimExpr, index: Sequence[PrimExpr]) -> PrimExpr:
+        """A sum through bias and epilogue."""
         if self.parent.bias is not None:
-            value = value + emit.load(self.parent.bias, [block * self.lanes + lane])
-        row, column = place
-        index = [self.image, block, self.first + row, column, lane]
-        result = self.spec.epilogue.apply(value, index, self.parent.operands)
-        T.buffer_store(self.parent.out, result, index)
+            value = value + emit.load(self.parent.bias, [index[1] * self.lanes + index[-1]])
+        return self.spec.epilogue.apply(value, index, self.parent.operands)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from tvm.tirx import PrimFunc
-from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.sharing import shares_channels
+from leptonc.backends.cpu.short_floats import Stored, around
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
@@ -60,9 +60,13 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
     area = math.prod(spec.window.kernel)
     enough = shares_channels(cpu, blocks * lanes, outputs, 2 * area)
 
-    def body(x: Buffer, weight: Buffer, *rest: Buffer) -> None:
+    def body(*buffers: Buffer) -> None:
+        with around(cpu, spec.out_dtype):
+            slide(*buffers)
+
+    def slide(x: Buffer, weight: Buffer, *rest: Buffer) -> None:
         bias = rest[0] if spec.bias else None
-        operands, out = rest[int(spec.bias) : -1], rest[-1]
+        operands, out = rest[int(spec.bias) : -1], Stored.of(rest[-1], cpu)
 
         kept: dict[tuple[int, int], Register] = {}
 
@@ -80,12 +84,15 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
             return emit.fma(value, emit.load(weight, [block, row, column, 0], lanes), total)
 
         def finish(place: Place, total: Register, taps: Taps) -> None:
-            with emit.vectorized(lanes) as lane:
+            index = [place.image, place.block, place.row, place.column]
+
+            def result(lane: PrimExpr) -> PrimExpr:
                 value = total.lane(lane)
                 if bias is not None:
                     value = value + emit.load(bias, [place.block * lanes + lane])
-                index = [place.image, place.block, place.row, place.column, lane]
-                T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
+                return spec.epilogue.apply(value, [*index, lane], operands)
+
+            out.put(index, lanes, result)
 
         long = spec.epilogue.is_long(len(outputs) + 3)
         keeps = holds_weights(spec.window, cpu, long=long) and spec.decision.keep != 0

@@ -227,9 +227,9 @@ def prefetch(buffer: Buffer, index: Sequence[Extent], *, near: bool = False) -> 
     T.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, 0, 3 if near else 2, 1))
 
 
-def view(buffer: Buffer, shape: Shape) -> Buffer:
-    """The same memory under another shape."""
-    return T.decl_buffer(shape, buffer.dtype, data=buffer.data, align=ALIGNMENT)
+def view(buffer: Buffer, shape: Shape, dtype: str = "") -> Buffer:
+    """The same memory under another shape, and as another type of as many bits."""
+    return T.decl_buffer(shape, dtype or buffer.dtype, data=buffer.data, align=ALIGNMENT)
 
 
 def workspace(shape: Shape, dtype: str = "float32") -> Buffer:

@@ -18,6 +18,7 @@ from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.sharing import is_worth_sharing
+from leptonc.backends.cpu.short_floats import Stored, around
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
 from leptonc.backends.cpu.window import Window
@@ -92,7 +93,12 @@ def winograd(
         ("out", (spec.batch, blocks, *spec.out_extents(), lanes), spec.out_dtype),
     ]
     made = emitter or Emitter
-    return emit.function(name, parameters, lambda *buffers: made(spec, cpu, buffers).emit())
+
+    def body(*buffers: Buffer) -> None:
+        with around(cpu, spec.out_dtype):
+            made(spec, cpu, buffers).emit()
+
+    return emit.function(name, parameters, body)
 
 
 class Emitter:
@@ -108,7 +114,8 @@ class Emitter:
         self.spec, self.cpu, self.lanes = spec, cpu, cpu.lanes
         self.x, self.weight, *rest = buffers
         self.bias = rest.pop(0) if spec.bias else None
-        *self.operands, self.out = rest
+        *self.operands, out = rest
+        self.out = Stored.of(out, cpu)
         self.transform = self.transform_of(spec.outputs)
         self.blocks = channel_blocks(spec.channels, cpu.lanes)
         self.out_blocks = channel_blocks(spec.filters, cpu.lanes)

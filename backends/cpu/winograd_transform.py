@@ -229,8 +229,7 @@ class Outputs:
         for row, column in product(range(self.size), repeat=2):
             register = Register(self.lanes, self.parent.sum)
             register.set(values[row][column])
-            with emit.vectorized(self.lanes) as lane:
-                self.write(register.lane(lane), block, (top + row, left + column), lane)
+            self.write(register.lane, [self.band.image, block, top + row, left + column])
 
     def write_part(
         self, values: list[Vectors], block: PrimExpr, top: PrimExpr, left: PrimExpr
@@ -242,18 +241,21 @@ class Outputs:
             tirx.min(emit.integer(self.size), emit.integer(extent) - begin)
             for extent, begin in zip(self.extents, (top, left), strict=True)
         )
-        each = emit.serial(rows), emit.serial(columns), emit.vectorized(self.lanes)
-        with each[0] as row, each[1] as column, each[2] as lane:
-            value = emit.load(self.patch, [row, column, lane])
-            self.write(value, block, (top + row, left + column), lane)
+        with emit.serial(rows) as row, emit.serial(columns) as column:
 
-    def write(
-        self, value: PrimExpr, block: PrimExpr, place: tuple[PrimExpr, PrimExpr], lane: PrimExpr
-    ) -> None:
-        """Stores one value through bias and epilogue."""
+            def value(lane: PrimExpr) -> PrimExpr:
+                return emit.load(self.patch, [row, column, lane])
+
+            self.write(value, [self.band.image, block, top + row, left + column])
+
+    def write(self, sums: Callable[[PrimExpr], PrimExpr], index: Sequence[PrimExpr]) -> None:
+        """Stores the sums of all lanes of a pixel through bias and epilogue."""
         parent = self.parent
-        if parent.bias is not None:
-            value = value + emit.load(parent.bias, [block * self.lanes + lane])
-        index = [self.band.image, block, *place, lane]
-        result = parent.spec.epilogue.apply(value, index, parent.operands)
-        T.buffer_store(parent.out, result, index)
+
+        def result(lane: PrimExpr) -> PrimExpr:
+            value, at = sums(lane), [*index, lane]
+            if parent.bias is not None:
+                value = value + emit.load(parent.bias, [index[1] * self.lanes + lane])
+            return parent.spec.epilogue.apply(value, at, parent.operands)
+
+        parent.out.put(index, self.lanes, result)

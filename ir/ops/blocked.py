@@ -16,13 +16,13 @@ from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError
 from leptonc.ir.dims import ceildiv
 from leptonc.ir.graph import Attribute, Value
-from leptonc.ir.ops.bf16 import ROUNDED, rounded
+from leptonc.ir.ops.bf16 import OPERANDS, ROUNDED, rounded
 from leptonc.ir.ops.conv import CONV_ATTRS, add_bias, conv_shape, convolve, window_at
 from leptonc.ir.ops.extents import natural
 from leptonc.ir.ops.pool import AVERAGE_POOL, GLOBAL_AVERAGE_POOL, MAX_POOL, POOL_ATTRS
 from leptonc.ir.ops.tiles import convolve_by_tiles, weight_at_points
 from leptonc.ir.table import Attr, Evaluation, Inference, OpDef, Trait, define
-from leptonc.ir.types import TensorType
+from leptonc.ir.types import DType, TensorType
 
 
 def pack_array(x: Array, lanes: int) -> Array:
@@ -79,11 +79,16 @@ def _plain_input(call: Inference) -> TensorType:
 
 def _conv_infer(call: Inference) -> TensorType:
     x, w = _plain_input(call), call.types[1]
-    return packed_type(x.with_shape(*conv_shape(call, x, w)), call.int("lanes"))
+    by_pairs = call.attrs["rounds"] == OPERANDS and not call.attrs["plain"] and not call.int("tile")
+    if x.dtype is DType.BF16 and not by_pairs:
+        raise LeptonError("conv_blocked of bf16 multiplies no pairs of bf16", code="E103")
+    y = TensorType(w.dtype, conv_shape(call, x, w))
+    return packed_type(y, call.int("lanes"))
 
 
 def _conv_evaluate(call: Evaluation) -> Array:
-    x, w, bias = call[0], call[1], call.get("bias")
+    w, bias = call[1], call.get("bias")
+    x = call[0].astype(w.dtype)
     if not call.attrs["plain"]:
         x = unpack_array(x, w.shape[1] * call.int("group"))
     window, wide = window_at(call, x, w), natural(x.dtype)
@@ -92,7 +97,7 @@ def _conv_evaluate(call: Evaluation) -> Array:
     else:
         x, w = rounded(x, w, call.attrs["rounds"])
         y = convolve(x.astype(wide), w.astype(wide), window, call.int("group"))
-    return pack_array(add_bias(y, bias).astype(call[0].dtype), call.int("lanes"))
+    return pack_array(add_bias(y, bias).astype(w.dtype), call.int("lanes"))
 
 
 CONV_BLOCKED = define(
@@ -100,7 +105,7 @@ CONV_BLOCKED = define(
     "Two-dimensional convolution of a blocked operand (plain if `plain`) to a blocked result; by "
     "Winograd's tiles of `tile` squared outputs unless that is 0. What it `rounds`, its weight or "
     "both operands, is bf16 when it is multiplied: with a tile of 2 that is what the tile's points "
-    "take of them.",
+    "take of them; without tiles x may be bf16 already.",
     infer=_conv_infer, evaluate=_conv_evaluate,
     attrs={
         **CONV_ATTRS, "lanes": Attr("int", required=True),

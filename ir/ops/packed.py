@@ -16,7 +16,7 @@ from leptonc.ir.ops.extents import natural
 from leptonc.ir.ops.tiles import convolve_by_tiles
 from leptonc.ir.ops.windows import resolve_window
 from leptonc.ir.table import Attr, Evaluation, Inference, Trait, define
-from leptonc.ir.types import TensorType
+from leptonc.ir.types import DType, TensorType
 
 
 def _linear_infer(call: Inference) -> TensorType:
@@ -43,16 +43,22 @@ PACKED_LINEAR = define(
 )  # fmt: skip
 
 
+def _sum_of(dtype: DType) -> DType:
+    """The type of sums of products of a type."""
+    return DType.F32 if dtype is DType.BF16 else dtype
+
+
 def _conv_infer(call: Inference) -> TensorType:
     x, lanes = call.types[0], call.int("lanes")
     channels, space = call.int("channels"), x.shape[2:4]
-    plain = TensorType(x.dtype, (x.shape[0], channels, *space))
+    plain = TensorType(_sum_of(x.dtype), (x.shape[0], channels, *space))
     window = resolve_window(call, space, call.ints("kernel_shape") or ())
     return packed_type(plain.with_shape(x.shape[0], call.int("filters"), *window.out), lanes)
 
 
 def _conv_evaluate(call: Evaluation) -> Array:
     x, bias, lanes = call[0], call.get("bias"), call.int("lanes")
+    x = x.astype(_sum_of(DType.of(x.dtype)).numpy)
     filters = call.int("filters")
     if not call.attrs["plain"]:
         x = unpack_array(x, call.int("channels"))
@@ -104,7 +110,7 @@ PACKED_CONV_BF16 = define(
     "packed_conv_bf16(x, w, bias?)",
     "`packed_conv` of operands rounded to bf16, with the weight's bits as "
     "[panels, pairs of products, panel width, 2]: of channels, or if `plain` of columns, whose "
-    "number is made even by zeros.",
+    "number is made even by zeros. Blocks of channels may be bf16 already.",
     infer=_conv_infer, evaluate=_conv_evaluate, attrs=PACKED_CONV.attrs, traits=[Trait.PRODUCT],
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tvm
 from tvm import tirx
 
 from leptonc.backends.cpu import emit
@@ -13,6 +14,7 @@ from leptonc.backends.cpu.bf16_packing import pack_bf16_conv_weight
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, pack_channels
 from leptonc.backends.cpu.prepare import prepare
+from leptonc.backends.cpu.short_floats import BF16
 from leptonc.backends.cpu.target import (
     CpuTarget,
     by_name,
@@ -25,6 +27,7 @@ from leptonc.backends.cpu.window import Window
 from leptonc.ir.interpret import interpret
 from leptonc.ir.ops.bf16 import to_bf16
 from leptonc.ir.text import parse_graph
+from leptonc.ir.types import DType
 from tests.backends.cpu.conv_cases import ConvCase as Case
 from tests.backends.cpu.kernels import (
     Kernel,
@@ -63,7 +66,13 @@ CASES = {
 }
 
 
-def check(case: Case, symbols: str = "", threads: int = 1, cpu: CpuTarget = PAIRS) -> None:
+def check(
+    case: Case,
+    symbols: str = "",
+    threads: int = 1,
+    cpu: CpuTarget = PAIRS,
+    dtype: str = "float32",
+) -> None:
     rng, cpu = np.random.default_rng(len(symbols)), with_threads(cpu, threads)
     free = {name: tirx.Var(name, "int64") for name in symbols}
     n, h, w = (
@@ -80,7 +89,7 @@ def check(case: Case, symbols: str = "", threads: int = 1, cpu: CpuTarget = PAIR
         case.channels, case.filters, case.window.kernel, case.groups, plain=case.plain
     )
     panel = conv_panel(case.filters // case.groups, known[0] * known[1], cpu)
-    spec = Bf16ConvSpec(n, h, w, sizes, case.window, panel, epilogue=residual)
+    spec = Bf16ConvSpec(n, h, w, sizes, case.window, panel, epilogue=residual, x_dtype=dtype)
     x = rng.standard_normal((case.batch, case.channels, *case.size)).astype(np.float32)
     shape = (case.filters, case.channels // case.groups, *case.window.kernel)
     weight = rng.standard_normal(shape).astype(np.float32)
@@ -91,6 +100,8 @@ def check(case: Case, symbols: str = "", threads: int = 1, cpu: CpuTarget = PAIR
     image = x if case.plain else block(x, LANES)
     given = [misaligned(each)[0] for each in (image, block(other, LANES))]
     packed = pack_bf16_conv_weight(weight, sizes, panel, LANES)
+    if dtype == BF16:
+        given[0] = tvm.runtime.tensor(given[0].astype(DType.BF16.numpy))
     kernel.call(given[0], packed, pack_channels(bias, LANES), given[1], out)
     assert (memory[:64] == 7).all()
     assert (memory[64 + out.size :] == 7).all()
@@ -116,6 +127,15 @@ def test_known_sizes(name: str) -> None:
 )
 def test_symbolic_sizes(name: str, symbols: str) -> None:
     check(CASES[name], symbols)
+
+
+@pytest.mark.parametrize(
+    ("name", "symbols"),
+    [(name, "") for name, case in CASES.items() if not case.plain]
+    + [("ragged channels", "nhw"), ("strided pointwise", "hw"), ("pointwise", "nhw")],
+)
+def test_what_is_rounded_already_is_read_as_it_is(name: str, symbols: str) -> None:
+    check(CASES[name], symbols, dtype=BF16)
 
 
 @pytest.mark.parametrize("name", ["several bands", "weights from memory"])
@@ -145,6 +165,8 @@ def test_a_packed_weight_of_an_image_keeps_its_meaning(width: int) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_instructions_themselves(name: str) -> None:
     check(CASES[name], cpu=REAL)
+    if not CASES[name].plain:
+        check(CASES[name], cpu=REAL, dtype=BF16)
 
 
 def test_products_and_rounding_are_one_instruction_on_whole_vectors() -> None:
