@@ -71,6 +71,7 @@ def _product(transposed: str, *operands: Var | OpPattern) -> OpPattern:
 
 to_first = pat.transpose(x)
 blocked = pat.unpack_channels(x)
+flattened = pat.reshape(blocked, Var("extents"))
 
 
 @rule(pat.pack_channels(to_first))
@@ -97,6 +98,19 @@ def unpack_channels_last(m: Match, build: Builder) -> Value:
     return reshape_to(build, moved, m.root.result.type.shape)
 
 
+@rule(pat.transpose(flattened))
+def unpack_flattened_channels_last(m: Match, build: Builder) -> Value:
+    """As without a reshape between, where it leaves channels as they are."""
+    plain, rank = m[flattened].result.type.shape, m.root.result.type.rank
+    m.fits(rank >= 3 and permutation(m.root) == (0, *range(2, rank), 1))
+    m.require(plain[:2] == m[blocked].result.type.shape[:2], "channels are reshaped, too")
+    blocks, lanes = m[x].type.shape[1], m[x].type.shape[-1]
+    m.require(blocks * lanes == m[blocked].int("channels"), "the last block is not full")
+    last = m[x].type.rank - 1
+    moved = build.transpose(m[x], perm=(0, *range(2, last), 1, last))
+    return reshape_to(build, moved, m.root.result.type.shape)
+
+
 @dataclass(frozen=True)
 class FoldTranspose(RewritePass):
     """Folds transposes into the matrix products and changes of layout that they stand beside.
@@ -114,4 +128,5 @@ class FoldTranspose(RewritePass):
         _left(_product("transA", turned, x), "left-transpose-into-fused-matmul"),
         pack_channels_last,
         unpack_channels_last,
+        unpack_flattened_channels_last,
     )
