@@ -157,6 +157,34 @@ def test_every_layout_gives_the_right_answer_and_counts_its_copy(
     assert (report.copies, report.copied_bytes) == (1, 48)
 
 
+def test_small_inputs_that_were_copied_once_are_copied_without_a_look(
+    artifacts: Artifacts,
+) -> None:
+    """Whatever layout the next ones have; the copies are of the call alone."""
+    with load(artifacts("affine")) as session:
+        for turn in range(2):
+            for x in [*layouts().values(), aligned_copy(np.full((3, 4), turn, "f4"))]:
+                y = session.run({"x": x})["y"]
+                np.testing.assert_array_equal(y, np.asarray(x, "f4") + WEIGHT)
+        count = session.report.copies
+        assert count == session.report.copied_bytes // 48 == 2 * len(layouts()) + 2
+        other = aligned_copy(np.ones((5, 4), "f4"))
+        np.testing.assert_array_equal(session.run({"x": other})["y"], other + WEIGHT)
+        assert session.report.copies == count
+        large = aligned_copy(np.ones((2000, 4), "f4"))
+        odd = np.concatenate([large.reshape(-1), np.zeros(1, "f4")])[1:].reshape(2000, 4)
+        for x in (odd, large):
+            np.testing.assert_array_equal(session.run({"x": x})["y"], x + WEIGHT)
+        assert session.report.copies == count + 1
+
+
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """The same where programs read it in place."""
+    memory = aligned(array.shape, array.dtype)
+    memory[...] = array
+    return memory
+
+
 def test_dlpack_goes_in_and_out(artifacts: Artifacts) -> None:
     x = aligned((2, 4), np.dtype("f4"))
     x[...] = 3

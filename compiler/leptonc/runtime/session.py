@@ -50,7 +50,7 @@ class Report:
     calls: int
     copies: int
     """Inputs that were copied because they were not aligned, not in a row, or not in this
-    machine's byte order."""
+    machine's byte order; small ones also because that is cheaper than another look."""
     copied_bytes: int
 
 
@@ -86,7 +86,9 @@ class Session:
             for slot, (spec, kind) in enumerate(zip(manifest.inputs, self._gate.kinds, strict=True))
         ]
         self._results = [(spec.name, ElementType(held_as(spec.dtype))) for spec in manifest.outputs]
+        self._arrays = [kind.giver() for _, kind in self._results]
         self._text = Text(manifest)
+        self._is_plain = not self._text and not self._groups
         self._shapes: set[tuple[tuple[int, ...], ...]] = set()
         self._parameters, self._weights = _parameters(artifact)
         self._pool, sizes = _pool(artifact, self.threads)
@@ -114,14 +116,13 @@ class Session:
         takes more seconds ends with E706 before its next kernel; the session stays usable. Text
         goes in and comes out as arrays of str, a sequence as a list, an absent optional as None.
         """
+        if self._is_plain:
+            return self._run(inputs, cast, self._arrays, timeout)
         if self._groups:
             inputs = self._groups.spread(inputs)
-        if not self._text:
-            found = self._run(inputs, cast, ElementType.array_of, timeout)
-        else:
-            given, fresh = self._text.encoded(inputs)
-            found = self._text.decoded(self._run(given, cast, ElementType.array_of, timeout), fresh)
-        return self._groups.gather(found) if self._groups else found
+        given, fresh = self._text.encoded(inputs)
+        found = self._text.decoded(self._run(given, cast, self._arrays, timeout), fresh)
+        return self._groups.gather(found)
 
     def run_dlpack(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs as tensors with DLPack's methods; inputs are anything that has them.
@@ -130,14 +131,15 @@ class Session:
         """
         for name, kind in self._results:
             kind.check_dlpack(f"output {shown(name)}")
-        found = self._run(self._groups.spread(inputs), False, ElementType.named)
+        give = [kind.named for _, kind in self._results]
+        found = self._run(self._groups.spread(inputs), False, give)
         return self._groups.gather(found)
 
     def _run(
         self,
         inputs: Mapping[str, Any],
         cast: bool,
-        give: Callable[[ElementType, Any], Any],
+        give: Sequence[Callable[[Any], Any]],
         timeout: float | None = None,
     ) -> dict[str, Any]:
         lane = self._pool.take()
@@ -154,13 +156,14 @@ class Session:
             lane.calls += 1
             seen = {argument.data_ptr() for argument in arguments}
             outputs: dict[str, Any] = {}
+            item, (first, end) = self._native.array_item, self._weights
             for index, (name, kind) in enumerate(self._results):
-                tensor = self._native.array_item(found, index)
+                tensor = item(found, index)
                 start = tensor.data_ptr()
-                if start in seen or self._weights[0] <= start < self._weights[1]:
+                if start in seen or first <= start < end:
                     tensor = kind.copy_of(tensor)  # the program hands on what is not the caller's
                 seen.add(start)
-                outputs[name] = give(kind, tensor)
+                outputs[name] = give[index](tensor)
             return outputs
         finally:
             self._pool.give(lane)
@@ -172,7 +175,9 @@ class Session:
         shapes, arguments = [], []
         for slot, name, kind, dtype in self._slots:
             array = inputs.get(name)
-            if type(array) is not np.ndarray or array.dtype != dtype:
+            if type(array) is not np.ndarray:
+                return None
+            if array.dtype is not dtype and array.dtype != dtype:  # most are the same object
                 return None
             shapes.append(array.shape)
             arguments.append(lane.place(slot, array, kind))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,10 @@ class ElementType:
         if self.direct:
             return np.from_dlpack(tensor)
         return np.from_dlpack(_viewed(tensor, str(self._bits))).view(self.dtype)
+
+    def giver(self) -> Callable[[Any], Array]:
+        """What `array_of` comes to."""
+        return np.from_dlpack if self.direct else self.array_of
 
     def named(self, tensor: Any) -> Any:
         """A tensor of a program as DLPack's tensor of the type that its elements have."""
