@@ -12,10 +12,11 @@ import onnx.parser
 import pytest
 
 import leptonc
+from leptonc import precision as measuring
 from leptonc.api import make_options
 from leptonc.backends.cpu.target import LEVELS
 from leptonc.driver import CompileReport, compile_model
-from leptonc.ir.diagnostics import LeptonError
+from leptonc.ir.diagnostics import LeptonBug, LeptonError
 from leptonc.ir.text import parse_graph
 from leptonc.precision import NoNumbersError, TooLongError, deviation, deviations_of
 from tests.commands import run
@@ -72,6 +73,58 @@ def compiled(folder: Path, **more: Any) -> CompileReport:
         threads=1, cache=False, isolated=False, **more,
     )  # fmt: skip
     return compile_model(model(), folder / "m.lepton", options)
+
+
+def never(*_: object) -> Any:
+    raise AssertionError("it is measured again")
+
+
+def kept(folder: Path, cache: Path | bool) -> Any:
+    """What is told of a compile with this cache."""
+    options = make_options(
+        "cpu", level=2, precision="bf16", dims={}, threads=1, cache=cache, isolated=False
+    )
+    return compile_model(model(), folder / "m.lepton", options).precision
+
+
+def test_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = kept(tmp_path, tmp_path / "cache")
+    artefact = (tmp_path / "m.lepton").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring, "deviations_of", never)
+        assert kept(tmp_path, tmp_path / "cache") == first
+        with pytest.raises(LeptonBug, match="again"):
+            kept(tmp_path, cache=False)
+        with pytest.raises(LeptonBug, match="again"):
+            kept(tmp_path, tmp_path / "another")
+    assert first.deviations
+    assert (tmp_path / "m.lepton").read_bytes() == artefact
+
+
+def test_a_measurement_that_took_too_long_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring.time, "monotonic", iter(range(0, 10**6, 100)).__next__)
+        found = kept(tmp_path, tmp_path / "cache")
+        assert found.unmeasured == "that takes more than 10 s"
+    assert kept(tmp_path, tmp_path / "cache").deviations
+
+
+def test_other_weights_are_measured_by_themselves(tmp_path: Path) -> None:
+    """Their graph differs in nothing else."""
+    first = kept(tmp_path, tmp_path / "cache").deviations
+    proto = model()
+    for tensor in proto.graph.initializer:
+        tensor.raw_data = (onnx.numpy_helper.to_array(tensor) * np.float32(1.1)).tobytes()
+    options = make_options(
+        "cpu", level=2, precision="bf16", dims={}, threads=1, cache=tmp_path / "cache",
+        isolated=False,
+    )  # fmt: skip
+    report = compile_model(proto, tmp_path / "other.lepton", options).precision
+    assert report is not None
+    assert report.deviations.keys() == first.keys()
+    assert report.deviations != first
 
 
 def test_a_model_in_bf16_is_off_by_its_roundings(tmp_path: Path) -> None:

@@ -37,12 +37,16 @@ def default_cache_folder() -> Path | None:
     return None
 
 
-def code_digest() -> str:
-    """A digest of the code that decides what kernels look like: other code has other entries."""
+def code_digest(*names: str) -> str:
+    """A digest of the code that decides what is kept: other code has other entries.
+
+    Names are folders and files of the package; without any, what decides how kernels look.
+    """
     package = Path(__file__).parents[2]
     hasher = hashlib.sha256()
-    for folder in ("ir", "backends"):
-        for path in sorted((package / folder).rglob("*.py")):
+    for name in names or ("ir", "backends"):
+        place = package / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             hasher.update(str(path.relative_to(package)).encode())
             hasher.update(path.read_bytes())
     return hasher.hexdigest()[:32]

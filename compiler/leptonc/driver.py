@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leptonc import __version__
 from leptonc.assemble import save_artifact
 from leptonc.backends.base import Backend, LibraryReport
+from leptonc.backends.tvm.cache import Cache
 from leptonc.extensions import known_operators
 from leptonc.ir.diagnostics import LeptonError, shown
 from leptonc.ir.graph import Graph, Op
@@ -239,7 +241,8 @@ def _run_stage(
         chosen = replace(choose(stage.remaining), disabled=chosen.disabled)
     observers = [timer, *options.observers, stages.after_each(stage, chosen.passes)]
     observers.append(PassProgress(options.progress, len(chosen.passes)))
-    measured = MeasurePrecision(options.precision)
+    kept = Cache(options.cache_folder, __version__)
+    measured = MeasurePrecision(options.precision, cache=kept)
     if options.precision != "fp32":
         observers.append(measured)
         report.precision = measured.report

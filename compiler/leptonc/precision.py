@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leptonc.backends.tvm.cache import Cache, code_digest
 from leptonc.ir.blob import Array
 from leptonc.ir.diagnostics import LeptonError, shown
+from leptonc.ir.extension_text import extension_rows
 from leptonc.ir.graph import Graph
+from leptonc.ir.text import print_graph
 from leptonc.passes.observers import Observer
 
 if TYPE_CHECKING:
@@ -58,12 +62,15 @@ class MeasurePrecision(Observer):
     """Interprets the graph after the lowering pass, and the same in fp32, on random inputs.
 
     Open extents are 2 to 4 and integers 0 or 1, so that they are places of most tables. What would
-    take more than some seconds is not measured.
+    take more than some seconds is not measured. What was measured is kept in the cache.
     """
 
-    def __init__(self, precision: str, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, precision: str, seconds: float = SECONDS, *, cache: Cache | None = None
+    ) -> None:
         self.report = PrecisionReport(precision)
         self._seconds, self._context = seconds, None
+        self._cache = cache if cache is not None else Cache(None)
 
     def started(self, context: PassContext) -> None:
         """Look at the notes that the pass will leave."""
@@ -83,15 +90,38 @@ class MeasurePrecision(Observer):
         if not changed:
             self.report.unmeasured = "nothing is rounded"
             return
+        key = "" if self._cache.folder is None else _key(graph)
+        known = self._cache.get(key) if key else None
+        if known is not None:
+            deviations, self.report.unmeasured = json.loads(known)
+            self.report.deviations = {name: Deviation(**each) for name, each in deviations.items()}
+            return
+        try:
+            self._measure(graph)
+        except TooLongError:  # which another time it may not
+            self.report.unmeasured = f"that takes more than {self._seconds:g} s"
+            return
+        if key:
+            told = self.report.as_json()
+            self._cache.put(key, json.dumps([told["deviations"], told["unmeasured"]]).encode())
+
+    def _measure(self, graph: Graph) -> None:
+        """Note the deviations, or why there are none; raises TooLongError."""
         try:
             self.report.deviations = deviations_of(graph, self._seconds)
         except NoNumbersError:
             self.report.unmeasured = "random inputs give outputs that are no numbers"
-        except TooLongError:
-            self.report.unmeasured = f"that takes more than {self._seconds:g} s"
         except (LeptonError, ArithmeticError, LookupError, ValueError) as problem:
             what = problem.message if isinstance(problem, LeptonError) else str(problem)
             self.report.unmeasured = f"random inputs are refused: {what}"
+
+
+def _key(graph: Graph) -> str:
+    """Everything that deviations depend on; empty where that is code of other packages."""
+    if extension_rows(graph):
+        return ""
+    code = code_digest("ir", "passes", "precision.py")
+    return json.dumps(["deviations", print_graph(graph), np.__version__, code])
 
 
 class NoNumbersError(Exception):
