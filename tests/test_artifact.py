@@ -102,7 +102,8 @@ class Recorder(io.BytesIO):
 def test_weights_are_written_in_blocks_of_large_pages() -> None:
     file, block = Recorder(), 2 << 20
     content = np.random.default_rng(0).bytes(5 * block + 12345)
-    blocks = Blocks(file, 777)
+    file.seek(777)
+    blocks = Blocks(file.write, 777)
     for start, stop in ((0, 5), (5, 5), (5, block - 777), (block - 777, len(content))):
         blocks.write(memoryview(content)[start:stop])
     blocks.finish()

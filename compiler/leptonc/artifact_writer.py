@@ -20,6 +20,7 @@ import numpy as np
 
 from leptonc import __version__, artifact_sums
 from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS
+from leptonc.behind import Behind
 from leptonc.container import ALIGNMENT, COMMENT, Member, layout
 from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown, shown_path
 from leptonc.ir.types import DTYPE_OF_NAME
@@ -95,7 +96,8 @@ def _write(
     parts: list[Part] = []
     sources = (iter((code,)), _padded(manifest, weights), *(iter((other,)) for _, other in named))
     for member, start, source in zip(unknown, places, sources, strict=True):
-        parts.append(_stream(Blocks(file, start), member.name, source, in_pieces=in_pieces))
+        file.seek(start)
+        parts.append(_stream(file, start, member.name, source, in_pieces=in_pieces))
     text = replace(manifest, parts=tuple(parts), in_pieces=in_pieces).to_json(ALIGNMENT)
     if len(text) > MANIFEST_LIMIT:
         raise LeptonError(
@@ -113,38 +115,48 @@ def _write(
 
 
 class Blocks:
-    """Writes from a place in a file on, in whole blocks but for the first and the last."""
+    """Hands on what belongs from a place in a file on, in blocks but for the first and the last."""
 
-    def __init__(self, file: IO[bytes], start: int) -> None:
-        self.file, self.position = file, start
+    def __init__(self, give: Callable[[memoryview], object], start: int) -> None:
+        self.give, self.position = give, start
         self.held = bytearray()
-        file.seek(start)
 
     def write(self, content: memoryview) -> None:
-        """Take the content in, and write the blocks that are full."""
+        """Take the content in, and hand on the blocks that are full."""
         while content:
             room = _BLOCK - (self.position + len(self.held)) % _BLOCK
             part, content = content[:room], content[room:]
+            if len(part) == room and not self.held:
+                self._give(part)
+                continue
             self.held += part
             if len(part) == room:
                 self.finish()
 
     def finish(self) -> None:
-        """Write what is held back."""
-        self.file.write(self.held)
-        self.position += len(self.held)
-        self.held = bytearray()
+        """Hand on what is held back."""
+        held, self.held = self.held, bytearray()
+        self._give(memoryview(held))
+
+    def _give(self, part: memoryview) -> None:
+        self.position += len(part)
+        self.give(part)
 
 
 def _stream(
-    blocks: Blocks, name: str, source: Iterator[memoryview | bytes], *, in_pieces: bool
+    file: IO[bytes], start: int, name: str, source: Iterator[memoryview | bytes], *, in_pieces: bool
 ) -> Part:
+    """Write one member, and add it up, while the next of its content is packed."""
     size = 0
-    with artifact_sums.Sums(in_pieces=in_pieces) as sums:
+    with (
+        artifact_sums.Sums(in_pieces=in_pieces) as sums,
+        Behind(file.write, "leptonc-write") as writer,
+    ):
+        blocks = Blocks(writer.put, start)
         for content in source:
             view = memoryview(content)
-            for start in range(0, len(view), _CHUNK):
-                chunk = view[start : start + _CHUNK]
+            for at in range(0, len(view), _CHUNK):
+                chunk = view[at : at + _CHUNK]
                 blocks.write(chunk)
                 sums.add(chunk)
             size += len(view)
