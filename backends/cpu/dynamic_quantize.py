@@ -3,26 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.emit import Extent, Register, Shape
-from leptonc.backends.cpu.sweep import CHAINS, Visit, sweep, whole_vectors
+from leptonc.backends.cpu.dynamic_scale import (
+    LARGEST,
+    MIDDLE,
+    ROUNDING,
+    ROUNDING_BITS,
+    SMALLEST,
+    TOP,
+    Extreme,
+    Scale,
+    divided,
+    lanes_of,
+    largest,
+    saturated,
+    scale_of,
+    typed,
+    within,
+)
+from leptonc.backends.cpu.emit import Extent, Shape
+from leptonc.backends.cpu.sweep import sweep, whole_vectors
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
-TOP = 255.0
 SHARED = 1 << 17
 """From so many elements on threads share them: one takes 17 us for these, waking another 5."""
-ROUNDING = 1.5 * 2**23
-"""A float of up to 2^22 added to this is rounded to an integer, which its lowest bits are."""
-ROUNDING_BITS = 0x4B400000
-SMALLEST, LARGEST = 2.0**-100, 2.0**100
-"""Between these a scale has a reciprocal that neither overflows nor loses digits."""
+
+# `visit(value, offset, count, chain)`: so many elements that begin at `offset`.
+Visitor = Callable[[PrimExpr, PrimExpr, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -35,20 +48,16 @@ class DynamicSpec:
 
 @dataclass(frozen=True)
 class DynamicBuffers:
-    """The operand, and of the results those that are asked for."""
+    """The operand, of the results those that are asked for, and what x is multiplied by.
+
+    That is a number for each channel of an image, where x is in blocks.
+    """
 
     x: Buffer
     y: Buffer | None
     scale: Buffer | None
     point: Buffer | None
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """The numbers that elements are quantised with."""
-
-    scale: PrimExpr
-    point: PrimExpr
+    factor: Buffer | None = None
 
 
 def dynamic_quantize(spec: DynamicSpec, cpu: CpuTarget, buffers: DynamicBuffers) -> None:
@@ -75,10 +84,13 @@ class _Emitter:
         self.spec, self.cpu, self.lanes, self.parts = spec, cpu, cpu.lanes, parts
         self.buffers, self.count = buffers, emit.product(spec.shape)
         self.flat = emit.view(buffers.x, (self.count,))
+        self.factor = None
+        if buffers.factor is not None:
+            self.factor = emit.view(buffers.factor, (emit.product(buffers.factor.shape),))
 
     def emit(self) -> None:
         """Emits the whole kernel."""
-        found = _scale(*self.range())
+        found = scale_of(*self.range())
         if self.buffers.scale is not None:
             T.buffer_store(self.buffers.scale, found.scale, [])
         if self.buffers.point is not None:
@@ -100,9 +112,7 @@ class _Emitter:
             for kind, value in enumerate(self.extremes(part)):
                 emit.store(found, value, [kind, part])
         low, high = (
-            emit.let(
-                _largest([emit.load(found, [kind, part]) for part in range(self.parts)], dtype)
-            )
+            emit.let(largest([emit.load(found, [kind, part]) for part in range(self.parts)], dtype))
             for kind, dtype in enumerate(("uint32", "int32"))
         )
         return low, high
@@ -110,7 +120,7 @@ class _Emitter:
     def extremes(self, part: PrimExpr) -> list[PrimExpr]:
         """Those of a part."""
         kinds = ("uint32", -0.0), ("int32", 0.0)
-        folds = [_Extreme(self.lanes, dtype, start) for dtype, start in kinds]
+        folds = [Extreme(self.lanes, dtype, start) for dtype, start in kinds]
 
         def take(value: PrimExpr, width: int, chain: int) -> None:
             kept = emit.let(value)
@@ -124,40 +134,66 @@ class _Emitter:
         """Visits all elements of a part but those that fill up a last block."""
         used = self.spec.channels % self.lanes
 
-        def visit(start: Extent, *, masked: bool) -> Visit:
-            def one(offset: PrimExpr, width: int, chain: int, seen: Extent) -> None:
-                value = emit.load(self.flat, [start + offset], width)
-                if masked:
-                    lane = tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), width)
-                    inside = lane < tirx.Broadcast(tirx.const(used, "int32"), width)
-                    # zero belongs to the range anyway
-                    value = tirx.Select(inside, value, emit.broadcast(emit.const(0.0), width))
-                take(value, width, chain)
+        def visit(value: PrimExpr, offset: PrimExpr, width: int, chain: int) -> None:
+            take(value, width, chain)
 
-            return one
+        def visit_last(value: PrimExpr, offset: PrimExpr, width: int, chain: int) -> None:
+            lane = tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), width)
+            inside = lane < tirx.Broadcast(tirx.const(used, "int32"), width)
+            # zero belongs to the range anyway
+            take(tirx.Select(inside, value, emit.broadcast(emit.const(0.0), width)), width, chain)
 
-        if not used:
-            self.sweep(visit(emit.integer(0), masked=False), part)
-            return
+        if not used and self.factor is None:
+            self.sweep(visit, part)
+        else:
+            self.planes(visit, part, visit_last if used else visit)
+
+    def planes(self, visit: Visitor, part: PrimExpr, visit_last: Visitor) -> None:
+        """Visits blocked elements of a part, plane by plane, in the last ones of an image apart."""
         batch, blocks, *pixels = self.spec.shape
-        plane = emit.product(pixels)
-        with emit.serial(batch) as image:
-            start = emit.let(image * emit.integer(emit.product((blocks, plane))))
-            rest = emit.product((blocks - 1, plane))
-            for first, size, masked in ((start, rest, False), (start + rest, plane, True)):
-                begin, length = self.share(size, part)
-                whole_vectors(length, self.lanes, visit(first + begin, masked=masked))
+        plane, lanes = emit.product(pixels), self.lanes
+        begin, length = self.share(plane, part)
+        with emit.serial(emit.product((batch, blocks))) as place:
+            start = emit.let(place * emit.integer(plane) + begin)
+            factor = self.factor_of(place)
 
-    def sweep(self, visit: Visit, part: PrimExpr) -> None:
+            def each(visit: Visitor) -> None:
+                def one(offset: PrimExpr, width: int, chain: int, seen: Extent) -> None:
+                    value = emit.load(self.flat, [start + offset], width)
+                    value = value if factor is None else value * factor
+                    visit(emit.let(value), start + offset, width, chain)
+
+                whole_vectors(length, lanes, one)
+
+            if visit is visit_last:
+                each(visit)
+                return
+            with T.If(tirx.floormod(place, emit.integer(blocks)) < emit.integer(blocks) - 1):
+                with T.Then():
+                    each(visit)
+                with T.Else():
+                    each(visit_last)
+
+    def factor_of(self, place: PrimExpr) -> PrimExpr | None:
+        """What the elements of a plane are multiplied by."""
+        if self.factor is None:
+            return None
+        return emit.let(emit.load(self.factor, [place * self.lanes], self.lanes))
+
+    def sweep(self, visit: Visitor, part: PrimExpr) -> None:
         """Visits the elements of a part; what is behind the last vector is in all of them."""
         count, lanes = self.count, self.lanes
+
+        def one(offset: PrimExpr, width: int, chain: int, seen: Extent) -> None:
+            visit(emit.let(emit.load(self.flat, [offset], width)), offset, width, chain)
+
         if self.parts == 1:
             if not (isinstance(count, int) and count == 0):
-                sweep(count, lanes, visit)
+                sweep(count, lanes, one)
             return
         begin, length = self.share(count, part)
-        whole_vectors(length, lanes, lambda offset, *rest: visit(begin + offset, *rest))
-        visit(emit.integer(count) - lanes, lanes, 0, 0)
+        whole_vectors(length, lanes, lambda offset, *rest: one(begin + offset, *rest))
+        one(emit.integer(count) - lanes, lanes, 0, 0)
 
     def share(self, count: Extent, part: PrimExpr) -> tuple[Extent, Extent]:
         """Where the vectors of a part begin, and how many elements they have."""
@@ -169,11 +205,11 @@ class _Emitter:
         )
         return emit.let(begin * self.lanes), emit.let((end - begin) * self.lanes)
 
-    def write(self, out: Buffer, found: _Scale) -> None:
+    def write(self, out: Buffer, found: Scale) -> None:
         """Stores all bytes; a division takes longer than three multiplications."""
 
         def divide(x: PrimExpr) -> PrimExpr:
-            return x / emit.broadcast(found.scale, _lanes(x))
+            return x / emit.broadcast(found.scale, lanes_of(x))
 
         if "fma" not in self.cpu.features:
             self.bytes(out, found, divide)
@@ -182,98 +218,35 @@ class _Emitter:
         with T.If(usual):
             with T.Then():
                 inverse = emit.let(emit.const(1.0) / found.scale)
-                self.bytes(out, found, lambda x: _divided(x, found.scale, inverse))
+                self.bytes(out, found, lambda x: divided(x, found.scale, inverse), usual=True)
             with T.Else():
                 self.bytes(out, found, divide)
 
-    def bytes(self, out: Buffer, found: _Scale, divide: Callable[[PrimExpr], PrimExpr]) -> None:
-        """Stores the bytes of quotients."""
+    def bytes(
+        self, out: Buffer, found: Scale, divide: Callable[[PrimExpr], PrimExpr], *,
+        usual: bool = False,
+    ) -> None:  # fmt: skip
+        """Stores the bytes of quotients; usual ones are limited when they are integers."""
         point = found.point.astype("float32")
         low, high = emit.let(-point), emit.let(emit.const(TOP) - point)
-        shift = emit.let(found.point - tirx.const(ROUNDING_BITS, "int32"))
+        less = ROUNDING_BITS + (MIDDLE if usual else 0)
+        shift = emit.let(found.point - tirx.const(less, "int32"))
 
-        def visit(offset: PrimExpr, width: int, chain: int, seen: Extent) -> None:
-            value = emit.let(divide(emit.let(emit.load(self.flat, [offset], width))))
-            limits = (emit.broadcast(limit, width) for limit in (low, high))
-            moved = emit.let(_within(value, *limits) + emit.broadcast(emit.const(ROUNDING), width))
-            number = tirx.reinterpret(_typed("int32", width), moved) + emit.broadcast(shift, width)
-            emit.store(out, number.astype(_typed("uint8", width)), [offset], width)
+        def visit(value: PrimExpr, offset: PrimExpr, width: int, chain: int) -> None:
+            value = emit.let(divide(value))
+            if not usual:
+                value = within(value, *(emit.broadcast(limit, width) for limit in (low, high)))
+            moved = emit.let(value + emit.broadcast(emit.const(ROUNDING), width))
+            number = tirx.reinterpret(typed("int32", width), moved) + emit.broadcast(shift, width)
+            stored = saturated(number, width) if usual else number.astype(typed("uint8", width))
+            emit.store(out, stored, [offset], width)
 
         if isinstance(self.count, int) and self.count < self.lanes:
             with emit.serial(self.count) as at:
-                visit(at, 1, 0, 0)
+                visit(emit.let(emit.load(self.flat, [at])), at, 1, 0)
             return
         with emit.outer_loop(self.parts, parallel=self.parts > 1) as part:
-            self.sweep(visit, part)
-
-
-class _Extreme:
-    """The largest of floats taken for integers: vectors, and one for what is narrower."""
-
-    def __init__(self, lanes: int, dtype: str, start: float) -> None:
-        self.lanes, self.dtype = lanes, dtype
-        self.chains = [Register(lanes, dtype) for _ in range(CHAINS)]
-        self.single = Register(1, dtype)
-        first = tirx.reinterpret(dtype, emit.const(start))
-        for register in (*self.chains, self.single):
-            register.set(emit.broadcast(first, register.lanes))
-
-    def take(self, value: PrimExpr, width: int, chain: int) -> None:
-        """Takes in some elements."""
-        number = tirx.reinterpret(_typed(self.dtype, width), value)
-        if width == self.lanes:
-            register = self.chains[chain]
-            register.set(tirx.max(register.get(), number))
-            return
-        part = Register(width, self.dtype)
-        part.set(number)
-        for lane in range(width):
-            self.single.set(tirx.max(self.single.get(), part.lane(lane)))
-
-    def total(self) -> PrimExpr:
-        """The largest of all, as a float."""
-        first, *others = self.chains
-        for register in others:
-            first.set(tirx.max(first.get(), register.get()))
-        for lane in range(self.lanes):
-            self.single.set(tirx.max(self.single.get(), first.lane(lane)))
-        return emit.let(tirx.reinterpret("float32", self.single.get()))
-
-
-def _scale(low: PrimExpr, high: PrimExpr) -> _Scale:
-    """Of a range that holds zero."""
-    zero, one = emit.const(0.0), emit.const(1.0)
-    span = emit.let((high - low) / emit.const(TOP))
-    scale = emit.let(tirx.Select(tirx.EQ(span, zero), one, span))
-    point = _within(emit.let((zero - low) / scale), zero, emit.const(TOP))
-    rounded = tirx.call_llvm_pure_intrin("float32", "llvm.nearbyint", point)
-    return _Scale(scale, emit.let(emit.let(rounded).astype("int32")))
-
-
-def _within(value: PrimExpr, low: PrimExpr, high: PrimExpr) -> PrimExpr:
-    """The value between limits; not-a-number becomes the lower one."""
-    above = emit.let(tirx.Select(value > low, value, low))
-    return emit.let(tirx.Select(above < high, above, high))
-
-
-def _divided(x: PrimExpr, scale: PrimExpr, inverse: PrimExpr) -> PrimExpr:
-    """The quotient, by the reciprocal of the scale and what that leaves."""
-    by, inverse = (emit.broadcast(each, _lanes(x)) for each in (scale, inverse))
-    first = emit.let(x * inverse)
-    left = emit.let(emit.fma(-first, by, x))
-    return emit.fma(left, inverse, first)
-
-
-def _largest(values: Sequence[PrimExpr], dtype: str) -> PrimExpr:
-    """The largest of floats taken for integers."""
-    return tirx.reinterpret(
-        "float32", reduce(tirx.max, [tirx.reinterpret(dtype, value) for value in values])
-    )
-
-
-def _lanes(value: PrimExpr) -> int:
-    return int(str(value.ty).partition("x")[2] or 1)
-
-
-def _typed(dtype: str, lanes: int) -> str:
-    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+            if self.factor is None:
+                self.sweep(visit, part)
+            else:
+                self.planes(visit, part, visit)

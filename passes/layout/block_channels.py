@@ -16,6 +16,7 @@ from leptonc.ir.types import DType
 from leptonc.passes.base import Pass, option
 from leptonc.passes.context import PassContext
 from leptonc.passes.contract import REASSOCIATES, Contract
+from leptonc.passes.layout.blocked_factor import multiplied
 from leptonc.passes.layout.blocked_transposed import kept_transposed, spread
 
 FEW_CHANNELS, FEW_BYTES = 4, 7
@@ -190,8 +191,9 @@ class _Layout:
         if not self.context.grant("block-channels", op.location):
             return
         build = Builder(self.region, before=op, location=op.location)
-        source = self._pack(x, build)
-        new = build.op("dynamic_quantize_blocked", [source], {"channels": channels}).results
+        operands = multiplied(x, self._pack(x, build))
+        names, attrs = ("x", "factor")[: len(operands)], {"channels": channels}
+        new = build.op("dynamic_quantize_blocked", operands, attrs, names=names).results
         for old, result in zip(op.results[1:], new[1:], strict=True):
             result.name = old.name
             old.replace_uses_with(result)

@@ -18,8 +18,10 @@ def _lowered(call: LowerCall, cpu: Any) -> PrimFunc:
     channels = op.int("channels") if op.name == "dynamic_quantize_blocked" else 0
 
     def body(job: Kernel) -> None:
-        results = (job.outputs.get(at) for at in range(3))
-        buffers = DynamicBuffers(job.inputs[op.operands[0]], *results)
+        y, scale, point = (job.outputs.get(at) for at in range(3))
+        factor = op.operand("factor")
+        given = None if factor is None else job.inputs[factor]
+        buffers = DynamicBuffers(job.inputs[op.operands[0]], y, scale, point, given)
         dynamic_quantize(DynamicSpec(shape, channels), cpu, buffers)
 
     return kernel(call, cpu, body)

@@ -48,7 +48,10 @@ KINDS = (
 )  # fmt: skip
 
 
-def run(x: Array, cpu: CpuTarget = NATIVE, channels: int = 0, *, free: bool = False) -> list[Array]:
+def run(
+    x: Array, cpu: CpuTarget = NATIVE, channels: int = 0, *, free: bool = False,
+    factor: Array | None = None,
+) -> list[Array]:  # fmt: skip
     """Bytes, scale and zero point, by the kernel."""
     shape = tuple(tirx.Var(f"n{at}", "int64") if free else size for at, size in enumerate(x.shape))
     if channels:
@@ -56,12 +59,15 @@ def run(x: Array, cpu: CpuTarget = NATIVE, channels: int = 0, *, free: bool = Fa
     parameters = [
         ("x", shape, "float32"), ("y", shape, "uint8"), ("s", (), "float32"), ("z", (), "uint8"),
     ]  # fmt: skip
+    if factor is not None:
+        parameters.append(("factor", (*shape[:2], 1, 1, shape[-1]), "float32"))
     function = emit.function(
         "main", parameters,
         lambda *each: dynamic_quantize(DynamicSpec(shape, channels), cpu, DynamicBuffers(*each)),
     )  # fmt: skip
     results = [np.full(x.shape, 7, np.uint8), np.zeros((), np.float32), np.zeros((), np.uint8)]
-    Kernel(function, cpu).call(misaligned(x)[0], *results)
+    more = [] if factor is None else [factor]
+    Kernel(function, cpu).call(misaligned(x)[0], *results, *more)
     return results
 
 
@@ -120,6 +126,20 @@ def test_what_fills_up_blocks_tells_nothing(channels: int, free: bool) -> None:
         blocked[:, -1, ..., used:] = np.nan
     y, scale, point = run(blocked, channels=channels, free=free)
     check([unpack_array(y, channels), scale, point], wanted(x))
+
+
+@pytest.mark.parametrize("channels", [5, 16, 40])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_channels_times_numbers_of_their_own(channels: int, threads: int) -> None:
+    size = (2, channels, 5, 7) if threads == 1 else (2, channels, 61, 301)
+    x, factor = numbers("of both signs", size), numbers("of both signs", (2, channels, 1, 1))
+    lanes, cpu = NATIVE.lanes, with_threads(NATIVE, threads)
+    given, by = pack_array(x, lanes), pack_array(factor, lanes)
+    used = channels % lanes
+    if used:
+        given[:, -1, ..., used:] = np.nan
+    y, scale, point = run(given, cpu, channels, factor=by, free=channels == 40)
+    check([unpack_array(y, channels), scale, point], wanted(x * factor))
 
 
 def test_quotients_are_those_of_a_division() -> None:
