@@ -14,6 +14,7 @@ from leptonc.backends.cpu.bf16_matmul import Bf16MatmulSpec, bf16_matmul
 from leptonc.backends.cpu.bf16_packing import OUTPUTS as BF16_OUTPUTS
 from leptonc.backends.cpu.bf16_winograd import bf16_winograd
 from leptonc.backends.cpu.conv import conv
+from leptonc.backends.cpu.conv_single import SingleConvSpec, single_conv
 from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
@@ -125,10 +126,13 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
     sizes = ConvWeight(
         channels, op.int("filters"), window.kernel, op.int("group"), bool(op.attrs["plain"])
     )
+    lanes, panel = anchor.cpu.lanes, w.type.extents[2]
     given = (
-        batch, height, width, sizes, window, w.type.extents[2], bool(bias), anchor.epilogue,
+        batch, height, width, sizes, window, max(panel, lanes), bool(bias), anchor.epilogue,
         anchor.out_dtype, _decision(op),
     )  # fmt: skip
+    if panel < lanes:
+        return single_conv("kernel", SingleConvSpec(*given), anchor.cpu)
     if op.name == "packed_conv_bf16":
         carried = TVM_DTYPE[op.operands[0].type.dtype]
         return bf16_conv("kernel", Bf16ConvSpec(*given, x_dtype=carried), anchor.cpu)

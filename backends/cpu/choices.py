@@ -113,6 +113,8 @@ def _conv(op: Op, cpu: CpuTarget) -> Choice:
     group, channels = op.int("group"), op.int("channels")
     pixels = product(op.result.type.shape[2:4])
     panel = op.operands[1].type.extents[2]
+    if panel < cpu.lanes:
+        return Choice("convolution to one filter")
     columns = -(-op.int("filters") // group // cpu.lanes) * cpu.lanes
     tiles = _tiles(
         pixels if isinstance(pixels, int) else None, columns, channels // group * height * width,

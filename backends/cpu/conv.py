@@ -24,16 +24,18 @@ from leptonc.backends.cpu.tiles import split_rows, tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 
-def conv(name: str, spec: ConvSpec, cpu: CpuTarget) -> PrimFunc:
+def conv(
+    name: str, spec: ConvSpec, cpu: CpuTarget, emitter: type[Emitter] | None = None
+) -> PrimFunc:
     """The kernel (x, weight, bias?, *operands, out)."""
-    sizes, lanes = spec.weight, cpu.lanes
+    sizes, lanes, made = spec.weight, cpu.lanes, emitter or Emitter
     blocks = channel_blocks(sizes.filters, lanes)
     in_shape = (spec.batch, channel_blocks(sizes.channels, lanes), spec.height, spec.width, lanes)
     plain_shape = (spec.batch, sizes.channels, spec.height, spec.width)
     rows, columns = spec.out_extents()
     parameters = [
         ("x", plain_shape if sizes.plain else in_shape, "float32"),
-        ("weight", conv_weight_shape(sizes, spec.panel), "float32"),
+        ("weight", conv_weight_shape(sizes, spec.weight_panel), "float32"),
         *([("bias", (blocks * lanes,), "float32")] if spec.bias else []),
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, rows, columns, lanes), spec.out_dtype),
@@ -41,7 +43,7 @@ def conv(name: str, spec: ConvSpec, cpu: CpuTarget) -> PrimFunc:
 
     def body(*buffers: Buffer) -> None:
         with around(cpu, spec.out_dtype):
-            Emitter(spec, cpu, buffers).emit()
+            made(spec, cpu, buffers).emit()
 
     return emit.function(name, parameters, body)
 

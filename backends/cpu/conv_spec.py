@@ -44,9 +44,14 @@ class ConvSpec:
     """Whether tiles may compute half of the last vector of filters."""
 
     @property
+    def weight_panel(self) -> int:
+        """The filters of a panel of the packed weight."""
+        return self.panel
+
+    @property
     def weight_bytes(self) -> int:
         """The size of the packed weight."""
-        return self.element_bytes * math.prod(conv_weight_shape(self.weight, self.panel))
+        return self.element_bytes * math.prod(conv_weight_shape(self.weight, self.weight_panel))
 
     def out_extents(self) -> tuple[Extent, Extent]:
         """The rows and columns of the output."""

@@ -21,7 +21,7 @@ from leptonc.backends.cpu.packing import (
     pack_depthwise_weight,
 )
 from leptonc.backends.cpu.target import CpuTarget
-from leptonc.backends.cpu.tiles import conv_panel
+from leptonc.backends.cpu.tiles import conv_panel, is_single
 from leptonc.backends.cpu.winograd_tables import (
     PAIRS,
     TAPS,
@@ -55,6 +55,9 @@ def conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision) 
     panel = decided_panel(decision, cpu) or conv_panel(
         filters // group, pixels if isinstance(pixels, int) else None, cpu, depth
     )
+    kept = sizes.plain or op.attrs["rounds"] or decision.vectors
+    if not kept and is_single(filters, part, height * width, cpu):
+        panel = 1
 
     def pack() -> Array:
         weight = blob.array

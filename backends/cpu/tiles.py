@@ -20,6 +20,8 @@ ENOUGH = 24
 SHALLOW = 32
 # Wider panels leave too few registers for rows.
 MOST_VECTORS = 4
+# The products in whose time the lanes of a sum are added up: shuffles and additions.
+ADDING = 10
 # The row count that a product with symbolic rows is laid out for.
 TYPICAL_ROWS = 128
 
@@ -119,6 +121,12 @@ def conv_panel(filters: int, pixels: int | None, cpu: CpuTarget, depth: int | No
 
     widths = (3, 2, 4, 1) if depth is not None and depth <= SHALLOW else (2, 3, 4, 1)
     return min(widths, key=cycles) * cpu.lanes
+
+
+def is_single(filters: int, channels: int, taps: int, cpu: CpuTarget) -> bool:
+    """Whether lanes of channels take fewer products than lanes of filters, of which one is used."""
+    blocks = -(-channels // cpu.lanes)
+    return filters == 1 and taps * blocks + ADDING < taps * channels
 
 
 def step_cycles(rows: float, vectors: int) -> float:

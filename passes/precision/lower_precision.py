@@ -44,8 +44,8 @@ class LowerPrecision(Pass):
     fp32 stay normalisations, softmax, reductions, sums and all else that is no product; products of
     two computed operands outside of attention; recurrent layers, whose errors add up over steps;
     weights of layers with fewer than 4096 numbers, or any with one beyond bf16; convolutions of
-    fewer than 16 products for each output, and depthwise ones; and those that Winograd's tiles of
-    fp32 take through in fewer cycles.
+    fewer than 16 products for each output, to one filter, and depthwise ones; and those that
+    Winograd's tiles of fp32 take through in fewer cycles.
 
     Convolutions of 3 x 3 with stride 1 take Winograd's tiles of 2 x 2 outputs where these take
     fewer cycles: what the tiles' points take of the operands is rounded in their place, and results
@@ -117,6 +117,8 @@ class LowerPrecision(Pass):
             return "each channel has a filter of its own: there are no sums of many products"
         if channels * height * width < FEWEST:
             return f"sums of fewer than {FEWEST} products cost less than rounding what they add"
+        if filters == 1 and not op.attrs["plain"]:
+            return "vectors of channels, for one filter, are fewer products than pairs of channels"
         if op.attrs["plain"] and (op.ints("dilations") or (1, 1))[1] != 1:
             return "columns of the first layer that are apart make no pairs"
         if channels % 2 and not op.attrs["plain"]:
