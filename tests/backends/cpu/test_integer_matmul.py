@@ -188,6 +188,20 @@ def test_large_neighbours_are_found_in_any_width(dtype: type, folds: int, most: 
         np.testing.assert_array_equal(found[place], above | below)
 
 
+@pytest.mark.parametrize("shape", [(4, 16), (1, 1), (7, 40), (64, 50), (77, 19)])
+def test_the_share_of_extra_steps_is_that_of_each_looked_at(shape: tuple[int, int]) -> None:
+    """Steps at the ends of the depth and of the columns are whole ones."""
+    weight = np.random.default_rng(shape[0]).integers(-63, 64, shape, np.int16)
+    weight[::9, ::17] = 300
+    large = beyond(weight, 128) | (weight > 127)
+    steps = [
+        large[row : row + 4, column : column + 16].any()
+        for row in range(0, shape[0], 4)
+        for column in range(0, shape[1], 16)
+    ]
+    assert extra_steps(weight, 128) == np.mean(steps)
+
+
 @pytest.mark.parametrize("folds", FOLDED)
 @pytest.mark.parametrize("most", [128, 256])
 @pytest.mark.parametrize("limit", [127, 1000])
