@@ -112,11 +112,14 @@ def _layers(weight: Array, most: int, folds: int) -> Iterator[Array]:
     if weight.dtype == np.int8 and most >= 2 * folds * 128:
         yield weight
         return
-    rest, end = weight.astype(np.int32), len(weight) // 4 * 4
+    wide = np.int16 if weight.itemsize <= 2 else np.int32
+    rest, end = weight.astype(wide), len(weight) // 4 * 4
     part = np.clip(rest, -128, 127).astype(np.int8)
     while True:
         share = most // (2 * folds)
-        part = np.where(beyond(part, most, folds), np.clip(part, -share, min(share, 127)), part)
+        large = beyond(part, most, folds)
+        if large.any():
+            part = np.where(large, np.clip(part, -share, min(share, 127)), part)
         yield part
         rest, folds = rest - part, 1
         if not rest.any():
