@@ -19,6 +19,7 @@ from leptonc.passes.contract import REASSOCIATES, Contract
 from leptonc.passes.pattern import Match, Var, pat
 from leptonc.passes.precision import products_of_bytes
 from leptonc.passes.precision.keep_integers import ANY, MOST, MOST_EXTRA, SMALL
+from leptonc.passes.precision.never_negative import is_never_negative
 from leptonc.passes.precision.products_of_bytes import (
     NARROW,
     SHALLOW,
@@ -115,11 +116,19 @@ def _of_bytes(m: Match, build: Builder, most: int) -> Value:
     integers = whole.astype(np.int8 if fits else np.int16)
     if attrs["group"] == 1 and most != ANY:
         _require_few(m, integers, most)
-    if point is None or point.blob is not None:
-        known = 0 if point is None else int(uniform(point) or 0)
+    if point is None or point.blob is not None or _is_of_zero(point):
+        known = 0 if point is None or point.blob is None else int(uniform(point) or 0)
         return _sums(build, Planes(m[x], known), integers, attrs)
     operands = [m[x], build.const(integers), scalar(build, point)]
     return build.op("integer_conv", operands, attrs, names=("x", "w", "point")).result
+
+
+def _is_of_zero(point: Value) -> bool:
+    """True for the zero point of a range of nothing below zero: its lowest byte."""
+    op = point.producer
+    if op is None or op.name != "dynamic_quantize_linear":
+        return False
+    return is_never_negative(op.operands[0])
 
 
 def _convolved(m: Match, build: Builder, most: int) -> Value:
