@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -305,7 +306,7 @@ class _Parser:
             self.expect("[")
             numbers = [self.expect("<number>") for _ in self.several("]")]
             self.expect(")")
-            return lambda type: _dense(numbers, type)
+            return lambda type: self._dense(numbers, type, start)
         argument = self.token
         text = self.expect("<number>", "<string>")
         self.expect(")")
@@ -333,6 +334,17 @@ class _Parser:
         self.expect(")")
         return Location(tuple(nodes), tuple(rules))
 
+    def _dense(self, numbers: list[str], type: TensorType, start: int) -> Blob:
+        count = math.prod(type.extents)
+        if len(numbers) != count:
+            raise self.error(f"{len(numbers)} numbers are given for {count} elements", start)
+        try:
+            array = np.array([_number(text) for text in numbers], type.dtype.numpy)
+        except (ValueError, OverflowError) as problem:
+            raise self.error(str(problem).lower(), start) from None
+        recipe = f"dense([{', '.join(numbers)}])"
+        return Blob(type, lambda: array.reshape(type.extents), recipe=recipe)
+
 
 def _split(text: str) -> list[str]:
     """Split at the commas that stand outside parentheses."""
@@ -347,14 +359,6 @@ def _split(text: str) -> list[str]:
 
 def _number(text: str) -> int | float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
-
-
-def _dense(numbers: list[str], type: TensorType) -> Blob:
-    def load() -> Array:
-        items: list[Any] = [_number(text) for text in numbers]
-        return np.array(items, type.dtype.numpy).reshape(type.extents)
-
-    return Blob(type, load, recipe=f"dense([{', '.join(numbers)}])")
 
 
 def _absent(digest: str, type: TensorType) -> Blob:

@@ -141,6 +141,14 @@ BROKEN = {
     "2 results have 1 types": ("  %0, %1 = relu(%x) : f32[2]\n  return %0", "%0, %1"),
     "cannot read the extent": ("  %0 = relu(%x) : f32[2*]\n  return %0", "f32[2*]"),
     "unknown recipe zeros": ("  %0 = const() {value = zeros(1)} : f32[2]\n  return %0", "zeros(1)"),
+    "3 numbers are given for 2 elements": (
+        "  %0 = const() {value = dense([1, 2, 3])} : f32[2]\n  return %0",
+        "dense([1, 2, 3])",
+    ),
+    "out of bounds for int8": (
+        "  %0 = const() {value = dense([1, 300])} : i8[2]\n  return %0",
+        "dense([1, 300])",
+    ),
     "unexpected character": ("  %0 = relu(%x) ; f32[2]\n  return %0", ";"),
 }
 
