@@ -122,6 +122,7 @@ class _Tile(Tile):
 
     def starts(self) -> list[PrimExpr]:
         """What the sums of each vector of filters begin with."""
+        assert isinstance(self.parent, IntegerEmitter)
         centre, lanes = self.parent.centre, self.lanes
         if centre is None:
             return [self.zeros(lanes)] * self.vectors
