@@ -11,7 +11,7 @@ from tvm.tirx import PrimFunc
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
-from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
+from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register, Shape
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.sharing import shares_channels
 from leptonc.backends.cpu.short_floats import Stored, around
@@ -49,14 +49,6 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
     """The kernel (x, weight, bias?, *operands, out)."""
     lanes, blocks = cpu.lanes, channel_blocks(spec.channels, cpu.lanes)
     outputs = (spec.window.outputs(0, spec.height), spec.window.outputs(1, spec.width))
-    parameters = [
-        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "float32"),
-        ("weight", (blocks, *spec.window.kernel, lanes), "float32"),
-        *([("bias", (blocks * lanes,), "float32")] if spec.bias else []),
-        *spec.epilogue.parameters(),
-        ("out", (spec.batch, blocks, *outputs, lanes), spec.out_dtype),
-    ]
-
     area = math.prod(spec.window.kernel)
     enough = shares_channels(cpu, blocks * lanes, outputs, 2 * area)
 
@@ -110,7 +102,19 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
             keep=keep if keeps else None,
         ).emit()
 
-    return emit.function(name, parameters, body)
+    return emit.function(name, _parameters(spec, blocks, outputs, lanes), body)
+
+
+def _parameters(
+    spec: DepthwiseSpec, blocks: int, outputs: tuple[Extent, Extent], lanes: int
+) -> list[tuple[str, Shape, str]]:
+    return [
+        ("x", (spec.batch, blocks, spec.height, spec.width, lanes), "float32"),
+        ("weight", (blocks, *spec.window.kernel, lanes), "float32"),
+        *([("bias", (blocks * lanes,), "float32")] if spec.bias else []),
+        *spec.epilogue.parameters(),
+        ("out", (spec.batch, blocks, *outputs, lanes), spec.out_dtype),
+    ]
 
 
 def most_pixels(window: Window, cpu: CpuTarget, *, keeps: bool) -> int:
