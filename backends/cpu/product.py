@@ -20,6 +20,19 @@ Sums = list[list[Register]]
 AHEAD_STEPS = 2
 
 
+# The most products that are added up in a row. Rounding leaves more in longer chains: 3072 products
+# are off by 9.9e-7 of their sums' root mean square, in chains of 768 by 4.9e-7, of 384 by 3.5e-7.
+# Chains of 768 cost less than 1 % from 128 rows on, 1 to 3 % for 16 rows; those of 384 cost twice.
+LONGEST_CHAIN = 768
+
+
+def add_tile(sums: Sums, others: Sums) -> None:
+    """Adds accumulators to others."""
+    for row, other_row in zip(sums, others, strict=True):
+        for register, other in zip(row, other_row, strict=True):
+            register.set(register.get() + other.get())
+
+
 def each_tile(rows: Extent, tile_rows: int, tile: Callable[[PrimExpr, int], None]) -> None:
     """Emits `tile(first row, height)` for all rows: two heights, or whole tiles and one rest."""
     if not isinstance(rows, int):
@@ -129,30 +142,55 @@ class Product:
         split = split_depth(Tile(height, len(self.widths)), self.cpu)
         if isinstance(self.depth, int):
             split = min(split, max(self.depth, 1))
-        parts: list[Sums] = [
-            [[Register(self.lanes, self.dtype) for _ in self.widths] for _ in range(height)]
-            for _ in range(split)
-        ]
-        for register in (r for part in parts for row in part for r in row):
-            register.set(emit.broadcast(emit.const(0, self.dtype), self.lanes))
+        parts = [self.zeros(height) for _ in range(split)]
         together = split if self.ahead is None else max(split, AHEAD_STEPS)
         whole = self.depth // together
-        with emit.serial(whole) as k:
-            if self.ahead is not None:
-                self.ahead(first, k)
-            for index in range(together):
-                self.step(first, k * together + index, parts[index % split])
-        if together > 1:
+        chains = self.chains(whole, together // split)
+        totals = self.zeros(height) if chains > 1 else None
+        length = whole // chains
+        with emit.serial(chains) as chain:
+            start = chain * length if totals else 0
+            with emit.serial(length) as step:
+                k = start + step
+                if self.ahead is not None:
+                    self.ahead(first, k)
+                for index in range(together):
+                    self.step(first, k * together + index, parts[index % split])
+            if totals:
+                for part in parts:
+                    add_tile(totals, part)
+                    self.clear(part)
+        if together > 1 or totals:
+            whole = length * chains
             with emit.serial(self.depth - whole * together) as k:
                 self.step(first, whole * together + k, parts[0])
         for steps in self.more:
             with emit.serial(steps.depth) as k:
                 self.along(steps).step(first, k, parts[0])
-        for part in parts[1:]:
-            for row, others in zip(parts[0], part, strict=True):
-                for register, other in zip(row, others, strict=True):
-                    register.set(register.get() + other.get())
+        for part in (*parts[1:], *([totals] if totals else [])):
+            add_tile(parts[0], part)
         return parts[0]
+
+    def zeros(self, height: int) -> Sums:
+        """Accumulators of nothing yet."""
+        sums = [[Register(self.lanes, self.dtype) for _ in self.widths] for _ in range(height)]
+        self.clear(sums)
+        return sums
+
+    def clear(self, sums: Sums) -> None:
+        """Sets accumulators to nothing."""
+        for register in (register for row in sums for register in row):
+            register.set(emit.broadcast(emit.const(0, self.dtype), self.lanes))
+
+    def chains(self, steps: Extent, products: int) -> int:
+        """How many sums in a row a long sum of fp32 is made of; a step adds so many products to it.
+
+        Preferably as many as leave no steps over.
+        """
+        if not isinstance(steps, int) or self.add is not emit.fma:
+            return 1
+        least = max(1, -(-steps * products // LONGEST_CHAIN))
+        return next((some for some in range(least, 2 * least) if steps % some == 0), least)
 
     def along(self, steps: Steps) -> Product:
         """The same product along another stretch of the depth."""

@@ -83,6 +83,21 @@ def test_symbolic_rows(columns: int) -> None:
         np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("depth", [2048, 3072, 4099])
+@pytest.mark.parametrize("known", [True, False])
+def test_deep_products_are_sums_of_short_ones(known: bool, depth: int) -> None:
+    """One chain of 2048 products is off by 8.2e-7 of the results' rms, chains of 768 by 5e-7."""
+    columns = 40
+    panel = matmul_panel(20 if known else None, columns, depth, NATIVE)
+    rows = 20 if known else tirx.Var("rows", "int64")
+    spec = MatmulSpec((rows,), depth, columns, panel)
+    kernel = Kernel(matmul("main", spec, NATIVE))
+    x, weight, _, _ = operands(20, depth, columns)
+    got = kernel([x, pack_matmul_weight(weight, panel)], (20, columns))
+    want = x.astype(np.float64) @ weight
+    assert np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)) < 6e-7
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_weights_that_are_asked_for_ahead(known: bool) -> None:
     depth, columns = 601, 131
