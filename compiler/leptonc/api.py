@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,9 +51,12 @@ def compile(
     else. What was measured is kept in the folder `tuning`, or beside the cache; without `tune`,
     `tuning` is such a folder or a tuned artefact whose decisions are taken over.
     """
+    from leptonc.artifact import Artifact
     from leptonc.driver import compile_model
     from leptonc.runtime import load
+    from leptonc.runtime.session import Session
     from leptonc.tuning.options import tuning_options
+    from leptonc.unnamed import Unnamed
 
     options = make_options(
         target,
@@ -72,10 +74,9 @@ def compile(
     if output is not None:
         compile_model(model, Path(output), options)
         return load(output)
-    with tempfile.TemporaryDirectory(prefix="leptonc-") as folder:
-        path = Path(folder) / "model.lepton"
-        compile_model(model, path, options)
-        return load(path)
+    unnamed = Unnamed()
+    compile_model(model, unnamed, options)
+    return Session(Artifact.just_written(unnamed))
 
 
 def make_options(

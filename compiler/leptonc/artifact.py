@@ -14,11 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS, Checked, check
+from leptonc.artifact_reader import LIBRARY, MANIFEST, WEIGHTS, Checked, check, check_written
 from leptonc.container import ALIGNMENT
 from leptonc.ir.types import DTYPE_OF_NAME
 from leptonc.manifest import (
@@ -31,6 +31,9 @@ from leptonc.manifest import (
     WeightSpec,
 )
 
+if TYPE_CHECKING:
+    from leptonc.unnamed import Unnamed
+
 __all__ = [
     "FORMAT", "LIBRARY", "MANIFEST", "WEIGHTS", "Artifact", "FunctionSpec", "Manifest", "Part",
     "TargetSpec", "TensorSpec", "WeightSpec",
@@ -40,13 +43,15 @@ __all__ = [
 class Artifact:
     """An open artefact whose every byte has been checked."""
 
-    def __init__(self, path: str, checked: Checked) -> None:
+    def __init__(self, path: str, checked: Checked, unnamed: Unnamed | None = None) -> None:
         self.path = path
+        """Where it is or, without a name yet, where it may be said to be."""
         self.manifest = checked.manifest
         self.digest = checked.digest
         """The digest of the manifest, which stands for the whole file."""
         self.size = len(checked.data)
         self._data = checked.data
+        self._unnamed = unnamed
         self._starts = checked.starts
         self._offsets = checked.manifest.offsets(ALIGNMENT)
 
@@ -55,6 +60,12 @@ class Artifact:
         """Map the file and check all of it; the machine it is for is not looked at."""
         path = os.fspath(path)
         return Artifact(path, check(path))
+
+    @staticmethod
+    def just_written(unnamed: Unnamed) -> Artifact:
+        """The artefact in a file that this process has written and nobody else can reach."""
+        path = os.fspath(unnamed.folder / "not-saved.lepton")
+        return Artifact(path, check_written(path, unnamed.descriptor), unnamed)
 
     @property
     def library(self) -> memoryview:
@@ -77,16 +88,21 @@ class Artifact:
         return flat.view(dtype).reshape(spec.shape)
 
     def save(self, path: str | os.PathLike[str]) -> int:
-        """Write the same file under another name, whole or not at all; returns its size."""
+        """Have the same file under another name, whole or not at all; returns its size.
+
+        What has no name yet gets this one.
+        """
         from leptonc.artifact_writer import copy_artifact  # what only runs need not import it
 
         with memoryview(self._data) as content:
-            return copy_artifact(content, path)
+            return copy_artifact(content, path, self._unnamed)
 
     def close(self) -> None:
         """Let go of the file; it stays mapped for as long as a weight is still in use."""
         with contextlib.suppress(BufferError):
             self._data.close()
+        if self._unnamed is not None:
+            self._unnamed.close()
 
     def __enter__(self) -> Artifact:
         return self

@@ -69,10 +69,30 @@ class Checked(NamedTuple):
 
 def check(path: str) -> Checked:
     """Map the file and check all of it."""
-    data = map_file(path)
+    checked = _laid_out(path, map_file(path))
+    with memoryview(checked.data) as view:
+        for part in checked.manifest.parts:
+            start = checked.starts[part.name]
+            content = view[start : start + part.size]
+            if digest_of(content, in_pieces=checked.manifest.in_pieces) != part.sha256:
+                raise _corrupted(path, part.name)
+    return checked
+
+
+def check_written(path: str, descriptor: int) -> Checked:
+    """Map a file that this process has just written and no other can reach.
+
+    Its digests are those of what was written, so they are not computed again.
+    """
+    data = _in_large_pages(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    return _laid_out(path, data)
+
+
+def _laid_out(path: str, data: mmap.mmap) -> Checked:
+    """What is known of a file in which all but the members' bytes was checked."""
     try:
         with memoryview(data) as view:
-            return _check(path, data, view)
+            return _check_layout_of(path, data, view)
     except ContainerError as error:
         raise LeptonError(
             f"{shown_path(path)} is not laid out as leptonc lays it out: {error}",
@@ -114,7 +134,7 @@ def _unreadable(path: str, reason: str) -> LeptonError:
     return LeptonError(f"cannot read {shown_path(path)}: {reason.lower()}", code="E601")
 
 
-def _check(path: str, data: mmap.mmap, view: memoryview) -> Checked:
+def _check_layout_of(path: str, data: mmap.mmap, view: memoryview) -> Checked:
     comment = _comment(path, data, view)
     entries = read_directory(view)
     text = _manifest_text(view, entries)
@@ -129,11 +149,6 @@ def _check(path: str, data: mmap.mmap, view: memoryview) -> Checked:
     place = layout([*members, Member(MANIFEST, len(text), zlib.crc32(text))], comment)
     _check_layout(view, place)
     starts = {entry.name: start for entry, start in zip(entries, place.offsets, strict=True)}
-    for part in manifest.parts:
-        start = starts[part.name]
-        content = view[start : start + part.size]
-        if digest_of(content, in_pieces=manifest.in_pieces) != part.sha256:
-            raise _corrupted(path, part.name)
     return Checked(data, manifest, digest, starts)
 
 

@@ -1,4 +1,4 @@
-"""The digests and check sums of the members of an artefact.
+"""The digests of the members of an artefact.
 
 Large artefacts have digests of the digests of pieces, which several threads compute at once.
 """
@@ -10,7 +10,6 @@ import hashlib
 import os
 import queue
 import threading
-import zlib
 from types import TracebackType
 
 PIECE = 8 << 20
@@ -48,10 +47,9 @@ def digest_of(data: memoryview, *, in_pieces: bool) -> str:
 
 
 class Sums:
-    """Adds up in a thread, within a `with`, while the next bytes are made; then has the results."""
+    """Adds up in a thread, within a `with`, while the next bytes are made; then has the digest."""
 
     def __init__(self, *, in_pieces: bool = False) -> None:
-        self.crc = 0
         self._in_pieces = in_pieces
         self._whole = hashlib.sha256()
         self._piece, self._piece_left = hashlib.sha256(), PIECE
@@ -80,7 +78,6 @@ class Sums:
         while (contents := self._waiting.get()) is not None:
             for content in contents:
                 self._update(content)
-                self.crc = zlib.crc32(content, self.crc)
             del contents
         if self._in_pieces and self._piece_left < PIECE:
             self._whole.update(self._piece.digest())

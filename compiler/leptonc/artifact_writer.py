@@ -25,6 +25,7 @@ from leptonc.container import ALIGNMENT, COMMENT, Member, layout
 from leptonc.ir.diagnostics import LeptonBug, LeptonError, shown, shown_path
 from leptonc.ir.types import DTYPE_OF_NAME
 from leptonc.manifest import MANIFEST_LIMIT, Manifest, Part, WeightSpec
+from leptonc.unnamed import Unnamed
 
 Weight = np.ndarray[Any, np.dtype[Any]] | memoryview | bytes
 
@@ -39,7 +40,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_artifact(
-    path: str | os.PathLike[str],
+    output: str | os.PathLike[str] | Unnamed,
     manifest: Manifest,
     library: Path | bytes,
     weights: Iterable[Weight],
@@ -49,28 +50,46 @@ def write_artifact(
 
     The weights are taken one by one, in the order of the manifest, and each is let go once it is
     written. `carried` are the libraries of other packages that the manifest names. Its version,
-    libc and parts are filled in.
+    libc and parts are filled in. A file without a name is written to the disk when it is saved.
     """
     code = library if isinstance(library, bytes) else library.read_bytes()
     libc = _newest_libc((code, *carried))
     manifest = replace(manifest, leptonc=__version__, libc=libc)
     need = manifest.offsets(ALIGNMENT)[-1] + len(code) + sum(map(len, carried))
-    return _replace(path, need, lambda file: _write(file, manifest, (code, *carried), weights))
+
+    def fill(file: IO[bytes]) -> int:
+        return _write(file, manifest, (code, *carried), weights)
+
+    if not isinstance(output, Unnamed):
+        return _replace(output, need, fill)
+    try:
+        with os.fdopen(os.dup(output.descriptor), "w+b") as file:
+            return fill(file)
+    except OSError as error:
+        raise _unwritable(output.folder, need, error) from None
 
 
-def copy_artifact(artifact: memoryview, path: str | os.PathLike[str]) -> int:
-    """Write a whole artefact once more, under another name, and return its size."""
-    return _replace(path, len(artifact), lambda file: file.write(artifact))
+def copy_artifact(
+    artifact: memoryview, path: str | os.PathLike[str], unnamed: Unnamed | None = None
+) -> int:
+    """Give a whole artefact another name and return its size.
+
+    Where it is in a file that has none yet, that is done without a copy if it can be.
+    """
+    return _replace(path, len(artifact), lambda file: file.write(artifact), unnamed)
 
 
-def _replace(path: str | os.PathLike[str], need: int, fill: Callable[[IO[bytes]], int]) -> int:
+def _replace(
+    path: str | os.PathLike[str], need: int, fill: Callable[[IO[bytes]], int],
+    unnamed: Unnamed | None = None,
+) -> int:  # fmt: skip
     """Fill a temporary file in the same folder, then rename it to what it should be."""
     target = Path(os.path.realpath(os.fspath(path)))
     try:
         _check_target(target)
         _sweep(target.parent)
-        with _temporary(target.parent) as (file, name):
-            size = fill(file)
+        with _temporary(target.parent, unnamed) as (file, name, is_full):
+            size = need if is_full else fill(file)
             file.flush()
             os.fsync(file.fileno())
             os.replace(name, target)
@@ -147,10 +166,16 @@ def _stream(
     file: IO[bytes], start: int, name: str, source: Iterator[memoryview | bytes], *, in_pieces: bool
 ) -> Part:
     """Write one member, and add it up, while the next of its content is packed."""
-    size = 0
+    size = crc = 0
+
+    def write(block: memoryview) -> None:
+        nonlocal crc
+        file.write(block)
+        crc = zlib.crc32(block, crc)  # here, for a digest takes twice as long as both
+
     with (
         artifact_sums.Sums(in_pieces=in_pieces) as sums,
-        Behind(file.write, "leptonc-write") as writer,
+        Behind(write, "leptonc-write") as writer,
     ):
         blocks = Blocks(writer.put, start)
         for content in source:
@@ -161,7 +186,7 @@ def _stream(
                 sums.add(chunk)
             size += len(view)
         blocks.finish()
-    return Part(name, size, sums.crc, sums.digest)
+    return Part(name, size, crc, sums.digest)
 
 
 def _padded(manifest: Manifest, weights: Iterable[Weight]) -> Iterator[memoryview | bytes]:
@@ -211,16 +236,21 @@ def _check_target(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(folder: Path) -> Generator[tuple[IO[bytes], Path]]:
-    """A locked new file in the folder, gone at the end unless it was renamed."""
+def _temporary(folder: Path, unnamed: Unnamed | None) -> Generator[tuple[IO[bytes], Path, bool]]:
+    """A locked new file in the folder, gone at the end unless it was renamed.
+
+    It is the one that has no name where that can be, which is told.
+    """
     name = folder / f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
-    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    file = os.fdopen(descriptor, "w+b")
+    is_full = unnamed is not None and unnamed.take_name(name)
+    how = 0 if is_full else os.O_CREAT | os.O_EXCL
+    descriptor = os.open(name, os.O_RDWR | how | os.O_CLOEXEC, 0o666)
+    file = os.fdopen(descriptor, "r+b")
     renamed = False
     try:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield file, name
+        yield file, name, is_full
         renamed = True
     finally:
         with contextlib.suppress(OSError):  # what could not be written is dropped with the file

@@ -21,13 +21,14 @@ from leptonc.manifest import (
     WeightSpec,
 )
 from leptonc.text_codes import Vocabulary
+from leptonc.unnamed import Unnamed
 
 if TYPE_CHECKING:
     from leptonc.driver import CompileReport, Options
 
 
 def save_artifact(
-    graph: Graph, library: Path, output: Path,
+    graph: Graph, library: Path, output: Path | Unnamed,
     backend: Backend, built: LibraryReport, options: Options,
     report: CompileReport, text: Vocabulary, tuning: Mapping[str, Any] | None = None,
 ) -> int:  # fmt: skip

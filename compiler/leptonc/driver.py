@@ -24,6 +24,7 @@ from leptonc.stages import Stage, Stages, read_stage
 from leptonc.targets import Target, backend_of
 from leptonc.text_codes import Vocabulary, encode_text
 from leptonc.tuning.options import NO_TUNING, TuningOptions
+from leptonc.unnamed import Unnamed
 
 if TYPE_CHECKING:
     from leptonc.extensions import Operator
@@ -104,7 +105,7 @@ class CompileReport:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def compile_model(source: Any, output: Path, options: Options) -> CompileReport:
+def compile_model(source: Any, output: Path | Unnamed, options: Options) -> CompileReport:
     """Compile `source` (path, bytes, ModelProto or Graph) and write the artefact to `output`.
 
     A Graph is changed in place. Raises LeptonError for whatever is wrong with the model, all
