@@ -48,7 +48,7 @@ class _Tile(Tile):
             register.set(self.zeros(width))
         if full:
             with emit.serial(full) as block:
-                if self.spec.decision.ahead != 0 and self.source.far and self.is_contiguous:
+                if self.spec.decision.ahead != 0 and self.streams:
                     ahead = bases[0] + block * self.source.plane
                     self.fetch_ahead(ahead, at.count * inner)
                 self.channel_products(sums, bases, block, range(inner))

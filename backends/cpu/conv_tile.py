@@ -60,7 +60,7 @@ class Tile:
         if full:
             with emit.serial(full) as block:
                 asks = self.spec.decision.ahead != 0
-                if asks and self.source.far and self.is_contiguous:
+                if asks and self.streams:
                     self.fetch_ahead(bases[0] + block * self.source.plane, at.count * inner)
                 if asks:
                     self.fetch_weights(at, block)
@@ -120,6 +120,8 @@ class Tile:
         if self.is_contiguous:
             first = emit.let(begin + start * inner)
             return [first + pixel * inner for pixel in range(count)]
+        if not isinstance(self.parent.columns, int):
+            return self.walked(begin, at)
         down, right = window.strides
 
         def base(pixel: PrimExpr) -> PrimExpr:
@@ -131,12 +133,34 @@ class Tile:
         only = base(start)
         return [only + pixel * right * inner for pixel in range(count)]
 
+    def walked(self, begin: PrimExpr, at: Pixels) -> list[PrimExpr]:
+        """The same in rows of symbolic length, from pixel to pixel: a division takes far longer."""
+        (down, right), columns = self.spec.window.strides, emit.integer(self.parent.columns)
+        step = emit.integer(right * self.parent.inner)
+        row, column = (emit.let(i) for i in self.position(at.start))
+        turn = emit.let(down * self.source.row - (columns - 1) * step)
+        bases = [emit.let(begin + row * down * self.source.row + column * step)]
+        for _ in range(at.count - 1):
+            beyond = emit.let(column + 1)
+            is_next_row = tirx.EQ(beyond, columns)
+            bases.append(emit.let(bases[-1] + tirx.Select(is_next_row, turn, step)))
+            column = emit.let(tirx.Select(is_next_row, emit.integer(0), beyond))
+        return bases
+
     @property
     def is_contiguous(self) -> bool:
         """Whether the windows of successive pixels begin one pixel apart, over all rows."""
-        columns = emit.product((self.parent.columns, self.parent.inner))
-        unit = self.spec.window.strides == (1, 1)
-        return unit and isinstance(columns, int) and self.source.row == columns
+        window, columns = self.spec.window, emit.product((self.parent.columns, self.parent.inner))
+        if window.strides != (1, 1):
+            return False
+        if isinstance(columns, int):
+            return self.source.row == columns
+        return window.is_point and not self.spec.weight.plain
+
+    @property
+    def streams(self) -> bool:
+        """Whether tiles of known extents read one behind the other what is far away."""
+        return self.source.far and self.is_contiguous and isinstance(self.parent.columns, int)
 
     def fetch_ahead(self, place: PrimExpr, size: int) -> None:
         """Asks for as many elements as the tile reads at a place, for the next tile.
@@ -166,6 +190,16 @@ class Tile:
         """The row in the chunk and the column of a pixel."""
         columns = emit.integer(self.parent.columns)
         return tirx.floordiv(pixel, columns), tirx.floormod(pixel, columns)
+
+    def stored(self, pixel: PrimExpr) -> list[PrimExpr]:
+        """The row and column that a pixel is stored at; symbolic rows are one, if that is the same.
+
+        Rows lie one behind the other, in the output and in operands that have as many.
+        """
+        flat = all(_has_both(buffer) for buffer in self.parent.operands)
+        if flat and not isinstance(self.parent.columns, int):
+            return [emit.integer(0), emit.let(pixel)]
+        return [emit.let(i) for i in self.position(pixel)]
 
     def block_products(
         self, sums: list[list[Register]], bases: Sequence[PrimExpr], block: PrimExpr, channels: int
@@ -206,7 +240,7 @@ class Tile:
         start, count = at.start, at.count
         if not self.parent.long or count * self.vectors < 2:
             for pixel, row in enumerate(sums):
-                place = [emit.let(i) for i in self.position(start + pixel)]
+                place = self.stored(start + pixel)
                 for v, register in enumerate(row):
                     self.write_vector(register, emit.integer(0), place, v)
             return
@@ -215,7 +249,7 @@ class Tile:
             for register, stage in zip(row, staged, strict=True):
                 emit.store(stage.buffer, register.get(), [pixel * register.lanes], register.lanes)
         with emit.serial(count) as pixel:
-            place = [emit.let(i) for i in self.position(start + pixel)]
+            place = self.stored(start + pixel)
             for v, stage in enumerate(staged):
                 self.write_vector(stage, pixel * self.widths[v], place, v)
 
@@ -236,3 +270,13 @@ class Tile:
         if self.parent.bias is not None:
             value = value + emit.load(self.parent.bias, [index[1] * self.lanes + index[-1]])
         return self.spec.epilogue.apply(value, index, self.parent.operands)
+
+
+def _has_both(operand: Buffer) -> bool:
+    """True where an operand has all rows and columns of blocks of channels, or one of each."""
+    rows, columns = ([1, 1, 1, *operand.shape])[-3:-1]
+    return _is_one(rows) == _is_one(columns)
+
+
+def _is_one(extent: Extent) -> bool:
+    return isinstance(extent, int | tirx.IntImm) and int(extent) == 1

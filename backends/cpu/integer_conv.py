@@ -105,7 +105,7 @@ class _Tile(Tile):
             for register, start in zip(row, self.starts(), strict=True):
                 register.set(start)
         with emit.serial(self.parent.blocks) as block:
-            if self.source.far and self.is_contiguous:
+            if self.streams:
                 size = at.count * self.parent.inner
                 self.fetch_ahead(bases[0] + block * self.source.plane, size)
             self.fetch_weights(at, block)

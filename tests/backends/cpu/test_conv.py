@@ -113,6 +113,36 @@ def test_symbolic_sizes(name: str, symbols: str) -> None:
     check(CASES[name], symbols)
 
 
+@pytest.mark.parametrize("broadcast", [(2, 3), (2,), (3,), ()], ids=str)
+@pytest.mark.parametrize("size", [(4, 23), (9, 3)], ids=str)
+def test_operands_over_rows_of_symbolic_length(
+    size: tuple[int, int], broadcast: tuple[int, ...]
+) -> None:
+    h, w = tirx.Var("h", "int64"), tirx.Var("w", "int64")
+    shapes = [[1, 2, *extents, LANES] for extents in ((h, w), size)]
+    for axis in broadcast:
+        shapes[0][axis] = shapes[1][axis] = 1
+    added = Epilogue(
+        ((tuple(shapes[0]), "float32"),),
+        lambda value, index, buffers: value + buffers[0][
+            tuple(0 if axis in broadcast else at for axis, at in enumerate(index))
+        ],
+    )  # fmt: skip
+    sizes = ConvWeight(LANES, 2 * LANES, (1, 1))
+    panel = conv_panel(2 * LANES, size[0] * size[1], NATIVE)
+    spec = ConvSpec(1, h, w, sizes, Window((1, 1)), panel, epilogue=added)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, LANES, *size)).astype(np.float32)
+    weight = rng.standard_normal((2 * LANES, LANES, 1, 1)).astype(np.float32)
+    bias = np.zeros(2 * LANES, np.float32)
+    other = rng.standard_normal(shapes[1]).astype(np.float32)
+    packed = pack_conv_weight(weight, sizes, spec.panel, LANES)
+    inputs = [block(x, LANES), packed, pack_channels(bias, LANES), other]
+    got = Kernel(conv("main", spec, NATIVE), NATIVE)(inputs, (1, 2, *size, LANES))
+    wanted = block(convolution(x, weight, bias, spec.window, 1).astype(np.float32), LANES) + other
+    np.testing.assert_allclose(got, wanted, atol=TOLERANCE * np.abs(wanted).max())
+
+
 HALVES = {
     "few filters": (Case(5, 3, (6, 9), Window((3, 3), pads=(1, 1, 1, 1)), batch=2), ""),
     "half of a vector": (Case(40, 8, (5, 7), Window((1, 1))), "n"),
