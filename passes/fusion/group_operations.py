@@ -26,7 +26,8 @@ class GroupOperations(Pass):
 
     Chains of elementwise operations, and copies such as `transpose` among them, become one group.
     A product or a reduction takes the elementwise operations behind it, a reduction those before
-    it as well. Work that would have to be done again for each reader stays outside, and so do
+    it as well. A product also takes cheap operations on single numbers that what is behind it
+    reads. Work that would have to be done again for each reader stays outside, and so do
     `reshape` and its like at the ends of a group, where they cost nothing. A cheap operation on one
     tensor is computed in each kernel that reads it, if reading its operand instead costs no more.
     What a group of elementwise operations has to store for others is one more result of it. The
@@ -61,7 +62,7 @@ def _build(plan: Group) -> None:
     """Replace the operations of `plan` by one group that stands where its first output stood."""
     ops, region = plan.computed, plan.exit.region
     assert region is not None
-    outside = inputs_of(ops)
+    outside = inputs_of(ops, plan.numbers)
     inputs = [clone_value(value) for value in outside]
     body = Region(inputs)
     values: dict[Value, Value] = dict(zip(outside, inputs, strict=True))

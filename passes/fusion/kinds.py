@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from leptonc.ir.graph import Op, Value
 from leptonc.ir.ops.run_time import EXTENTS
@@ -52,13 +52,17 @@ def kind_of(op: Op, limits: FusionLimits) -> Kind | None:
     return Kind.OPAQUE
 
 
-def inputs_of(ops: Iterable[Op]) -> list[Value]:
-    """The tensors that a group of `ops` reads, without what is put inside it instead."""
+def inputs_of(ops: Iterable[Op], numbers: Container[Op] = ()) -> list[Value]:
+    """The tensors that a group of `ops` reads, without what is put inside it instead.
+
+    Nothing is put inside for `numbers`.
+    """
     inside = dict.fromkeys(ops)
     found: dict[Value, None] = {}
     for op in inside:
         for slot, value in enumerate(op.operands):
-            if value.producer not in inside and not moves_inside(op, slot):
+            moves = op not in numbers and moves_inside(op, slot)
+            if value.producer not in inside and not moves:
                 found[value] = None
     return list(found)
 
@@ -89,6 +93,12 @@ def is_free_to_repeat(op: Op) -> bool:
         return False
     source, result = tensors[0].type, op.results[0].type
     return source.shape == result.shape and source.dtype.width <= result.dtype.width
+
+
+def is_one_number(op: Op) -> bool:
+    """True where `op` is cheap and computes a single number of single numbers."""
+    types = [value.type for value in (*op.operands, *op.results)]
+    return op.name in CHEAP and all(type.shape.count(1) == type.rank for type in types)
 
 
 def feeders_within(op: Op, inside: set[Op]) -> list[Op]:

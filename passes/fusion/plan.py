@@ -13,6 +13,7 @@ from leptonc.passes.fusion.kinds import (
     feeders_within,
     inputs_of,
     is_free_to_repeat,
+    is_one_number,
     is_shape_of,
     is_view,
     kind_of,
@@ -40,6 +41,8 @@ class Group:
     """The anchor, and the operations whose results it reads."""
     repeated: set[Op] = field(default_factory=set[Op])
     """The operations computed more often than they have elements."""
+    numbers: set[Op] = field(default_factory=set[Op])
+    """Those whose constants stay outside: layers that differ by them share a kernel."""
 
     @property
     def computed(self) -> list[Op]:
@@ -225,16 +228,27 @@ class Planner:
         if group.anchor is not None:
             before = [reader in group.before for reader in readers]
             if not any(before):
-                same = op.results[0].type.shape == group.anchor.results[0].type.shape
-                return same and self.kinds[op] is Kind.ELEMENTWISE
+                if op.results[0].type.shape == group.anchor.results[0].type.shape:
+                    return self.kinds[op] is Kind.ELEMENTWISE
+                return group.kind is Kind.PRODUCT and self._add_number(group, op)
             if not all(before) or not reads_once(group.anchor):
                 return False
         if len(op.results) > 1:
             return False
         if not any(reader in group.repeated or repeats(op, reader) for reader in readers):
             return True
-        cheap = op.name in CHEAP or op.name in MOVES
-        if not cheap or len(group.repeated) >= self.limits.max_repeated:
+        return (op.name in CHEAP or op.name in MOVES) and self._repeat(group, op)
+
+    def _add_number(self, group: Group, op: Op) -> bool:
+        """Let a product compute a number: a kernel of its own takes longer to call than to run."""
+        if not is_one_number(op) or not self._repeat(group, op):
+            return False
+        group.numbers.add(op)
+        return True
+
+    def _repeat(self, group: Group, op: Op) -> bool:
+        """Let a cheap operation be computed for each element that reads it, if few others are."""
+        if len(group.repeated) >= self.limits.max_repeated:
             return False
         group.repeated.add(op)
         return True
