@@ -16,6 +16,7 @@ import numpy as np
 from leptonc.container import ALIGNMENT
 from leptonc.runtime.crowd import Crowd
 from leptonc.runtime.native import native, new_machine
+from leptonc.runtime.nearby import Learned
 from leptonc.runtime.values import ElementType, aligned
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -39,6 +40,7 @@ class Lane:
         """Runs the program; None while there is no machine to run it."""
         self.look: Look | None = None
         """Called before and after each call of the machines that are started from now on."""
+        self.learned = Learned()
         self._library, self._serial, self._pooled = library, serial, pooled
         self._staged: dict[int, tuple[Array, Any]] = {}
 
@@ -117,7 +119,8 @@ class ParallelLane(Lane):
 
     The native pool belongs to the thread that starts a parallel loop, and a forked child that ends
     the ordinary way waits for ever for the pool of the thread that forked. So no thread of the
-    user's may ever own one; this costs two changes of thread, about 25 us a call.
+    user's may ever own one; this costs two changes of thread, about 25 us a call. Calls that take
+    less time without either are made in the thread that asks.
     """
 
     def __init__(self, library: Any, threads: int, *, pooled: bool) -> None:
@@ -129,15 +132,18 @@ class ParallelLane(Lane):
         """Get a machine, and a thread for it."""
         asked: Questions = queue.SimpleQueue()
         answers: Answers = queue.SimpleQueue()
+        main = super().start()
         threading.Thread(
             target=_serve,
-            args=(super().start(), self._threads, asked, answers),
+            args=(main, self._threads, asked, answers),
             name="leptonc-run",
             daemon=True,
         ).start()
         self._end = weakref.finalize(self, asked.put, None)
         self._end.atexit = False  # a daemon of the user's may wait for an answer when all ends
-        self.call = functools.partial(_hand_over, asked, answers)
+        shared = functools.partial(_hand_over, asked, answers)
+        alone = functools.partial(_call_serial, main)
+        self.call = functools.partial(_call_nearby, self.learned, shared, alone)
         return self.call
 
     def stop(self) -> None:
@@ -159,6 +165,19 @@ def _call_serial(main: Callable[..., Any], *arguments: Any) -> Any:
         return main(*arguments)
     finally:
         set_threads(0)
+
+
+def _call_nearby(
+    learned: Learned, shared: Callable[..., Any], alone: Callable[..., Any], *arguments: Any
+) -> Any:
+    """Run in either way, and learn from it which one is faster."""
+    nearby = learned.known.get(learned.shapes) or learned.nearby
+    if nearby.is_settled and not nearby.is_alone:
+        return shared(*arguments)
+    start = time.perf_counter()
+    result = (alone if nearby.is_alone else shared)(*arguments)
+    nearby.note(time.perf_counter() - start)
+    return result
 
 
 def _hand_over(asked: Questions, answers: Answers, *arguments: Any) -> Any:

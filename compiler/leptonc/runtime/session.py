@@ -147,7 +147,8 @@ class Session:
             arguments = self._quick(lane, inputs)
             if arguments is None:
                 arrays = self._gate.admit(inputs, cast=cast)
-                self._note(tuple(array.shape for array in arrays))
+                lane.learned.shapes = tuple(array.shape for array in arrays)
+                self._note(lane.learned.shapes)
                 arguments = [
                     lane.place(slot, array, kind)
                     for slot, (array, kind) in enumerate(zip(arrays, self._gate.kinds, strict=True))
@@ -181,7 +182,7 @@ class Session:
                 return None
             shapes.append(array.shape)
             arguments.append(lane.place(slot, array, kind))
-        key = tuple(shapes)
+        lane.learned.shapes = key = tuple(shapes)
         if key not in self._shapes:
             problems = self._gate.misfits(key)
             if problems:
