@@ -45,6 +45,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def machine(self) -> str:
+        """The architecture of the machine that runs the library, as `uname -m` spells it."""
+        ...
+
+    @property
     def features(self) -> tuple[str, ...]:
         """What the machine that runs the library must have."""
         ...

@@ -1,8 +1,9 @@
-"""The CPU target: generated kernels for x86-64, called by TVM's virtual machine."""
+"""The CPU target: generated kernels for x86-64 and 64-bit Arm, called by TVM's virtual machine."""
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,6 +53,11 @@ class CpuBackend:
     def name(self) -> str:
         """The target's name on the command line."""
         return "cpu"
+
+    @property
+    def machine(self) -> str:
+        """The architecture of the machine that runs the library."""
+        return self.cpu.machine or platform.machine()
 
     @property
     def features(self) -> tuple[str, ...]:

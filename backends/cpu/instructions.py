@@ -2,7 +2,8 @@
 """Instructions that multiply neighbours and add their products, in all lanes at once.
 
 Operands are words of 32 bits, each of which holds what is multiplied: two numbers of 16 bits or
-four bytes. For a CPU that is `spelled_out` the same is said in plain arithmetic.
+four bytes. For a CPU that is `spelled_out`, or has none of them, the same is said in plain
+arithmetic.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from tvm.tirx.script import builder
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes
+from leptonc.backends.cpu.target import CpuTarget, multiplies_bytes, multiplies_neighbours
 from leptonc.backends.tvm.binding import PrimExpr, tirx
 
 T: Any = builder  # annotated with less than it takes
@@ -77,7 +78,7 @@ LARGEST, LEAST = 32767, -32768
 def pairs_of_shorts(cpu: CpuTarget, a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """int32 sums of two products of int16 each."""
     lanes = cpu.lanes
-    if not cpu.spelled_out:
+    if multiplies_neighbours(cpu):
         return tirx.call_llvm_pure_intrin(f"int32x{lanes}", PAIRS[lanes], a, b)
     (a0, a1), (b0, b1) = (parts(x, 2, signed=True) for x in (a, b))
     return a0 * b0 + a1 * b1
@@ -86,7 +87,7 @@ def pairs_of_shorts(cpu: CpuTarget, a: PrimExpr, b: PrimExpr) -> PrimExpr:
 def pairs_of_bytes(cpu: CpuTarget, a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """int16 sums of two products of a uint8 and an int8 each, the nearest that there are."""
     lanes = cpu.lanes
-    if not cpu.spelled_out:
+    if multiplies_neighbours(cpu):
         return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", BYTES[lanes], a, b)
     a0, a1, a2, a3 = parts(a, 4, signed=False)
     b0, b1, b2, b3 = parts(b, 4, signed=True)
@@ -98,7 +99,7 @@ def pairs_of_bytes(cpu: CpuTarget, a: PrimExpr, b: PrimExpr) -> PrimExpr:
 def quads_of_bytes(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """An int32 sum and four products of a uint8 and an int8 each."""
     lanes = cpu.lanes
-    if not cpu.spelled_out:
+    if multiplies_neighbours(cpu):
         return tirx.call_llvm_pure_intrin(f"int32x{lanes}", QUADS[lanes], total, a, b)
     left, right = parts(a, 4, signed=False), parts(b, 4, signed=True)
     for x, y in zip(left, right, strict=True):
@@ -109,7 +110,7 @@ def quads_of_bytes(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) ->
 def added_pairs_of_shorts(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """int32 sums with two products of int16 each more, modulo 2^32."""
     lanes = cpu.lanes
-    if multiplies_bytes(cpu) and not cpu.spelled_out:
+    if multiplies_bytes(cpu) and multiplies_neighbours(cpu):
         return tirx.call_llvm_pure_intrin(f"int32x{lanes}", SHORTS[lanes], total, a, b)
     return wrapped("add", total, pairs_of_shorts(cpu, a, b))
 
@@ -130,7 +131,7 @@ def pairs_of_bf16(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> 
 
     `with_bf16` stands around it.
     """
-    if not cpu.spelled_out:
+    if multiplies_neighbours(cpu):
         lanes = as_words(total)[1]
         return tirx.call_pure_extern(f"float32x{lanes}", f"{DOT}_{lanes}", total, a, b)
     for x, y in zip(widened(a), widened(b), strict=True):
@@ -140,7 +141,7 @@ def pairs_of_bf16(cpu: CpuTarget, total: PrimExpr, a: PrimExpr, b: PrimExpr) -> 
 
 def with_bf16(cpu: CpuTarget) -> Any:
     """What stands around a kernel that multiplies pairs of bf16."""
-    source = "" if cpu.spelled_out else DOT_SOURCE + ROUND_SOURCE
+    source = DOT_SOURCE + ROUND_SOURCE if multiplies_neighbours(cpu) else ""
     return T.attr(tirx.const(0, "int32"), "pragma_import_llvm", source)
 
 
@@ -175,7 +176,7 @@ def as_bf16(cpu: CpuTarget, x: PrimExpr) -> PrimExpr:
     The instruction makes zeros of numbers below the normal ones, as products of bf16 take them.
     """
     lanes = as_words(x)[1]
-    if lanes in (cpu.lanes, 2 * cpu.lanes) and not cpu.spelled_out:
+    if lanes in (cpu.lanes, 2 * cpu.lanes) and multiplies_neighbours(cpu):
         name = ROUND if lanes == cpu.lanes else ROUND_TWO
         return tirx.call_pure_extern(f"uint16x{lanes}", name, x)
     upper = tirx.shift_right(bf16_bits(x), emit.broadcast(word(16), lanes))

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 SSE4 = ("pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16")
 AVX2 = (*SSE4, "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe")
 AVX512 = (*AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+NEON = ("fp", "asimd")
+
+
+X86, ARM = "x86_64", "aarch64"
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,10 @@ class CpuTarget:
 
     `mcpu` is one of LLVM's architecture levels, never the name of a model: a model's name brings
     instructions that virtual machines and cheaper variants of it lack. `features` are the flags, as
-    Linux spells them, that code for this target uses. With `spelled_out`, kernels have the form
-    that they have for this CPU, but what AVX2 lacks is said in plain arithmetic: tests run it so.
+    Linux spells them, that code for this target uses. `machine` is the architecture as `uname -m`
+    spells it, or empty for that of the machine that compiles. With `spelled_out`, kernels have the
+    form that they have for this CPU, but what AVX2 lacks is said in plain arithmetic: tests run it
+    so.
     """
 
     name: str
@@ -37,6 +43,7 @@ class CpuTarget:
     l2_bytes: int = 512 * 1024
     threads: int = 1
     spelled_out: bool = False
+    machine: str = X86
 
 
 LEVELS = (
@@ -60,7 +67,8 @@ LEVELS = (
     CpuTarget("avx2-vnni", "x86-64-v3", (*AVX2, "avx_vnni"), lanes=8, registers=16),
     CpuTarget("avx2", "x86-64-v3", AVX2, lanes=8, registers=16),
     CpuTarget("sse", "x86-64-v2", SSE4, lanes=4, registers=16),
-    CpuTarget("generic", "generic", (), lanes=4, registers=16),
+    CpuTarget("neon", "generic", NEON, lanes=4, registers=32, machine=ARM),
+    CpuTarget("generic", "generic", (), lanes=4, registers=16, machine=""),
 )
 EXTENSIONS = {
     "avx512_vnni": "+avx512vnni", "avx_vnni": "+avxvnni", "avx512_bf16": "+avx512bf16",
@@ -104,7 +112,7 @@ def with_threads(cpu: CpuTarget, threads: int) -> CpuTarget:
 
 def spelled_out(cpu: CpuTarget) -> CpuTarget:
     """The same CPU, whose kernels run wherever there is AVX2."""
-    return replace(cpu, mcpu="x86-64-v3", spelled_out=True)
+    return replace(cpu, mcpu="x86-64-v3", spelled_out=True, machine=X86)
 
 
 def required_features(cpu: CpuTarget) -> tuple[str, ...]:
@@ -116,6 +124,11 @@ def missing_features(cpu: CpuTarget, root: Path = Path("/")) -> tuple[str, ...]:
     """Those of the required flags that this machine lacks."""
     present = machine_features(root)
     return tuple(flag for flag in required_features(cpu) if flag not in present)
+
+
+def multiplies_neighbours(cpu: CpuTarget) -> bool:
+    """Whether `instructions.py` knows the instructions for it, all of which are x86's."""
+    return cpu.machine == X86 and not cpu.spelled_out
 
 
 def multiplies_bytes(cpu: CpuTarget) -> bool:
@@ -141,6 +154,8 @@ def tvm_target(cpu: CpuTarget) -> Target:
 
     description: dict[str, object] = {"kind": "llvm", "num-cores": cpu.threads}
     features = required_features(cpu)
+    if cpu.machine:
+        description["mtriple"] = f"{cpu.machine}-unknown-linux-gnu"
     if features:
         description["mcpu"] = cpu.mcpu
     attributes = [name for flag, name in EXTENSIONS.items() if flag in features]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -38,17 +39,27 @@ from leptonc.ir.graph import Graph
 
 LINKERS = ("ld", "ld.lld", "cc", "gcc", "clang")
 """Looked for in this order; the first two link directly, which is ten times faster."""
+CROSS_LINKERS = ("ld.lld", "{}-linux-gnu-ld", "{}-linux-gnu-gcc")
+"""The same for another machine than this one."""
 
 
-def find_linker() -> str:
-    """The linker's path; an error that says what to install where there is none."""
-    for name in LINKERS:
+def find_linker(machine: str = "") -> str:
+    """The path of a linker for `machine`, this one where it is empty.
+
+    Raises E502, which says what to install, where there is none.
+    """
+    names, package = LINKERS, "binutils (or a C compiler)"
+    if machine not in ("", platform.machine()):
+        names = tuple(name.format(machine) for name in CROSS_LINKERS)
+        package = f"lld (or binutils-{machine}-linux-gnu)"
+    for name in names:
         path = shutil.which(name)
         if path is not None:
             return path
     raise LeptonError(
-        f"no linker was found: looked for {', '.join(LINKERS)}",
-        notes=["install binutils (or a C compiler), or put one on PATH"],
+        f"no linker {f'for {machine} ' * (names != LINKERS)}was found: looked for "
+        f"{', '.join(names)}",
+        notes=[f"install {package}, or put one on PATH"],
         code="E502",
     )
 
@@ -61,7 +72,7 @@ def build_library(
 
     With `jobs` above 1 kernels are compiled in that many forked processes.
     """
-    linker = find_linker()
+    linker = find_linker(cpu.machine)
     refuse_unsupported(graph)
     target = tvm_target(cpu)
     program = relax_program(graph, kernel_sources(graph))
@@ -265,7 +276,7 @@ def _unused_function() -> PrimFunc:
 
 def _link(linker: str, objects: Iterable[Path], path: Path) -> None:
     """Join the objects; nothing of the C library is needed."""
-    direct = Path(linker).name in ("ld", "ld.lld")
+    direct = Path(linker).name.endswith("ld")
     flags = ["-z", "noexecstack", "-z", "relro", "--gc-sections"]
     if not direct:
         flags = [

@@ -55,7 +55,7 @@ def save_artifact(
             WeightSpec(op.result.name, str(op.result.type.dtype), op.result.type.extents)
             for op in weights
         ),
-        target=TargetSpec(kind=options.target.kind, features=backend.features),
+        target=TargetSpec(options.target.kind, backend.machine, backend.features),
         threads=options.threads,
         plan={
             "peak": built.planned_bytes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -64,7 +64,7 @@ class TargetSpec:
     """
 
     kind: str = "cpu"
-    arch: str = field(default_factory=lambda: os.uname().machine)
+    arch: str = field(default_factory=platform.machine)
     features: tuple[str, ...] = ()
 
 

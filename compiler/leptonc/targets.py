@@ -94,10 +94,10 @@ def _cpu(target: Target, threads: int, isolated: bool) -> Backend:
 
 TARGETS: Mapping[str, TargetKind] = {
     "cpu": TargetKind(
-        "x86-64 processors",
+        "x86-64 processors, and those of 64-bit Arm",
         {
-            "isa": "native (default), avx512-bf16, avx512-vnni, avx512, avx2-vnni, avx2 or sse: "
-            "the instructions that kernels may use",
+            "isa": "native (default), avx512-bf16, avx512-vnni, avx512, avx2-vnni, avx2, sse, "
+            "neon (64-bit Arm) or generic: the instructions that kernels may use",
             "spelled_out": "true: kernels have the form for that processor, but run on any with "
             "AVX2, slower: to test them without one",
         },

@@ -35,7 +35,7 @@ def check_host(path: str, manifest: Manifest) -> None:
     if missing:
         raise LeptonError(
             f"this processor lacks {', '.join(map(shown, missing))}, which {shown_path(path)} uses",
-            notes=["compile the model for this machine, or with --target cpu:generic"],
+            notes=["compile the model for this machine, or with --target cpu:isa=generic"],
             code="E608",
         )
     _check_libc(path, manifest.libc)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tvm.tirx import PrimFunc
 
 from leptonc.backends.cpu.target import (
+    ARM,
     CpuTarget,
     by_name,
     detect,
@@ -21,6 +22,7 @@ from leptonc.backends.cpu.target import (
 )
 from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.pipeline import PIPELINE
+from tests.backends.cpu.arm import ArmKernel
 
 Array = NDArray[Any]
 NATIVE = with_threads(detect(), 1)
@@ -30,6 +32,8 @@ SPELLED = [
     with_threads(spelled_out(by_name(name)), 1) for name in ("avx512-vnni", "avx512", "avx2-vnni")
 ]
 """CPUs whose kernels run on any machine, in the form that they have there."""
+EMULATED = with_threads(by_name("neon"), 1)
+"""One whose kernels an emulator runs."""
 
 
 class Kernel:
@@ -40,6 +44,9 @@ class Kernel:
 
     def __init__(self, function: PrimFunc, cpu: CpuTarget = NATIVE) -> None:
         module = tvm.IRModule({"main": function})
+        if cpu.machine == ARM:
+            self.call: Callable[..., Any] = ArmKernel(module, cpu)
+            return
         self.call = tvm.compile(module, target=tvm_target(cpu), tir_pipeline=PIPELINE).jit()["main"]
 
     def __call__(self, inputs: Sequence[Array], shape: tuple[int, ...]) -> Array:

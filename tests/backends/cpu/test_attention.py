@@ -21,7 +21,7 @@ from leptonc.backends.cpu.attention_blocks import blocks_of
 from leptonc.backends.cpu.attention_tile import AttentionBuffers, AttentionSpec
 from leptonc.backends.cpu.target import CpuTarget, by_name, spelled_out, with_threads
 from leptonc.ir.ops.bf16 import to_bf16
-from tests.backends.cpu.kernels import AVX512, NATIVE, Array, Kernel, assembly
+from tests.backends.cpu.kernels import AVX512, EMULATED, NATIVE, Array, Kernel, assembly
 
 TOLERANCE = 4e-6
 BF16 = 2**-8
@@ -101,6 +101,7 @@ def check(kernel: Kernel, spec: AttentionSpec, sizes: tuple[int, int, int]) -> N
         ((1, 1, 1), (1, 1), (1, 1), True, NATIVE),
         ((2, 9, 7), (4, 2), (5, 3), False, NATIVE),
         ((2, 8, 63), (2, 1), (16, 24), True, NATIVE),
+        ((2, 9, 7), (4, 2), (5, 3), True, EMULATED),
         ((1, 63, 150), (2, 2), (64, 64), True, SMALL),
         ((2, 1, 97), (6, 2), (32, 33), False, SMALL),
     ],
@@ -114,7 +115,7 @@ def test_known_sizes(
 ) -> None:
     scale = widths[0] ** -0.5
     spec = AttentionSpec(sizes[0], *heads, *sizes[1:], *widths, scale, in_rows=rows)
-    check(Kernel(function(spec, cpu)), spec, sizes)
+    check(Kernel(function(spec, cpu), cpu), spec, sizes)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from leptonc.backends.cpu.window import Window
 from tests.backends.cpu.conv_cases import ConvCase as Case
 from tests.backends.cpu.kernels import (
     AVX512,
+    EMULATED,
     NATIVE,
     SPELLED,
     Kernel,
@@ -157,7 +158,7 @@ HALVES = {
 }
 
 
-@pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("cpu", [*SPELLED, EMULATED], ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize("name", HALVES)
 def test_halves_of_vectors(name: str, cpu: CpuTarget) -> None:
     case, symbols = HALVES[name]

@@ -22,6 +22,7 @@ from leptonc.ir.text import parse_graph
 from tests.backends.cpu.conv_cases import ConvCase as Case
 from tests.backends.cpu.kernels import (
     AVX512,
+    EMULATED,
     NATIVE,
     SPELLED,
     Kernel,
@@ -98,7 +99,7 @@ def test_symbolic_sizes(name: str, symbols: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["blocks and one channel", "strides, dilations, uneven pads"])
-@pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("cpu", [*SPELLED, EMULATED], ids=lambda cpu: cpu.name)
 def test_other_lanes(name: str, cpu: CpuTarget) -> None:
     check(CASES[name], cpu=cpu)
 

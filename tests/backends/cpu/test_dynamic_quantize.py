@@ -15,7 +15,7 @@ from leptonc.ir.blob import Array
 from leptonc.ir.interpret import interpret
 from leptonc.ir.ops.blocked import pack_array, unpack_array
 from leptonc.ir.text import parse_graph
-from tests.backends.cpu.kernels import NATIVE, SPELLED, Kernel, misaligned
+from tests.backends.cpu.kernels import EMULATED, NATIVE, SPELLED, Kernel, misaligned
 
 RNG = np.random.default_rng(31)
 TEXT = """graph @g(%x: f32[{shape}]) -> (y: u8[{shape}], s: f32[], z: u8[]) {{
@@ -23,7 +23,7 @@ TEXT = """graph @g(%x: f32[{shape}]) -> (y: u8[{shape}], s: f32[], z: u8[]) {{
   return %y, %s, %z
 }}
 """
-CPUS = [*SPELLED, with_threads(by_name("avx2"), 1), with_threads(by_name("sse"), 1)]
+CPUS = [*SPELLED, EMULATED, with_threads(by_name("avx2"), 1), with_threads(by_name("sse"), 1)]
 
 
 def numbers(kind: str, shape: tuple[int, ...]) -> Array:

@@ -19,7 +19,7 @@ from leptonc.backends.cpu.window import Window
 from leptonc.ir.interpret import interpret
 from leptonc.ir.ops.blocked import pack_array, unpack_array
 from leptonc.ir.text import parse_graph
-from tests.backends.cpu.kernels import NATIVE, SPELLED, Kernel, assembly, windows
+from tests.backends.cpu.kernels import EMULATED, NATIVE, SPELLED, Kernel, assembly, windows
 
 RNG = np.random.default_rng(25)
 
@@ -87,7 +87,7 @@ def test_zero_points_of_run_time(name: str) -> None:
     check(CASES[name], "hw", with_threads(NATIVE, 2), centred=True)
 
 
-@pytest.mark.parametrize("cpu", [*SPELLED, by_name("avx2")], ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("cpu", [*SPELLED, EMULATED, by_name("avx2")], ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize("name", ["padded", "uneven"])
 def test_other_processors(name: str, cpu: CpuTarget) -> None:
     check(CASES[name], "", with_threads(cpu, 1))

@@ -16,7 +16,7 @@ from leptonc.backends.cpu.integer_packing import FOLDED, ByteWeight, pack_intege
 from leptonc.backends.cpu.target import CpuTarget, by_name, largest_neighbours, with_threads
 from leptonc.backends.cpu.tiles import integer_panel
 from leptonc.ir.ops.integer_linear import beyond, extra_steps
-from tests.backends.cpu.kernels import NATIVE, SPELLED, Array, Kernel, assembly
+from tests.backends.cpu.kernels import EMULATED, NATIVE, SPELLED, Array, Kernel, assembly
 
 RNG = np.random.default_rng(3)
 TYPES = [("uint8", "int8"), ("int16", "int8"), ("int16", "int16")]
@@ -84,7 +84,7 @@ def test_known_rows(types: tuple[str, str]) -> None:
         np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64))
 
 
-@pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("cpu", [*SPELLED, EMULATED], ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize("types", TYPES)
 def test_wider_processors(types: tuple[str, str], cpu: CpuTarget) -> None:
     for rows, depth, columns in KNOWN[-4:]:

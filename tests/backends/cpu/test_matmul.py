@@ -11,10 +11,10 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Epilogue
 from leptonc.backends.cpu.matmul import MatmulSpec, block_rows, matmul
 from leptonc.backends.cpu.packing import pack_matmul_weight
-from leptonc.backends.cpu.target import by_name, with_threads
+from leptonc.backends.cpu.target import CpuTarget, by_name, with_threads
 from leptonc.backends.cpu.tiles import matmul_panel
 from leptonc.backends.tvm.binding import PrimExpr
-from tests.backends.cpu.kernels import AVX512, NATIVE, SPELLED, Array, Kernel, assembly
+from tests.backends.cpu.kernels import AVX512, EMULATED, NATIVE, SPELLED, Array, Kernel, assembly
 
 # Sums of K products of standard normals differ from fp64's by about K**0.5 roundings of their size.
 TOLERANCE = 3e-5
@@ -59,15 +59,23 @@ def test_known_rows(rows: int, depth: int, columns: int) -> None:
     np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("cpu", [SPELLED[1], EMULATED], ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 100), (15, 33), (33, 24)])
-def test_sixteen_lanes(rows: int, columns: int) -> None:
-    cpu = SPELLED[1]
+def test_other_processors(rows: int, columns: int, cpu: CpuTarget) -> None:
     x, weight, bias, other = operands(rows, 57, columns)
     panel = matmul_panel(rows, columns, 57, cpu)
     spec = MatmulSpec((rows,), 57, columns, panel, True, relu_of_sum(rows, columns))
     packed = pack_matmul_weight(weight, panel)
     got = Kernel(matmul("main", spec, cpu), cpu)([x, packed, bias, other], (rows, columns))
     np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=TOLERANCE)
+
+
+def test_vectors_of_arm_are_multiplied_by_a_lane() -> None:
+    """No instruction is spent on a copy of the same number in all lanes."""
+    cpu = EMULATED
+    text = assembly(matmul("main", MatmulSpec((28,), 64, 32, 8), cpu), cpu)
+    assert text.count("fmla\tv") >= 28
+    assert "fmadd" not in text
 
 
 @pytest.mark.parametrize("columns", [3, 40])

@@ -8,8 +8,8 @@ import pytest
 from tvm import tirx
 
 from leptonc.backends.cpu.rows import NormSpec, SoftmaxSpec, norm, softmax
-from leptonc.backends.cpu.target import with_threads
-from tests.backends.cpu.kernels import NATIVE, Array, Kernel
+from leptonc.backends.cpu.target import CpuTarget, with_threads
+from tests.backends.cpu.kernels import EMULATED, NATIVE, Array, Kernel
 
 WIDTHS = (1, 3, 7, 8, 9, 17, 33, 40, 100)
 EPSILON = 1e-5
@@ -36,18 +36,21 @@ def check_norms(kernels: tuple[Kernel, Kernel], width: int) -> None:
     np.testing.assert_allclose(kernels[1]([x, scale], x.shape), wide / size * scale, atol=1e-5)
 
 
-def norms(lead: tuple[object, ...], width: object) -> tuple[Kernel, Kernel]:
+def norms(
+    lead: tuple[object, ...], width: object, cpu: CpuTarget = NATIVE
+) -> tuple[Kernel, Kernel]:
     layer = NormSpec(lead, width, EPSILON)  # pyright: ignore[reportArgumentType]
     rms = NormSpec(lead, width, EPSILON, centred=False, bias=False)  # pyright: ignore[reportArgumentType]
-    return Kernel(norm("main", layer, NATIVE)), Kernel(norm("main", rms, NATIVE))
+    return Kernel(norm("main", layer, cpu), cpu), Kernel(norm("main", rms, cpu), cpu)
 
 
+@pytest.mark.parametrize("cpu", [NATIVE, EMULATED], ids=["native", "neon"])
 @pytest.mark.parametrize("width", [1, 5, 8, 33])
-def test_known_widths(width: int) -> None:
+def test_known_widths(width: int, cpu: CpuTarget) -> None:
     x = rows(width)
-    got = Kernel(softmax("main", SoftmaxSpec((2, 3), width), NATIVE))([x], x.shape)
+    got = Kernel(softmax("main", SoftmaxSpec((2, 3), width), cpu), cpu)([x], x.shape)
     np.testing.assert_allclose(got, probabilities(x), atol=3e-7)
-    check_norms(norms((2, 3), width), width)
+    check_norms(norms((2, 3), width, cpu), width)
 
 
 def test_symbolic_widths() -> None:

@@ -13,6 +13,7 @@ from leptonc.backends.cpu.target import (
     AVX2,
     AVX512,
     NAMES,
+    NEON,
     available_threads,
     by_name,
     detect,
@@ -46,6 +47,7 @@ def machine(root: Path, flags: tuple[str, ...]) -> Path:
         ((*AVX2, "avx_vnni"), "avx2-vnni", 8, 16),
         (AVX2, "avx2", 8, 16),
         (tuple(flag for flag in AVX2 if flag != "fma"), "sse", 4, 16),
+        ((*NEON, "asimdhp", "crc32"), "neon", 4, 32),
         ((), "generic", 4, 16),
     ],
 )
@@ -99,7 +101,7 @@ def test_llvm_knows_the_level_and_its_features(name: str) -> None:
 
     cpu = by_name(name)
     target = tvm_target(cpu)
-    assert codegen.llvm_is_valid_cpu(cpu.mcpu, "x86_64-unknown-linux-gnu")
+    assert codegen.llvm_is_valid_cpu(cpu.mcpu, f"{cpu.machine}-unknown-linux-gnu")
     spelling = {
         "abm": "lzcnt",
         "pni": "sse3",
@@ -109,6 +111,8 @@ def test_llvm_knows_the_level_and_its_features(name: str) -> None:
         "avx512_vnni": "avx512vnni",
         "avx_vnni": "avxvnni",
         "avx512_bf16": "avx512bf16",
+        "fp": "fp-armv8",
+        "asimd": "neon",
     }
     features = [spelling.get(flag, flag) for flag in required_features(cpu)]
     assert codegen.llvm_cpu_has_features(features, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import pytest
 
 import leptonc
 from leptonc.api import make_options
-from leptonc.backends.cpu.target import detect, with_threads
+from leptonc.artifact import Artifact
+from leptonc.backends.cpu.target import ARM, NEON, by_name, detect, with_threads
 from leptonc.backends.tvm import build as builder
 from leptonc.backends.tvm import worker
 from leptonc.backends.tvm.cache import Cache
@@ -28,6 +30,7 @@ from leptonc.ir.types import DType
 
 CPU = with_threads(detect(), 1)
 
+EM_AARCH64 = 183
 EXTREMES = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-40, -3.5, 88.0], np.float32)
 
 OUTPUTS_OF_EVERY_KIND = """graph @m(%x: f32[n,4]) -> \
@@ -190,6 +193,47 @@ def test_a_missing_linker_is_named_before_anything_is_compiled(
         builder.build_library(parse_graph(NORMALISED), CPU, tmp_path / "a.so")
     assert error.value.code == "E502"
     assert "install binutils" in error.value.notes[0]
+
+
+def test_a_linker_for_another_machine_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has names of its own; this machine's would only fail later."""
+    monkeypatch.setattr(shutil, "which", {"ld": "/usr/bin/ld"}.get)
+    other = next(cpu for cpu in ("neon", "avx2") if by_name(cpu).machine != platform.machine())
+    with pytest.raises(
+        LeptonError, match=r"no linker for \w+ was found: looked for ld\.lld"
+    ) as error:
+        builder.build_library(parse_graph(NORMALISED), by_name(other), tmp_path / "a.so")
+    assert error.value.code == "E502"
+    assert "install lld" in error.value.notes[0]
+
+
+def test_objects_for_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A linker that keeps what it is given; all of it is for 64-bit Arm, as the artefact says."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    linker = tmp_path / "ld.lld"
+    linker.write_text(
+        "#!/bin/sh\n"
+        f'for each in "$@"; do case "$each" in *.o) cp "$each" {kept}/;; esac; done\n'
+        f'while [ "$1" != -o ]; do shift; done; cat {kept}/*.o > "$2"\n'
+    )
+    linker.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(linker))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    options = make_options(
+        "cpu:isa=neon", level=2, precision="fp32", dims={}, threads=1, cache=False, isolated=False
+    )
+    compile_model(parse_graph(NORMALISED), tmp_path / "a.lepton", options)
+    objects = list(kept.glob("*.o"))
+    assert len(objects) > 2
+    for path in objects:
+        head = path.read_bytes()[:20]
+        assert head[:4] == b"\x7fELF"
+        assert int.from_bytes(head[18:20], "little") == EM_AARCH64
+    with Artifact.open(tmp_path / "a.lepton") as artifact:
+        target = artifact.manifest.target
+    assert (target.arch, set(target.features)) == (ARM, set(NEON))
 
 
 def test_a_failing_linker_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
