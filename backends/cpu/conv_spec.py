@@ -11,7 +11,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent
 from leptonc.backends.cpu.packing import ConvWeight, channel_blocks, conv_weight_shape
-from leptonc.backends.cpu.sharing import TYPICAL_EXTENT, is_worth_sharing
+from leptonc.backends.cpu.sharing import TYPICAL_EXTENT, is_worth_sharing, keeps_rows
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
 
@@ -107,7 +107,7 @@ class ConvSpec:
         Large weights are then read once by all threads together; a wide image of few rows has no
         rows to share, and one of unknown extents needs no border copied where it has no pads.
         """
-        rows, _ = self.out_extents()
+        rows, columns = self.out_extents()
         panels = self.weight.groups * sum(self.group_panels(cpu))
         if not self.is_parallel(cpu) or panels < cpu.threads:
             return False
@@ -115,6 +115,7 @@ class ConvSpec:
             return True
         channel_bytes = self.element_bytes * self.weight.channels
         image = emit.product((channel_bytes, self.height, self.width))
-        if isinstance(image, int):
-            return image < self.weight_bytes
+        if isinstance(rows, int) and isinstance(columns, int) and isinstance(image, int):
+            written = self.element_bytes * self.weight.filters * rows * columns
+            return not keeps_rows(rows, image, written, self.weight_bytes, cpu.threads)
         return not self.window.is_padded

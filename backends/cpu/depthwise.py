@@ -13,7 +13,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register, Shape
 from leptonc.backends.cpu.packing import channel_blocks
-from leptonc.backends.cpu.sharing import shares_channels
+from leptonc.backends.cpu.sharing import shares_channels, shares_of
 from leptonc.backends.cpu.short_floats import Stored, around
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
@@ -89,13 +89,14 @@ def depthwise(name: str, spec: DepthwiseSpec, cpu: CpuTarget) -> PrimFunc:
         long = spec.epilogue.is_long(len(outputs) + 3)
         keeps = holds_weights(spec.window, cpu, long=long) and spec.decision.keep != 0
         pixels = spec.decision.tile_rows(most_pixels(spec.window, cpu, keeps=keeps))
+        shared = spec.decision.is_shared(cpu.threads, otherwise=enough)
         Sliding(
             x=x,
             window=spec.window,
             outputs=outputs,
             lanes=lanes,
             pixels=pixels,
-            parallel=spec.decision.is_shared(cpu.threads, otherwise=enough),
+            shares=shares_of(cpu, blocks * lanes, outputs, shared=shared),
             start=0.0,
             combine=combine,
             finish=finish,

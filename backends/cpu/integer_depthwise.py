@@ -21,7 +21,7 @@ from leptonc.backends.cpu.depthwise import holds_weights, most_pixels
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.integer_steps import IntegerProducts
 from leptonc.backends.cpu.packing import channel_blocks
-from leptonc.backends.cpu.sharing import shares_channels
+from leptonc.backends.cpu.sharing import shares_channels, shares_of
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
@@ -94,13 +94,14 @@ class _Emitter:
         channels = channel_blocks(spec.channels, self.lanes) * self.lanes
         keeps = holds_weights(spec.window, cpu, long=spec.epilogue.is_long(5, "int32"))
         enough = shares_channels(cpu, channels, outputs, 2 * self.taps)
+        shared = spec.decision.is_shared(cpu.threads, otherwise=enough)
         Sliding(
             x=x,
             window=spec.window,
             outputs=outputs,
             lanes=self.lanes,
             pixels=spec.decision.tile_rows(most_pixels(spec.window, cpu, keeps=keeps)),
-            parallel=spec.decision.is_shared(cpu.threads, otherwise=enough),
+            shares=shares_of(cpu, channels, outputs, shared=shared),
             start=0,
             combine=self.combine,
             finish=self.finish,

@@ -12,7 +12,7 @@ from tvm.tirx.script import builder as T  # noqa: N812
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Register
 from leptonc.backends.cpu.packing import channel_blocks
-from leptonc.backends.cpu.sharing import shares_channels
+from leptonc.backends.cpu.sharing import shares_channels, shares_of
 from leptonc.backends.cpu.sliding import Place, Sliding, Taps
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.window import Window
@@ -74,13 +74,15 @@ def pool(name: str, spec: PoolSpec, cpu: CpuTarget) -> PrimFunc:
                 index = [place.image, place.block, place.row, place.column, lane]
                 T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
 
+        area = math.prod(spec.window.kernel)
+        shared = shares_channels(cpu, blocks * lanes, outputs, area)
         Sliding(
             x=x,
             window=spec.window,
             outputs=outputs,
             lanes=lanes,
             pixels=PIXELS,
-            parallel=shares_channels(cpu, blocks * lanes, outputs, math.prod(spec.window.kernel)),
+            shares=shares_of(cpu, blocks * lanes, outputs, shared=shared),
             start=-math.inf if spec.kind == "max" and is_float else 0.0,
             combine=combine,
             finish=finish,
@@ -135,26 +137,59 @@ def global_mean(name: str, spec: MeanSpec, cpu: CpuTarget) -> PrimFunc:
 
     def body(x: Buffer, *rest: Buffer) -> None:
         *operands, out = rest
-        flat = emit.view(x, (emit.product((spec.batch, blocks)), pixels, lanes))
-        steps = emit.integer(pixels) // PIXELS
-        parallel = shares_channels(cpu, blocks * lanes, (spec.height, spec.width), 3)
-        with emit.outer_loop(flat.shape[0], parallel=parallel) as plane:
-            sums = [Register(lanes) for _ in range(PIXELS)]
-            for register in sums:
-                register.set(emit.broadcast(emit.const(0.0), lanes))
-            with emit.serial(steps) as step:
-                for pixel, register in enumerate(sums):
-                    value = emit.load(flat, [plane, step * PIXELS + pixel, 0], lanes)
-                    register.set(register.get() + value)
-            with emit.serial(emit.integer(pixels) - steps * PIXELS) as rest_pixel:
-                value = emit.load(flat, [plane, steps * PIXELS + rest_pixel, 0], lanes)
-                sums[0].set(sums[0].get() + value)
-            for register in sums[1:]:
-                sums[0].set(sums[0].get() + register.get())
+        planes, extents = emit.product((spec.batch, blocks)), (spec.height, spec.width)
+        flat = emit.view(x, (planes, pixels, lanes))
+        shared = shares_channels(cpu, blocks * lanes, extents, 3)
+        shares = shares_of(cpu, blocks * lanes, extents, shared=shared)
+
+        def mean(plane: PrimExpr, total: Register) -> None:
             image, block = tirx.floordiv(plane, blocks), tirx.floormod(plane, blocks)
             with emit.vectorized(lanes) as lane:
-                value = sums[0].lane(lane) / emit.integer(pixels).astype("float32")
+                value = total.lane(lane) / emit.integer(pixels).astype("float32")
                 index = [image, block, emit.integer(0), emit.integer(0), lane]
                 T.buffer_store(out, spec.epilogue.apply(value, index, operands), index)
 
+        if shares < 2:
+            with emit.outer_loop(planes, parallel=not shares) as plane:
+                mean(plane, pixel_sum(flat, plane, (emit.integer(0), emit.integer(pixels))))
+            return
+        # each thread adds up rows of its own; what it writes lies together
+        parts = emit.workspace((emit.product((spec.batch, shares)), blocks, lanes))
+        with emit.outer_loop(parts.shape[0], parallel=True) as step:
+            image, part = tirx.floordiv(step, shares), tirx.floormod(step, shares)
+            first, end = (
+                emit.let(tirx.floordiv(each * emit.integer(spec.height), shares) * spec.width)
+                for each in (part, part + 1)
+            )
+            with emit.serial(blocks) as block:
+                total = pixel_sum(flat, image * blocks + block, (first, end - first))
+                emit.store(parts, total.get(), [step, block, 0], lanes)
+        with emit.serial(planes) as plane:
+            image, block = tirx.floordiv(plane, blocks), tirx.floormod(plane, blocks)
+            total = Register(lanes)
+            total.set(emit.load(parts, [image * shares, block, 0], lanes))
+            for part in range(1, shares):
+                value = emit.load(parts, [image * shares + part, block, 0], lanes)
+                total.set(total.get() + value)
+            mean(plane, total)
+
     return emit.function(name, parameters, body)
+
+
+def pixel_sum(flat: Buffer, plane: PrimExpr, some: tuple[PrimExpr, PrimExpr]) -> Register:
+    """The sum of some pixels of a plane, from the first one and so many."""
+    (first, count), lanes = some, int(flat.shape[2])
+    sums = [Register(lanes) for _ in range(PIXELS)]
+    for register in sums:
+        register.set(emit.broadcast(emit.const(0.0), lanes))
+    steps = count // PIXELS
+    with emit.serial(steps) as step:
+        for pixel, register in enumerate(sums):
+            value = emit.load(flat, [plane, first + step * PIXELS + pixel, 0], lanes)
+            register.set(register.get() + value)
+    with emit.serial(count - steps * PIXELS) as rest_pixel:
+        value = emit.load(flat, [plane, first + steps * PIXELS + rest_pixel, 0], lanes)
+        sums[0].set(sums[0].get() + value)
+    for register in sums[1:]:
+        sums[0].set(sums[0].get() + register.get())
+    return sums[0]

@@ -48,7 +48,8 @@ class Sliding:
     """Emits one sliding window over x[N, blocks, H, W, lanes].
 
     `combine(sum, value, block, row, column)` takes in an element of the window, `finish(place, sum,
-    taps)` stores a sum. `pixels` is the width of the register tile.
+    taps)` stores a sum. `pixels` is the width of the register tile. So many `shares` of the rows
+    are computed by a thread each; 0 are shares of the channels, 1 is no share.
 
     With `keep(block)`, which puts the weights of a block into registers, rows of the window are
     known wherever they can be: each element of the input is then read once for a row of outputs.
@@ -59,7 +60,7 @@ class Sliding:
     outputs: tuple[Extent, Extent]
     lanes: int
     pixels: int
-    parallel: bool
+    shares: int
     start: float
     combine: Callable[[PrimExpr, PrimExpr, PrimExpr, Extent, Extent], PrimExpr]
     finish: Callable[[Place, Register, Taps], None]
@@ -71,27 +72,41 @@ class Sliding:
 
     def emit(self) -> None:
         """Emits all outputs."""
-        batch, blocks = self.x.shape[0], self.x.shape[1]
-        with emit.outer_loop(emit.product((batch, blocks)), parallel=self.parallel) as step:
-            image, block = tirx.floordiv(step, blocks), tirx.floormod(step, blocks)
-            if self.keep is not None:
-                self.keep(block)
-            rows, height = self.outputs[0], self.x.shape[2]
-            if self.keep and isinstance(rows, int) and isinstance(height, tirx.IntImm):
-                self.known_rows(image, block, rows, int(height))
+        batch, blocks, rows = self.x.shape[0], self.x.shape[1], emit.integer(self.outputs[0])
+        if self.shares < 2:
+            with emit.outer_loop(emit.product((batch, blocks)), parallel=not self.shares) as step:
+                image, block = tirx.floordiv(step, blocks), tirx.floormod(step, blocks)
+                self.rows(image, block, (emit.integer(0), rows))
+            return
+        with emit.outer_loop(emit.product((batch, self.shares)), parallel=True) as step:
+            image, part = tirx.floordiv(step, self.shares), tirx.floormod(step, self.shares)
+            first, end = (
+                emit.let(tirx.floordiv(each * rows, self.shares)) for each in (part, part + 1)
+            )
+            with emit.serial(blocks) as block:
+                self.rows(image, block, (first, end))
+
+    def rows(self, image: PrimExpr, block: PrimExpr, some: tuple[PrimExpr, PrimExpr]) -> None:
+        """Emits some rows of a block, from the first one to the one behind the last."""
+        if self.keep is not None:
+            self.keep(block)
+        rows, height = self.outputs[0], self.x.shape[2]
+        if self.keep and isinstance(rows, int) and isinstance(height, tirx.IntImm):
+            self.known_rows(image, block, some, (rows, int(height)))
+            return
+        with emit.serial(some[1] - some[0]) as step:
+            row = some[0] + step
+            place = Place(image, block, row, emit.integer(0))
+            low, high = (emit.let(bound) for bound in self.bounds(0, row))
+            whole = range(self.window.kernel[0])
+            if self.keep is None:
+                self.row(place, (low, high))
                 return
-            with emit.serial(rows) as row:
-                place = Place(image, block, row, emit.integer(0))
-                low, high = (emit.let(bound) for bound in self.bounds(0, row))
-                whole = range(self.window.kernel[0])
-                if self.keep is None:
+            with T.If(high - low == len(whole)):
+                with T.Then():
+                    self.row(place, whole)
+                with T.Else():
                     self.row(place, (low, high))
-                    return
-                with T.If(high - low == len(whole)):
-                    with T.Then():
-                        self.row(place, whole)
-                    with T.Else():
-                        self.row(place, (low, high))
 
     def register(self) -> Register:
         """One for a sum."""
@@ -103,14 +118,26 @@ class Sliding:
             return self.begin(block)
         return emit.broadcast(emit.const(self.start, self.sums or self.x.dtype), self.lanes)
 
-    def known_rows(self, image: PrimExpr, block: PrimExpr, rows: int, height: int) -> None:
-        """All rows of known count: those with the same part of the window inside share code."""
+    def known_rows(
+        self,
+        image: PrimExpr,
+        block: PrimExpr,
+        some: tuple[PrimExpr, PrimExpr],
+        extents: tuple[int, int],
+    ) -> None:
+        """Some rows of a known count: those with the same part of the window inside share code."""
+        rows, height = extents
         for inside, same in groupby(range(rows), lambda row: self.inside(0, row, height)):
             members = list(same)
             taps = [tap for tap, is_inside in enumerate(inside) if is_inside]
             known = range(taps[0], taps[-1] + 1) if taps else range(0)
-            with emit.serial(len(members)) as step:
-                self.row(Place(image, block, step + members[0], emit.integer(0)), known)
+            first, count = emit.integer(members[0]), emit.integer(len(members))
+            if self.shares > 1:
+                first = emit.let(tirx.max(first, some[0]))
+                end = tirx.min(emit.integer(members[-1] + 1), some[1])
+                count = emit.let(tirx.max(end - first, emit.integer(0)))
+            with emit.serial(count) as step:
+                self.row(Place(image, block, first + step, emit.integer(0)), known)
 
     def bounds(self, axis: int, output: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
         """The part of the kernel that is inside the input for one output."""

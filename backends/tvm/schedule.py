@@ -19,6 +19,7 @@ from tvm.ir import Expr as PrimExpr
 from tvm.ir import TensorLoad
 from tvm.s_tir.schedule import ScheduleError
 
+from leptonc.backends.cpu.sharing import keeps_rows_of_channels
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.register_tiles import Schedule, branches, share, tiled
 
@@ -28,6 +29,8 @@ REPEATABLE_IN_REDUCTION = 16
 """The same, where a reduction would compute it again at each of its steps."""
 PARALLEL_ELEMENTS = 65_536
 """Below this many steps, waking the threads costs more than they save."""
+IMAGE_AXES = 5
+"""Those of a batch of images in blocks of channels: images, blocks, rows, columns, lanes."""
 VECTORS_IN_FLIGHT = 4
 """Vectors of independent sums that hide the latency of an addition."""
 
@@ -141,6 +144,13 @@ def _arrange_spatial(sch: Schedule, block: Any, loops: list[Any], cpu: CpuTarget
         return
     many = _count(sch, loops) >= PARALLEL_ELEMENTS and cpu.threads > 1
     static = all(_extent(sch, loop) is not None for loop in loops)
+    if many and _has_rows(sch, loops, cpu):
+        image, channels, rows, *_, lanes = loops
+        part, row = sch.split(rows, [cpu.threads, None])
+        sch.reorder(image, part, channels, row)
+        sch.parallel(sch.fuse(image, part))
+        sch.vectorize(lanes)
+        return
     if static and len(loops) > 1 and _is_flat(sch.get(block)):
         loops = [sch.fuse(*loops)]
     *outer, last = loops
@@ -149,6 +159,17 @@ def _arrange_spatial(sch: Schedule, block: Any, loops: list[Any], cpu: CpuTarget
     steps = _vectorize(sch, last, cpu.lanes)
     if many and not outer:
         _attempt(sch, lambda: share(sch, [steps], cpu))
+
+
+def _has_rows(sch: Schedule, loops: Sequence[Any], cpu: CpuTarget) -> bool:
+    """Whether the loops are over an image in blocks of channels whose rows threads share."""
+    extents = [_extent(sch, loop) for loop in loops]
+    if len(extents) != IMAGE_AXES or extents[-1] != cpu.lanes:
+        return False
+    _, blocks, rows, columns, lanes = extents
+    if blocks is None or rows is None or columns is None or rows % cpu.threads:
+        return False
+    return keeps_rows_of_channels(blocks * lanes, (rows, columns), cpu.threads)
 
 
 def _is_ragged(sch: Schedule, block: Any, cpu: CpuTarget) -> bool:

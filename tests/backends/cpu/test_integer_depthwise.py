@@ -99,6 +99,11 @@ def test_symbolic_sizes(symbols: str) -> None:
     check(CASES["uneven"], symbols)
 
 
+def test_threads_share_rows() -> None:
+    window = Window((3, 5), (2, 1), pads=(1, 2, 1, 2))
+    check(Case(24, (55, 60), window, 2), "", with_threads(NATIVE, 2))
+
+
 def test_threads_share_channels() -> None:
     check(CASES["padded"], "", with_threads(NATIVE, 2))
     check(CASES["uneven"], "hw", with_threads(NATIVE, 2))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from tvm import tirx
 
+from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.layout import LayoutSpec, pack, unpack
 from leptonc.backends.cpu.packing import channel_blocks, pack_channels, pack_depthwise_weight
 from leptonc.backends.cpu.pool import MeanSpec, PoolSpec, global_mean, pool
+from leptonc.backends.cpu.sharing import keeps_rows_of_channels
 from leptonc.backends.cpu.target import with_threads
 from leptonc.backends.cpu.window import Window
 from tests.backends.cpu.kernels import NATIVE, Array, Kernel, block, convolution, unblock, windows
@@ -48,6 +50,54 @@ def test_depthwise(name: str, symbols: str) -> None:
     got = kernel([block(x), *packed], (2, channel_blocks(12, LANES), *known, LANES))
     want = convolution(x, weight, bias, window, groups=12)
     np.testing.assert_allclose(unblock(got, 12), want, atol=1e-5)
+
+
+SHARED = {
+    "same": (SAME, (28, 17)),
+    "strided, end pads": (Window((3, 3), (2, 2), pads=(0, 0, 1, 1)), (27, 15)),
+    "dilated": (Window((5, 5), (2, 1), (2, 3), (4, 6, 4, 6)), (23, 13)),
+    "more weights than registers": (Window((7, 7), pads=(3, 3, 3, 3)), (12, 8)),
+    "one row each": (SAME, (3, 40)),
+}
+
+
+@pytest.mark.parametrize(("threads", "batch"), [(2, 1), (3, 2)])
+@pytest.mark.parametrize("name", SHARED)
+def test_threads_share_rows(name: str, threads: int, batch: int) -> None:
+    """Whichever rows the window leaves for a share: the first, the last, or some in between."""
+    (window, size), cpu = SHARED[name], with_threads(NATIVE, threads)
+    x, weight, bias = normal(batch, 24, *size), normal(24, 1, *window.kernel), normal(24)
+    known = [window.outputs(axis, extent) for axis, extent in enumerate(size)]
+    spec = DepthwiseSpec(batch, 24, *size, window, decision=Decision(shared=1))
+    function = depthwise("main", spec, cpu)
+    assert f"T.parallel(T.int64({batch * threads}))" in function.script() or known[0] % threads
+    packed = [pack_depthwise_weight(weight, LANES), pack_channels(bias, LANES)]
+    out = (batch, channel_blocks(24, LANES), *known, LANES)
+    got = Kernel(function, cpu)([block(x), *packed], out)
+    want = convolution(x, weight, bias, window, groups=24)
+    np.testing.assert_allclose(unblock(got, 24), want, atol=1e-5)
+
+
+def test_threads_share_rows_of_a_pool() -> None:
+    window, cpu = Window((3, 3), (2, 2), pads=(1, 1, 1, 1)), with_threads(NATIVE, 2)
+    x = normal(1, 64, 112, 57)
+    function = pool("main", PoolSpec("max", 1, 64, 112, 57, window), cpu)
+    assert "T.parallel(T.int64(2))" in function.script()
+    got = Kernel(function, cpu)([block(x)], (1, channel_blocks(64, LANES), 56, 29, LANES))
+    want = windows(x, window, -np.inf).max(axis=(4, 5))
+    np.testing.assert_array_equal(unblock(got, 64), want)
+
+
+@pytest.mark.parametrize(
+    ("rows", "channels", "threads", "kept"),
+    [(56, 96, 2, True), (14, 576, 2, True), (14, 576, 3, True), (14, 576, 4, True),
+     (14, 576, 9, False), (7, 960, 2, False), (3, 16, 4, False)],
+)  # fmt: skip
+def test_rows_are_kept_where_there_are_enough(
+    rows: int, channels: int, threads: int, kept: bool
+) -> None:
+    """Few rows of many channels stand between large weights, and may not divide well."""
+    assert keeps_rows_of_channels(channels, (rows, rows), threads) == kept
 
 
 @pytest.mark.parametrize("symbols", ["", "hw"])
@@ -109,6 +159,16 @@ def test_global_mean() -> None:
     )
     want = x.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
     np.testing.assert_allclose(unblock(got, 12), want, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 2), (2, 3)])
+def test_threads_share_the_rows_of_a_mean(batch: int, threads: int) -> None:
+    x, cpu = normal(batch, 40, 95, 91) + 1, with_threads(NATIVE, threads)
+    function = global_mean("main", MeanSpec(batch, 40, 95, 91), cpu)
+    assert f"T.parallel(T.int64({batch * threads}))" in function.script()
+    got = Kernel(function, cpu)([block(x)], (batch, channel_blocks(40, LANES), 1, 1, LANES))
+    want = x.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
+    np.testing.assert_allclose(unblock(got, 40), want, atol=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "shared"), [(1280, False), (6400, True)])
