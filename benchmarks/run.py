@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.cores import in_one_place
 from benchmarks.kept import RESULTS, ROOT, before, circumstances, keep, processor
 from benchmarks.models import Case, cases, in_bf16, more_quantised
 from benchmarks.plot import draw
@@ -170,11 +171,17 @@ def run_once(
         if not expected.exists():
             exact_outputs = interpret(import_model(model), given, widen=True)
             np.savez(expected, allow_pickle=False, **exact_outputs)
-    found = rows(
-        model, artefact, feeds, plan.peers, threads=setting.threads, seconds=plan.seconds,
-        precision=case.precision, exact=exact, expected=expected,
-    )  # fmt: skip
-    return {**asdict(setting), "rows": found}
+
+    def turns() -> list[dict[str, Any]]:
+        return rows(
+            model, artefact, feeds, plan.peers, threads=setting.threads, seconds=plan.seconds,
+            precision=case.precision, exact=exact, expected=expected,
+        )  # fmt: skip
+
+    if setting.threads == 1:
+        return {**asdict(setting), "rows": turns()}
+    found, apart = in_one_place(turns)
+    return {**asdict(setting), "rows": found, "core_to_core_ns": apart}
 
 
 def told(name: str, run: dict[str, Any]) -> str:

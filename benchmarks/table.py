@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cores import CHANGED
 from benchmarks.kept import read
 from leptonc.tools.bench import EXACT
 
@@ -22,6 +23,10 @@ of it in fp32.
 float64, and where a model rounds to bytes itself, from onnxruntime with its optimisations off.
 *Error* is that of leptonc to that of onnxruntime, in bf16 of OpenVINO, which has it; below 1e-6, a
 few roundings of fp32, all are equal. Where another commit was measured, it stands beside the model.
+With several threads, *apart* is how many nanoseconds a line of the caches took from the first core
+to the second, before the measurement or after it, whichever is more: 30 to 50 where they share a
+third cache, 150 to 200 where they do not and all runtimes take longer. A virtual machine's cores
+move between the two; rows with a different number do not compare.
 OpenVINO's dynamic quantisation is off: on by default, it rounds the inputs of layers whose weights
 alone were bytes, and outputs go off by 0.1 to 0.4.
 """
@@ -161,6 +166,7 @@ def _ratio(found: float | None) -> str:
 def _latency(found: Sequence[Line], peers: Sequence[str], commit: str) -> Iterator[str]:
     names = ["leptonc", *peers]
     beside = any(line.to_exact is not None for line in found)
+    together = all(line.run["threads"] == 1 for line in found)
     rows: list[list[str]] = []
     for line in found:
         given = {row["name"]: row for row in line.run["rows"]}
@@ -168,10 +174,11 @@ def _latency(found: Sequence[Line], peers: Sequence[str], commit: str) -> Iterat
         rows.append(
             [line.name + other, line.kind, *(_time(given.get(name)) for name in names),
              _ratio(line.ratio), *([_ratio(line.to_exact)] if beside else ()),
+             *(() if together else [_apart(line.run)]),
              *(_off(given.get(name)) for name in names)]
         )  # fmt: skip
     heads = ["model", "kind", *(f"{name} ms" for name in names), "ratio"]
-    heads += ["to fp32"] * beside
+    heads += ["to fp32"] * beside + ["apart"] * (not together)
     yield from table([*heads, *(f"off, {name}" for name in names)], rows)
 
 
@@ -179,6 +186,15 @@ def _time(row: dict[str, Any] | None) -> str:
     if row is None or not row["minimum"]:
         return "-"
     return f"{row['minimum'] * 1e3:.3g} ({row['median'] * 1e3:.3g})"
+
+
+def _apart(run: dict[str, Any]) -> str:
+    """How far apart the cores were; all that was seen of them where they moved."""
+    times = run.get("core_to_core_ns")
+    if not times:
+        return "-"
+    moved = max(times) > CHANGED * min(times)
+    return f"{min(times):.0f} to {max(times):.0f}" if moved else f"{max(times):.0f}"
 
 
 def _off(row: dict[str, Any] | None) -> str:
