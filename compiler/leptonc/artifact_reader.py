@@ -67,6 +67,17 @@ class Checked(NamedTuple):
     """Where each member's bytes start."""
 
 
+def is_artifact(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is to be read as an artefact: by its name, or else by its first bytes."""
+    if os.fspath(path).endswith(".lepton"):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(LOCAL_SIGNATURE)) == LOCAL_SIGNATURE
+    except OSError:  # told where it is read
+        return False
+
+
 def check(path: str) -> Checked:
     """Map the file and check all of it."""
     checked = _laid_out(path, map_file(path))

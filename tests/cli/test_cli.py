@@ -54,6 +54,9 @@ def test_compile_then_run_then_inspect(model: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert run("inspect", artifact, "--json") == 0
     document = json.loads(capsys.readouterr().out)
+    renamed = artifact.rename(model.parent / "deployed.bin")
+    assert run("inspect", renamed, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == document
     assert document["inputs"] == {"x": "f32[batch,3]"}
     assert document["outputs"] == {"y": "f32[batch,4]"}
     assert document["threads"] == 1

@@ -46,6 +46,7 @@ def command(
     leptonc bench model.onnx --precision bf16 --against openvino
     """
     from leptonc.api import make_options
+    from leptonc.artifact_reader import is_artifact
     from leptonc.cli.bench_explained import explained, kernels_json, print_kernels
     from leptonc.driver import compile_model, import_source
     from leptonc.runtime import load
@@ -56,7 +57,7 @@ def command(
     for name in peers:
         peer_of(name).version()
     path, graph, found = Path(model), None, None
-    if path.suffix == ".lepton" and (against or explain):
+    if is_artifact(path) and (against or explain):
         option = "--against" if against else "--explain"
         raise click.UsageError(f"{option} needs the model, not the artefact")
     with tempfile.TemporaryDirectory(prefix="leptonc-") as folder, progress() as report:
@@ -64,7 +65,7 @@ def command(
             target, level=level, precision=precision, dims={}, threads=threads, cache=cache,
             progress=report,
         )  # fmt: skip
-        if path.suffix != ".lepton":
+        if not is_artifact(path):
             path = Path(folder) / "model.lepton"
             graph = import_source(model, {})
             compile_model(graph, path, options)

@@ -22,7 +22,9 @@ def command(*, file: str, ir: bool, as_json: bool) -> None:
     leptonc inspect model.lepton
     leptonc inspect model.onnx --ir
     """
-    if not file.endswith(".lepton"):
+    from leptonc.artifact_reader import is_artifact
+
+    if not is_artifact(file):
         _inspect_model(file, ir=ir, as_json=as_json)
         return
     from leptonc.artifact import Artifact
