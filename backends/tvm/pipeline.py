@@ -9,6 +9,7 @@ import tvm
 from tvm import s_tir, tirx
 
 from leptonc.backends.tvm.registers import BindingsToRegisters, FlattenBindings
+from leptonc.backends.tvm.vector_instructions import VectorInstructions
 
 PIPELINE = "leptonc"
 """The name `tirx.build` knows the passes by."""
@@ -69,7 +70,8 @@ def _lowering() -> Any:
 def _for_host() -> Any:
     transform = tirx.transform
     return tvm.ir.transform.Sequential([
-        transform.LowerTVMBuiltin(), transform.LowerIntrin(), BindingsToRegisters(),
+        VectorInstructions(), transform.LowerTVMBuiltin(), transform.LowerIntrin(),
+        BindingsToRegisters(),
     ])  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 
 from leptonc.backends.tvm.binding import PrimExpr, let, tirx
+from leptonc.backends.tvm.vector_instructions import or_instructions
 from leptonc.backends.tvm.vector_math import (
     EXP2_REST_SHORT,
     absolute,
@@ -82,13 +83,17 @@ def one_plus_exp(x: PrimExpr) -> PrimExpr:
 
     The power is off by 1.1e-7, and by 1.1e-8 for each 1 that x is away from zero: what is one
     divided by the sum is as close, within 9e-8, as with twice the terms, but for x far below zero
-    not by as few units in its last place. EfficientNet-B0 takes 0.97 of the time.
+    not by as few units in its last place. EfficientNet-B0 takes 0.97 of the time, and 0.975 of
+    that where there are instructions for it: 9 cycles a vector with the division instead of 11.
     """
 
     def sum(part: PrimExpr, whole: PrimExpr) -> PrimExpr:
         return fma(part, whole, f32(1.0))
 
-    return let(clamp(x, -89.0, 88.0), lambda x: power_of_e(x, -1, sum, EXP2_REST_SHORT))
+    def spelled(x: PrimExpr) -> PrimExpr:
+        return let(clamp(x, -89.0, 88.0), lambda x: power_of_e(x, -1, sum, EXP2_REST_SHORT))
+
+    return let(x, lambda x: or_instructions(x, spelled(x)))
 
 
 @vectorised(sigmoid_wide)

@@ -15,13 +15,14 @@ from tvm import s_tir, te, tirx
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
-from leptonc.backends.cpu.target import tvm_target
+from leptonc.backends.cpu.target import CpuTarget, spelled_out, tvm_target
 from leptonc.backends.tvm import vector_activation as activation
 from leptonc.backends.tvm import vector_math as elementary
 from leptonc.backends.tvm import vector_power as power
 from leptonc.backends.tvm import vector_trigonometry as trigonometry
 from leptonc.backends.tvm.binding import PrimExpr
-from tests.backends.cpu.kernels import NATIVE, Kernel, assembly
+from leptonc.backends.tvm.pipeline import PIPELINE
+from tests.backends.cpu.kernels import AVX512, NATIVE, Kernel, assembly
 
 Array = NDArray[np.float64]
 COUNT = 4096
@@ -71,13 +72,15 @@ ACTIVATIONS: dict[str, tuple[Callable[..., PrimExpr], Callable[[Array], Array], 
 }
 
 
-def mapped(function: Callable[..., PrimExpr], arguments: int = 1) -> tirx.PrimFunc:
-    """A function over vectors of LANES elements."""
+def mapped(
+    function: Callable[..., PrimExpr], arguments: int = 1, lanes: int = LANES
+) -> tirx.PrimFunc:
+    """A function over vectors of so many elements."""
 
     def body(*buffers: tirx.Buffer) -> None:
         *inputs, out = buffers
-        with emit.serial(COUNT // LANES) as step, emit.vectorized(LANES) as lane:
-            place = [step * LANES + lane]
+        with emit.serial(COUNT // lanes) as step, emit.vectorized(lanes) as lane:
+            place = [step * lanes + lane]
             T.buffer_store(out, function(*(emit.load(x, place) for x in inputs)), place)
 
     names = [*(f"x{i}" for i in range(arguments)), "out"]
@@ -126,17 +129,40 @@ def test_powers_of_two_are_flushed_where_they_are_tiny() -> None:
     np.testing.assert_allclose(got[sound], want[sound], rtol=2e-7)
 
 
+@pytest.mark.parametrize("lanes", [LANES, 16])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations(name: str) -> None:
+def test_activations(name: str, lanes: int) -> None:
     function, reference, most = ACTIVATIONS[name]
     x = samples(-12, 12)
-    got = Kernel(mapped(function))([x], (COUNT,)).astype(np.float64)
+    got = Kernel(mapped(function, lanes=lanes))([x], (COUNT,)).astype(np.float64)
     with np.errstate(all="ignore"):
         want = reference(x.astype(np.float64))
     check_kinds(got, want)
     finite = np.isfinite(want)
     size = np.maximum(1.0, np.abs(want[finite]))
     assert np.max(np.abs(got[finite] - want[finite]) / size) <= most
+
+
+def test_the_logistic_function_has_instructions_on_whole_vectors_of_512_bits() -> None:
+    def code(lanes: int, cpu: CpuTarget) -> str:
+        module = tvm.IRModule({"main": mapped(activation.silu, lanes=lanes)})
+        compiled = tvm.compile(module, target=tvm_target(cpu), tir_pipeline=PIPELINE)
+        return compiled.mod.inspect_source("asm")
+
+    assert "vscalefps" in code(16, AVX512)
+    assert "vreduceps" in code(16, AVX512)
+    assert "vscalefps" not in code(8, AVX512)
+    assert "vscalefps" not in code(16, spelled_out(AVX512))
+
+
+@pytest.mark.parametrize("lanes", [LANES, 16])
+def test_the_logistic_function_far_from_zero(lanes: int) -> None:
+    x = np.linspace(-104, 104, COUNT).astype(np.float32)
+    got = Kernel(mapped(activation.sigmoid, lanes=lanes))([x], (COUNT,)).astype(np.float64)
+    want = 1 / (1 + np.exp(-x.astype(np.float64)))
+    assert np.max(np.abs(got - want)) <= 1e-7
+    normal = x > -87
+    assert np.max(np.abs(got / want - 1)[normal]) <= 4e-6
 
 
 def test_powers_of_everything() -> None:
