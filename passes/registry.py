@@ -25,6 +25,7 @@ BUILTIN: Mapping[str, str] = MappingProxyType({
     "fold-transpose": "leptonc.passes.fusion.fold_transpose:FoldTranspose",
     "form-linear": "leptonc.passes.fusion.form_linear:FormLinear",
     "group-operations": "leptonc.passes.fusion.group_operations:GroupOperations",
+    "halve-convolutions": "leptonc.passes.layout.halve_convolutions:HalveConvolutions",
     "hoist-invariants": "leptonc.passes.control_flow.hoist_invariants:HoistInvariants",
     "inline-branches": "leptonc.passes.cleanup.inline_branches:InlineBranches",
     "join-steps": "leptonc.passes.recurrent.join_steps:JoinSteps",

@@ -19,6 +19,7 @@ from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.decision import Decision
 from leptonc.backends.cpu.depthwise import DepthwiseSpec, depthwise
 from leptonc.backends.cpu.emit import Epilogue, Extent, Shape
+from leptonc.backends.cpu.halved_conv import HalvedConvSpec, halved_conv
 from leptonc.backends.cpu.integer_conv import IntegerConvSpec, integer_conv
 from leptonc.backends.cpu.integer_depthwise import IntegerDepthwiseSpec, integer_depthwise
 from leptonc.backends.cpu.integer_matmul import IntegerMatmulSpec, integer_matmul
@@ -137,6 +138,18 @@ def _packed_conv(anchor: Anchor) -> tirx.PrimFunc | None:
         carried = TVM_DTYPE[op.operands[0].type.dtype]
         return bf16_conv("kernel", Bf16ConvSpec(*given, x_dtype=carried), anchor.cpu)
     return conv("kernel", ConvSpec(*given), anchor.cpu)
+
+
+def _packed_halved_conv(anchor: Anchor) -> tirx.PrimFunc | None:
+    op = anchor.op
+    _, w, *bias = op.operands
+    batch, channels, height, width = _blocked_extents(anchor)
+    sizes = ConvWeight(channels, op.int("filters"), (1, 1))
+    spec = HalvedConvSpec(
+        batch, height, width, sizes, _window(op), w.type.extents[3], bool(bias), anchor.epilogue,
+        anchor.out_dtype, _decision(op),
+    )  # fmt: skip
+    return halved_conv("kernel", spec, anchor.cpu)
 
 
 def _packed_integer_conv(anchor: Anchor) -> tirx.PrimFunc | None:
@@ -340,6 +353,7 @@ ANCHORS: Mapping[str, Emitter] = {
     "packed_integer_linear": _packed_integer_linear,
     "packed_conv": _packed_conv,
     "packed_conv_bf16": _packed_conv,
+    "packed_halved_conv": _packed_halved_conv,
     "packed_integer_conv": _packed_integer_conv,
     "packed_integer_depthwise": _packed_integer_depthwise,
     "packed_integer_winograd": _packed_integer_winograd,
@@ -363,7 +377,8 @@ ANCHORS: Mapping[str, Emitter] = {
 """The operations with a kernel of their own, which takes elementwise operations behind it."""
 
 ROUNDING = frozenset({
-    "packed_conv", "packed_conv_bf16", "packed_winograd", "packed_winograd_bf16",
+    "packed_conv", "packed_conv_bf16", "packed_halved_conv", "packed_winograd",
+    "packed_winograd_bf16",
 })  # fmt: skip
 """Those whose kernel rounds what it stores where that is bf16."""
 

@@ -31,7 +31,7 @@ OPTIONAL = frozenset({
     "recognize-fourier", "recognize-lookups", "recognize-integer-convolutions",
     "recognize-integer-products", "keep-integers", "integers-to-float", "widen-to-planes",
     "tabulate-bytes",
-    "block-channels", "choose-winograd", "narrow-integers",
+    "block-channels", "choose-winograd", "halve-convolutions", "narrow-integers",
     "keep-weights-in-bytes", "skip-later-keys", "carry-in-bf16",
 })  # fmt: skip
 """Passes that the kernels of this target do without."""
@@ -95,7 +95,8 @@ class CpuBackend:
         norms = "recognize-fourier,recognize-for-kernels,recognize-lookups,spell-out-norms"
         lanes = f"lanes={self.cpu.lanes}"
         tiles = f"choose-winograd{{{lanes} threads={self.cpu.threads}}}"
-        blocks = f"widen-to-planes,block-channels{{{lanes}}},{tiles}"
+        halves = f"halve-convolutions{{{lanes}}}"
+        blocks = f"widen-to-planes,block-channels{{{lanes}}},{tiles},{halves}"
         carry = ",carry-in-bf16" if lower and multiplies_bf16(self.cpu) else ""
         # last: what only dead operations read in fp32 is carried, too
         last = f"keep-weights-in-bytes{lower},narrow-integers,eliminate-dead-code{carry}"

@@ -154,6 +154,11 @@ def _conv(op: Op, cpu: CpuTarget, largest_tile: int) -> Iterator[Decision]:
         yield from _sharing(cpu)
         return
     tile, rows = op.int("tile"), op.result.type.shape[2]
+    if op.attrs["halved"]:
+        yield from _bands(rows, cpu)
+        yield Decision(ahead=0)
+        yield from _sharing(cpu)
+        return
     tiles = [each for each in (0, *PAIRS) if each <= largest_tile] if may_filter(op) else [tile]
     pixels = product(op.result.type.shape[2:4])
     shapes = _conv_shapes(filters // group, pixels, part * height * width, cpu)

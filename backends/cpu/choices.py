@@ -162,6 +162,7 @@ CHOICES: Mapping[str, Callable[[Op, CpuTarget], Choice]] = {
     "packed_integer_linear": _integer_linear,
     "packed_conv": _conv,
     "packed_conv_bf16": _conv,
+    "packed_halved_conv": _named("pointwise convolution in halves"),
     "packed_integer_conv": _integer_conv,
     "packed_integer_depthwise": _named("depthwise convolution of integers"),
     "packed_integer_winograd": _named("Winograd's tiles of 4 x 4 of integers"),

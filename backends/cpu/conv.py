@@ -17,7 +17,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.conv_tile import Pixels, Tile
 from leptonc.backends.cpu.emit import Extent
-from leptonc.backends.cpu.packing import channel_blocks, conv_weight_shape
+from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.short_floats import Stored, around
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
@@ -35,7 +35,7 @@ def conv(
     rows, columns = spec.out_extents()
     parameters = [
         ("x", plain_shape if sizes.plain else in_shape, "float32"),
-        ("weight", conv_weight_shape(sizes, spec.weight_panel), "float32"),
+        ("weight", spec.packed_shape, "float32"),
         *([("bias", (blocks * lanes,), "float32")] if spec.bias else []),
         *spec.epilogue.parameters(),
         ("out", (spec.batch, blocks, rows, columns, lanes), spec.out_dtype),

@@ -49,9 +49,14 @@ class ConvSpec:
         return self.panel
 
     @property
+    def packed_shape(self) -> tuple[int, ...]:
+        """The shape of the packed weight."""
+        return conv_weight_shape(self.weight, self.weight_panel)
+
+    @property
     def weight_bytes(self) -> int:
         """The size of the packed weight."""
-        return self.element_bytes * math.prod(conv_weight_shape(self.weight, self.weight_panel))
+        return self.element_bytes * math.prod(self.packed_shape)
 
     def out_extents(self) -> tuple[Extent, Extent]:
         """The rows and columns of the output."""

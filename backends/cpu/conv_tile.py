@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.emit import Extent, Register
+from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ class Tile:
             return
         share = -(-block_lines // at.tiles)
         tile = tirx.floordiv(at.start, at.count)
-        first = (tile * self.parent.blocks + block) * share
+        blocks = channel_blocks(weight.channels, self.parent.inner)
+        first = (tile * blocks + block) * share
         for line in range(share):
             place = [self.panel + 1, emit.integer(0), (first + line) * self.line]
             emit.prefetch(self.parent.weight, place)

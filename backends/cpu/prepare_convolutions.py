@@ -11,6 +11,7 @@ from leptonc.backends.cpu.bf16_packing import (
     pack_bf16_winograd_weight,
 )
 from leptonc.backends.cpu.decision import Decision
+from leptonc.backends.cpu.halved_packing import VECTORS, halved_weight_shape, pack_halved_weight
 from leptonc.backends.cpu.packed import Packing, decided_panel, floats
 from leptonc.backends.cpu.packing import (
     ConvWeight,
@@ -47,6 +48,8 @@ def conv(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision) 
         tile = decision.tile if decision.tile in PAIRS else 0
     if tile:
         return _winograd(op, blobs, tile, cpu, decision)
+    if op.attrs["halved"]:
+        return _halved(op, blobs, cpu, decision)
     depthwise = part == 1 and group == filters and group > 1
     sizes = ConvWeight(part * group, filters, (height, width), group, bool(op.attrs["plain"]))
     pixels = product(op.result.type.shape[2:4])
@@ -107,6 +110,19 @@ def _bias(blobs: Mapping[str, Blob], filters: int, lanes: int) -> dict[str, Blob
     bias = blobs["bias"]
     shape = (channel_blocks(filters, lanes) * lanes,)
     return {"bias": floats(shape, lambda: pack_channels(bias.array, lanes))}
+
+
+def _halved(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decision) -> Packing:
+    blob, lanes = blobs["w"], op.int("lanes")
+    filters, channels = blob.type.extents[:2]
+    sizes, panel = ConvWeight(channels, filters, (1, 1)), VECTORS * cpu.lanes
+    shape = halved_weight_shape(sizes, panel)
+    packed = floats(shape, lambda: pack_halved_weight(blob.array, sizes, panel, lanes))
+    attrs = {
+        "kernel_shape": (1, 1), "lanes": lanes, "channels": channels, "filters": filters,
+        "decision": decision.text,
+    }  # fmt: skip
+    return Packing("packed_halved_conv", attrs, {"w": packed, **_bias(blobs, filters, lanes)})
 
 
 def _winograd(

@@ -105,11 +105,13 @@ CONV_BLOCKED = define(
     "Two-dimensional convolution of a blocked operand (plain if `plain`) to a blocked result; by "
     "Winograd's tiles of `tile` squared outputs unless that is 0. What it `rounds`, its weight or "
     "both operands, is bf16 when it is multiplied: with a tile of 2 that is what the tile's points "
-    "take of them; without tiles x may be bf16 already.",
+    "take of them; without tiles x may be bf16 already. What is `halved` is computed by Strassen's "
+    "seven products of halves.",
     infer=_conv_infer, evaluate=_conv_evaluate,
     attrs={
         **CONV_ATTRS, "lanes": Attr("int", required=True),
         "plain": Attr("bool", False), "tile": Attr("int", 0), "rounds": ROUNDED,
+        "halved": Attr("bool", False),
     },
     traits=[Trait.PRODUCT],
 )  # fmt: skip

@@ -115,6 +115,32 @@ PACKED_CONV_BF16 = define(
 )  # fmt: skip
 
 
+def _halved_evaluate(call: Evaluation) -> Array:
+    x, bias, filters = call[0], call.get("bias"), call.int("filters")
+    wide = natural(x.dtype)
+    # the seven factors that follow each other, as `backends/cpu/halved_packing.py` has them
+    factors = call[1].astype(wide).transpose(1, 2, 0, 3)
+    _, above, b11, _, b22, left, _ = factors.reshape(*factors.shape[:2], -1)
+    weight = np.block([[b11, above + b22], [left + b11, b22]]).T[:, :, np.newaxis, np.newaxis]
+    plain = unpack_array(x, call.int("channels")).astype(wide)
+    y = convolve(plain, weight, resolve_window(call, plain.shape[2:], (1, 1)), 1)
+    y = add_bias(y, None if bias is None else bias[:filters])
+    return pack_array(y.astype(x.dtype), call.int("lanes"))
+
+
+PACKED_HALVED_CONV = define(
+    "packed_halved_conv(x, w, bias?)",
+    "`conv_blocked` of 1 x 1 by Strassen's seven products of halves, with a weight of [panels of "
+    "half of the filters, 7, half of the channels, panel width].",
+    infer=_conv_infer, evaluate=_halved_evaluate,
+    attrs={
+        "channels": Attr("int", required=True), "filters": Attr("int", required=True),
+        "lanes": Attr("int", required=True), "decision": Attr("str", ""), **CONV_ATTRS,
+    },
+    traits=[Trait.PRODUCT],
+)  # fmt: skip
+
+
 def _winograd_evaluate(call: Evaluation) -> Array:
     x, bias, filters = call[0], call.get("bias"), call.int("filters")
     wide = natural(x.dtype)

@@ -76,6 +76,7 @@ class LowerPrecision(Pass):
                 op.set_attr("rounds", OPERANDS if self.pairs else WEIGHT)
                 if op.name == "conv_blocked":
                     op.set_attr("tile", _tile(op) or 0)
+                    op.set_attr("halved", False)
 
     def _reason(self, op: Op) -> str:
         """Why this product stays fp32; empty where it does not."""
