@@ -11,6 +11,7 @@ from tvm.ir import Var
 
 from leptonc.backends.cpu.anchor_kernels import ANCHORS, PLAIN, ROUNDING, Anchor
 from leptonc.backends.cpu.emit import Epilogue
+from leptonc.backends.cpu.rounded_bytes import rounded_bytes
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.tvm.binding import PrimExpr, PrimFunc, tirx
 from leptonc.backends.tvm.lower.elementwise import scalar_of
@@ -87,7 +88,10 @@ class _Epilogue:
         self.graph, self.anchor, self.operands = source.graph, anchor, operands
         self.result = _computed(source.graph.outputs[0], anchor)
         out = source.graph.outputs[0]
+        self.bytes = rounded_bytes(self.result)
         left_out = {anchor} if self.result is out else {anchor, out.producer}
+        if self.bytes is not None:
+            left_out |= self.bytes.steps
         self.ops = [
             op
             for op in source.graph
@@ -109,7 +113,8 @@ class _Epilogue:
     def _rest(self, at: int, known: dict[Value, PrimExpr]) -> PrimExpr:
         """The expression of the operations from `at` on; what several read is bound to a name."""
         if at == len(self.ops):
-            return known[self.result]
+            bytes = self.bytes
+            return known[self.result] if bytes is None else bytes.apply(known[bytes.source])
         op = self.ops[at]
         scalar = scalar_of(op)
         assert scalar is not None
