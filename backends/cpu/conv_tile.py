@@ -246,6 +246,7 @@ class Tile:
                 for v, register in enumerate(row):
                     self.write_vector(register, emit.integer(0), place, v)
             return
+        emit.align_stack()
         staged = [Register(width * count, self.parent.sums) for width in self.widths]
         for pixel, row in enumerate(sums):
             for register, stage in zip(row, staged, strict=True):

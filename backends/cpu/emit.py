@@ -29,6 +29,16 @@ ALIGNMENT = 4
 STACK_BYTES = 1024
 # An epilogue of more operations than this is emitted once in a loop, not once for each register.
 UNROLLED_OPERATIONS = 24
+# LLVM aligns a stack to what it holds when registers are given out, and what it then keeps there
+# would lie across two lines of the cache: TVM says 16 bytes of everything. A byte says 64.
+ALIGN_STACK = "leptonc_align_stack"
+ALIGN_STACK_SOURCE = f"""
+define i32 @{ALIGN_STACK}() alwaysinline {{
+  %byte = alloca i8, align 64
+  store volatile i8 0, ptr %byte
+  ret i32 0
+}}
+"""
 
 
 def unchanged(value: PrimExpr, index: Sequence[PrimExpr], buffers: Sequence[Buffer]) -> PrimExpr:
@@ -97,6 +107,11 @@ def serial(extent: Extent, start: Extent = 0) -> Any:
 def outer_loop(extent: Extent, *, parallel: bool) -> Any:
     """A loop from zero whose steps the threads share, if parallel."""
     return (T.parallel if parallel else T.serial)(integer(0), integer(extent))
+
+
+def align_stack() -> None:
+    """Lets whole vectors on the stack be in one line of the cache each, for a register less."""
+    T.evaluate(tirx.call_extern("int32", ALIGN_STACK))
 
 
 def each_band(
@@ -265,6 +280,7 @@ def function(
             T.arg(label, T.buffer(shape, dtype, buffer_name=label, align=ALIGNMENT))
             for label, shape, dtype in parameters
         ]
-        body(*buffers)
+        with T.attr(tirx.const(0, "int32"), "pragma_import_llvm", ALIGN_STACK_SOURCE):
+            body(*buffers)
     function: Any = made.get()
     return function
