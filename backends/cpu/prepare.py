@@ -17,7 +17,7 @@ from leptonc.ir.build import Builder
 from leptonc.ir.graph import Graph, Op, Region, Value
 from leptonc.ir.types import TensorType
 
-Made = dict[tuple[Value, TensorType, object], Value]
+Made = dict[tuple[Value, TensorType, str, str], Value]
 
 
 def prepare(
@@ -86,19 +86,19 @@ def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> Op:
 
     The operation or group that is a kernel then.
     """
-    operands = list(op.operands)
+    operands, how = list(op.operands), _order(op, packing)
     for slot, name in enumerate(op.operand_names):
         if name not in packing.blobs:
             continue
         outer, blob = _outer(op.operands[slot], holder), packing.blobs[name]
-        key = (outer, blob.type, op.attrs.get("transposed"))
+        key = (outer, blob.type, name, how)
         if key not in made:
             made[key] = _constant_beside(outer, holder, blob)
         operands[slot] = _as_input(holder, op.operands[slot], made[key]) if holder else made[key]
     names = [*op.operand_names]
     for name in sorted(packing.blobs.keys() - set(names)):
         names.append(name)
-        operands.append(_more(op, holder, (name, packing.blobs[name]), made))
+        operands.append(_more(op, holder, (name, how, packing.blobs[name]), made))
     region = op.region
     assert region is not None
     build = Builder(region, before=op, location=op.location)
@@ -111,11 +111,16 @@ def _replace(op: Op, holder: Op | None, packing: Packing, made: Made) -> Op:
     return holder or new
 
 
-def _more(op: Op, holder: Op | None, constant: tuple[str, Blob], made: Made) -> Value:
+def _order(op: Op, packing: Packing) -> str:
+    """What the order of packed data depends on beside its type: two orders are packed twice."""
+    return f"{sorted(op.attrs.items())} {packing.row} {sorted(packing.attrs.items())}"
+
+
+def _more(op: Op, holder: Op | None, constant: tuple[str, str, Blob], made: Made) -> Value:
     """A constant that the original operation does not have, beside its weight."""
-    name, blob = constant
+    name, how, blob = constant
     weight = _outer(op.operands[op.operand_names.index("w")], holder)
-    key = (weight, blob.type, name)
+    key = (weight, blob.type, name, how)
     if key not in made:
         made[key] = _constant_beside(weight, holder, blob)
     return _new_input(holder, made[key]) if holder else made[key]

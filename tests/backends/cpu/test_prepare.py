@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import leptonc
 from leptonc.backends.cpu.prepare import prepare
 from leptonc.backends.cpu.target import by_name
+from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
 from leptonc.ir.verify import verify
 
@@ -54,3 +57,37 @@ def test_weights_of_a_branch_are_packed() -> None:
     verify(graph)
     rows = [op.name for op in graph.walk() if "linear" in op.name]
     assert rows == ["packed_linear", "packed_linear"]
+
+
+CONVOLUTIONS = """graph @shared(%x: f32[1,4,9,7]) -> (y: f32[1,4,9,7]) {
+  %w = const() {value = random(1)} : f32[4,4,3,3]
+  %a = conv(%x, %w) {pads = [1, 1, 1, 1]} : f32[1,4,9,7]
+  %y = conv(%a, %w) {pads = [1, 1, 1, 1]} : f32[1,4,9,7]
+  return %y
+}
+"""
+PRODUCTS = """graph @shared(%x: f32[5,4]) -> (y: f32[5,4]) {
+  %w = const() {value = random(1)} : f32[4,4]
+  %a = linear(%x, %w) : f32[5,4]
+  %y = linear(%a, %w) {transposed = true} : f32[5,4]
+  return %y
+}
+"""
+
+
+@pytest.mark.parametrize("text", [CONVOLUTIONS, PRODUCTS], ids=["convolutions", "products"])
+@pytest.mark.parametrize("isa", ["avx2", "avx512,spelled_out=true"])
+def test_a_weight_that_is_read_in_two_orders_is_packed_in_both(text: str, isa: str) -> None:
+    (value,) = parse_graph(text).inputs
+    feeds = {"x": np.random.default_rng(0).random(value.type.extents, np.float32)}
+    expected = interpret(parse_graph(text), feeds)["y"]
+    target = f"cpu:isa={isa}"
+    session = leptonc.compile(parse_graph(text), target=target, cache=False, isolated=False)
+    np.testing.assert_allclose(session.run(feeds)["y"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_that_is_read_in_one_order_is_packed_once() -> None:
+    text = PRODUCTS.replace(" {transposed = true}", "")
+    graph = parse_graph(text)
+    prepare(graph, by_name("avx2"))
+    assert [op.name for op in graph] == ["const", "packed_linear", "packed_linear", "return"]
