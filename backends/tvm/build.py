@@ -83,7 +83,7 @@ def build_library(
         if cache is not None:
             for kernel, source in missing.items():
                 cache.put(_key(source, cpu), (folder / f"{kernel}.o").read_bytes())
-        planned, machine = _machine_objects(program, target, folder)
+        planned, machine = _machine_objects(program, cpu.threads, target, folder)
         called = [op for kernel in program.kernels.values() if (op := c_operation(kernel))]
         if called:
             write_slots(called, target, folder / "slots.o")
@@ -192,11 +192,11 @@ def compile_kernel(
 
 
 def _machine_objects(
-    program: Program, target: tvm.target.Target, folder: Path
+    program: Program, threads: int, target: tvm.target.Target, folder: Path
 ) -> tuple[dict[str, int], list[Path]]:
     """The memory plan in bytes, and the objects of the bytecode and its helpers."""
     with target:
-        module = tvm.transform.Sequential(memory_passes())(program.module)
+        module = tvm.transform.Sequential(memory_passes(threads))(program.module)
         planned = planned_bytes(module)
         module = tvm.transform.Sequential(_machine_passes())(module)
     builder = relax.ExecBuilder()
@@ -221,7 +221,7 @@ def _machine_objects(
     return planned, [machine, bytecode]
 
 
-def memory_passes() -> list[Any]:
+def memory_passes(threads: int) -> list[Any]:
     """TVM's own way down to allocations, with places in arenas of ours.
 
     Its reshape recognition is left out, which our kernels break.
@@ -229,7 +229,7 @@ def memory_passes() -> list[Any]:
     transform = relax.transform
     return [
         transform.ToNonDataflow(), transform.RemovePurityChecking(), transform.CallTIRRewrite(),
-        transform.StaticPlanBlockMemory(), ShareArenas(), transform.LowerAllocTensor(),
+        transform.StaticPlanBlockMemory(), ShareArenas(threads), transform.LowerAllocTensor(),
     ]  # fmt: skip
 
 

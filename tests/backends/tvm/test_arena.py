@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 import leptonc
 from leptonc.backends.tvm import build
-from leptonc.backends.tvm.arena import ALIGNMENT, PLACE, Room, place
+from leptonc.backends.tvm.arena import MORE, PLACE, Arena, Tensor
+from leptonc.backends.tvm.rooms import ALIGNMENT, Room, place
 from leptonc.ir.blob import Array
 from leptonc.ir.interpret import interpret
 from leptonc.ir.text import parse_graph
@@ -147,9 +149,13 @@ class Memory:
 
 def without_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor is memory of its own from here on."""
-    passes = [each for each in build.memory_passes() if each.info.name not in PLANNING]
-    assert len(passes) == len(build.memory_passes()) - len(PLANNING)
-    monkeypatch.setattr(build, "memory_passes", lambda: passes)
+    passes = [each for each in build.memory_passes(1) if each.info.name not in PLANNING]
+    assert len(passes) == len(build.memory_passes(1)) - len(PLANNING)
+
+    def unplanned(threads: int) -> list[Any]:
+        return passes
+
+    monkeypatch.setattr(build, "memory_passes", unplanned)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -263,3 +269,83 @@ def test_the_plan_is_told_for_each_product_of_extents(compiled: Compiled) -> Non
         "bytes for each m*peak": 32,
         "bytes for each (m - 1)*peak": 4,
     }
+
+
+IMAGES = """graph @g(%x: f32[1,4,56,56,16]) -> (y: f32[1,4,14,14,16]) {
+  %start = const() {value = dense([0, 0])} : i64[2]
+  %axes = const() {value = dense([2, 3])} : i64[2]
+  %middle = const() {value = dense([28, 28])} : i64[2]
+  %end = const() {value = dense([14, 14])} : i64[2]
+  %a = erf(%x) : f32[1,4,56,56,16]
+  %b = exp(%a) : f32[1,4,56,56,16]
+  %c = slice(%b, starts=%start, ends=%middle, axes=%axes) : f32[1,4,28,28,16]
+  %d = erf(%c) : f32[1,4,28,28,16]
+  %e = exp(%d) : f32[1,4,28,28,16]
+  %f = add(%e, %c) : f32[1,4,28,28,16]
+  %g = slice(%f, starts=%start, ends=%end, axes=%axes) : f32[1,4,14,14,16]
+  %h = erf(%g) : f32[1,4,14,14,16]
+  %i = exp(%h) : f32[1,4,14,14,16]
+  %y = erf(%i) : f32[1,4,14,14,16]
+  return %y
+}"""
+
+
+@pytest.mark.parametrize(("threads", "together"), [(1, True), (2, False)])
+def test_threads_find_images_of_different_extents_apart(threads: int, together: bool) -> None:
+    """So no row lies where another thread has one."""
+    x = np.random.default_rng(1).standard_normal((1, 4, 56, 56, 16)).astype(np.float32)
+    graph, seen = parse_graph(IMAGES), dict[int, set[int]]()
+
+    def look(function: object, name: str, before: bool, result: object, *given: Any) -> int:
+        for each in given if before and name.startswith("k_") else ():
+            if len(each.shape) == 5 and each.data_ptr() != x.ctypes.data:
+                lines = range(each.data_ptr(), each.data_ptr() + 4 * prod(each.shape), ALIGNMENT)
+                seen.setdefault(int(each.shape[2]), set()).update(lines)
+        return GO_ON
+
+    with leptonc.compile(graph, level=0, threads=threads, isolated=False) as session:
+        wanted = interpret(graph, {"x": x})["y"]
+        with session.observed(look):
+            found = session.run({"x": x})["y"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert sorted(seen) == [14, 28, 56]
+    assert together == any(a & b for a, b in itertools.combinations(seen.values(), 2))
+
+
+@dataclass(eq=False)
+class Picture(Tensor):
+    """A tensor that is told what image it is."""
+
+    side: int = 0
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """Its extents."""
+        return (self.side,)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(steps, st.integers(0, 12), sizes, st.integers(0, 4)), max_size=40),
+    st.sampled_from([1, 16 << 10]),
+)
+def test_no_two_images_in_use_at_once_overlap(
+    lives: list[tuple[int, int, int, int]], scale: int
+) -> None:
+    """Whether all lie apart, or only some since there is too much of them."""
+    tensors = [
+        Picture(first, first + length, scale * min(size, 10**6), side=side)
+        for first, length, size, side in lives
+    ]
+    arena = Arena([], list[Tensor](tensors))
+    arena.size = place(tensors) or 0
+    plain = arena.size
+    arena.move_apart()
+    assert arena.size <= plain + MORE
+    for one, other in itertools.combinations(tensors, 2):
+        apart = one.offset + one.size <= other.offset or other.offset + other.size <= one.offset
+        at_once = one.first <= other.last and other.first <= one.last
+        assert apart or not at_once
+        small = sum(each.size for each in tensors) <= MORE
+        assert apart or not small or one.side == other.side
+    assert all(each.offset + each.size <= arena.size for each in tensors)
