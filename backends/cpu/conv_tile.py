@@ -36,6 +36,8 @@ class Pixels:
 class Tile:
     """Emits the tiles of one chunk and one panel, whose vectors compute so many filters each."""
 
+    fetched_bytes = FETCHED_BYTES
+
     def __init__(
         self,
         parent: Emitter,
@@ -178,7 +180,7 @@ class Tile:
         """
         weight, panel = self.spec.weight, self.spec.panel
         block_lines = weight.kernel[0] * weight.kernel[1] * self.parent.inner * panel // self.line
-        if not at.tiles or at.tiles > block_lines or self.parent.weight_bytes <= FETCHED_BYTES:
+        if not at.tiles or at.tiles > block_lines or self.parent.weight_bytes <= self.fetched_bytes:
             return
         share = -(-block_lines // at.tiles)
         tile = tirx.floordiv(at.start, at.count)

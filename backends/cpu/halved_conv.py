@@ -27,9 +27,14 @@ from leptonc.backends.cpu.conv_tile import Pixels, Tile
 from leptonc.backends.cpu.emit import Register
 from leptonc.backends.cpu.halved_packing import PRODUCTS, half_of, halved_weight_shape
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.window import Window
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
+# Smaller weights arrive in time by themselves. Each factor is read for half of the pixels alone:
+# ResNet-50 takes 0.99 of the time that it takes with the bytes of a direct convolution, 2 MB.
+FETCHED_BYTES = 384 * 1024
 C11, C22, C12, C21 = range(4)
+SUMS, A11, A22 = 5, 5, 6
 Value = Callable[[PrimExpr], PrimExpr]
 
 
@@ -37,7 +42,7 @@ Value = Callable[[PrimExpr], PrimExpr]
 class HalvedConvSpec(ConvSpec):
     """A pointwise `ConvSpec` whose channels and filters are twice whole blocks and panels.
 
-    Its extents are known, and its columns even, so that each band of rows has halves.
+    Its extents are known, and the columns of its outputs even: each band of rows has halves.
     """
 
     @property
@@ -50,21 +55,21 @@ class HalvedConvSpec(ConvSpec):
 class Step:
     """One of the seven products: of which pixels, and where it is added.
 
-    Pixels are a number of the sums, or a quarter that is read where it is. `to` has the sign for
-    each quarter of the result, and whether that is complete then.
+    Pixels are a number of the sums, or a quarter that may be read where it is. `to` has the sign
+    for each quarter of the result, and whether that is complete then.
     """
 
-    pixels: int | str
+    pixels: int
     to: tuple[tuple[int, str], ...]
 
 
 STEPS = (
     Step(0, ((C11, "="),)),
-    Step("A11", ((C12, "="), (C22, "C11 +"))),
+    Step(A11, ((C12, "="), (C22, "C11 +"))),
     Step(1, ((C21, "="), (C22, "-"))),
     Step(3, ((C22, "+!"),)),
     Step(2, ((C12, "+!"), (C11, "-"))),
-    Step("A22", ((C21, "+!"), (C11, "+"))),
+    Step(A22, ((C21, "+!"), (C11, "+"))),
     Step(4, ((C11, "+!"),)),
 )
 """P1, P3, P2, P6, P5, P4, P7. The first is the start of two quarters, and stored once."""
@@ -82,8 +87,13 @@ class HalvedEmitter(Emitter):
         super().__init__(spec, cpu, buffers)
         panels, products, *panel = self.weight.shape
         self.weight = emit.view(self.weight, (panels * products, *panel))
-        self.half_spec = replace(spec, weight=half_of(spec.weight))
+        self.half_spec = replace(spec, weight=half_of(spec.weight), window=Window((1, 1)))
         self.pairs = halved_weight_shape(spec.weight, spec.panel)[0]
+
+    @property
+    def factors(self) -> int:
+        """How many factors of pixels are made: A11 and A22, too, where pixels are apart."""
+        return SUMS if self.spec.window.strides == (1, 1) else SUMS + 2
 
     def depth_parts(self, pixels: int) -> int:
         """One: halves of the depth are few enough."""
@@ -105,7 +115,7 @@ class HalvedEmitter(Emitter):
         assert isinstance(height, int)
         assert isinstance(self.columns, int)
         lanes, half = self.cpu.lanes, height * self.columns // 2
-        sums = emit.workspace((5, self.blocks // 2, half, lanes))
+        sums = emit.workspace((self.factors, self.blocks // 2, half, lanes))
         quarters = emit.workspace((4, half, self.spec.panel))
         self.add_pixels(source, sums, half)
         with emit.serial(pairs[1] - pairs[0]) as step:
@@ -121,35 +131,41 @@ class HalvedEmitter(Emitter):
         """The sums of the quarters of a chunk that are multiplied."""
         lanes, blocks = self.cpu.lanes, self.blocks // 2
         with emit.serial(blocks) as block, emit.serial(half) as pixel:
-            (a11, a21), (a12, a22) = (
+            upper, lower = (emit.let(self.place(source, p)) for p in (pixel, pixel + half))
+            (a11, a12), (a21, a22) = (
                 [
-                    emit.let(emit.load(source.data, [start + pixel * lanes], lanes))
-                    for start in (plane, plane + half * lanes)
+                    emit.let(emit.load(source.data, [place + plane * source.plane], lanes))
+                    for plane in (block, block + blocks)
                 ]
-                for plane in (
-                    source.start + (block + part * blocks) * source.plane for part in (0, 1)
-                )
+                for place in (upper, lower)
             )
-            made = a11 + a22, a21 + a22, a11 + a12, a21 - a11, a12 - a22
-            for number, value in enumerate(made):
+            made = a11 + a22, a21 + a22, a11 + a12, a21 - a11, a12 - a22, a11, a22
+            for number, value in enumerate(made[: self.factors]):
                 emit.store(sums, value, [number, block, pixel, 0], lanes)
 
-    def factor(self, pixels: int | str, source: Source, sums: Buffer, half: int) -> Source:
+    def place(self, source: Source, pixel: PrimExpr) -> PrimExpr:
+        """Where a pixel of a chunk is read in the first plane."""
+        down, right = self.spec.window.strides
+        columns = emit.integer(self.columns)
+        row, column = tirx.floordiv(pixel, columns), tirx.floormod(pixel, columns)
+        return source.start + row * down * source.row + column * (right * self.cpu.lanes)
+
+    def factor(self, pixels: int, source: Source, sums: Buffer, half: int) -> Source:
         """Where a product reads its pixels."""
         lanes, blocks = self.cpu.lanes, self.blocks // 2
-        if pixels == "A11":
-            return replace(source, far=False)
-        if pixels == "A22":
-            start = emit.let(source.start + blocks * source.plane + half * lanes)
-            return replace(source, start=start, far=False)
-        assert isinstance(pixels, int)
         plane = half * lanes
-        flat = emit.view(sums, (5 * blocks * plane,))
-        return Source(flat, emit.integer(pixels * blocks * plane), source.row, plane)
+        if pixels >= self.factors:
+            below = 0 if pixels == A11 else blocks * source.plane + plane
+            return replace(source, start=emit.let(source.start + below), far=False)
+        flat = emit.view(sums, (self.factors * blocks * plane,))
+        row = emit.product((self.columns, lanes))
+        return Source(flat, emit.integer(pixels * blocks * plane), row, plane)
 
 
 class HalvedTile(Tile):
     """Emits the tiles of one of the seven products."""
+
+    fetched_bytes = FETCHED_BYTES
 
     def __init__(
         self,

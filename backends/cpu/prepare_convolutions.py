@@ -119,8 +119,8 @@ def _halved(op: Op, blobs: Mapping[str, Blob], cpu: CpuTarget, decision: Decisio
     shape = halved_weight_shape(sizes, panel)
     packed = floats(shape, lambda: pack_halved_weight(blob.array, sizes, panel, lanes))
     attrs = {
-        "kernel_shape": (1, 1), "lanes": lanes, "channels": channels, "filters": filters,
-        "decision": decision.text,
+        "kernel_shape": (1, 1), "strides": op.attrs["strides"], "lanes": lanes,
+        "channels": channels, "filters": filters, "decision": decision.text,
     }  # fmt: skip
     return Packing("packed_halved_conv", attrs, {"w": packed, **_bias(blobs, filters, lanes)})
 

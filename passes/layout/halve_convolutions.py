@@ -61,9 +61,9 @@ class HalveConvolutions(Pass):
         if weight.blob is None or weight.type.dtype is not DType.F32 or op.attrs["rounds"]:
             return "the weight is not known, or not f32"
         filters, channels, *kernel = weight.type.extents
-        steps = {*(op.ints("strides") or ()), *(op.ints("dilations") or ()), op.int("group")}
+        steps = {*(op.ints("dilations") or ()), op.int("group")}
         if kernel != [1, 1] or steps - {1} or any(op.ints("pads") or ()) or op.attrs["plain"]:
-            return "not of single pixels, side by side, and all channels"
+            return "not of single pixels without pads, and all channels"
         columns, pixels = op.result.type.shape[3], product(op.result.type.shape[2:4])
         if not isinstance(columns, int) or not isinstance(pixels, int) or columns % 2:
             return "rows have no halves that are known"

@@ -33,6 +33,8 @@ def cases(lanes: int) -> dict[str, Case]:
         "odd halves": Case(2 * lanes, 4 * lanes, (5, 6), POINT),
         "several panels": Case(6 * lanes, 12 * lanes, (7, 10), POINT, batch=2),
         "several bands": Case(8 * lanes, 4 * lanes, (61, 50), POINT),
+        "pixels apart": Case(4 * lanes, 8 * lanes, (11, 7), Window((1, 1), (2, 2)), batch=2),
+        "columns apart, bands": Case(4 * lanes, 4 * lanes, (90, 83), Window((1, 1), (1, 3))),
     }
 
 
@@ -62,14 +64,15 @@ def check(
     sizes, panel = ConvWeight(case.channels, case.filters, (1, 1)), VECTORS * cpu.lanes
     n = tirx.Var("n", "int64") if open_batch else case.batch
     blocks = case.filters // lanes
-    epilogue = residual((n, blocks, height, width, lanes), operations)
+    known = [case.window.outputs(axis, extent) for axis, extent in enumerate(case.size)]
+    epilogue = residual((n, blocks, *known, lanes), operations)
     spec = HalvedConvSpec(
-        n, height, width, sizes, POINT, panel, epilogue=epilogue, decision=decision
+        n, height, width, sizes, case.window, panel, epilogue=epilogue, decision=decision
     )
     x = rng.standard_normal((case.batch, case.channels, height, width)).astype(np.float32)
     weight = rng.standard_normal((case.filters, case.channels, 1, 1)).astype(np.float32)
     bias = rng.standard_normal(case.filters).astype(np.float32)
-    other = rng.standard_normal((case.batch, case.filters, height, width)).astype(np.float32)
+    other = rng.standard_normal((case.batch, case.filters, *known)).astype(np.float32)
     inputs = [
         block(x, lanes),
         pack_halved_weight(weight, sizes, panel, lanes),
@@ -77,8 +80,8 @@ def check(
         block(other, lanes),
     ]
     kernel = Kernel(halved_conv("main", spec, cpu), cpu)
-    got = unblock(kernel(inputs, (case.batch, blocks, height, width, lanes)), case.filters)
-    want = convolution(x, weight, bias, POINT) + other + 0.5 * operations
+    got = unblock(kernel(inputs, (case.batch, blocks, *known, lanes)), case.filters)
+    want = convolution(x, weight, bias, case.window) + other + 0.5 * operations
     np.testing.assert_allclose(got, want, atol=3e-6 * np.abs(want).max(), rtol=0)
 
 
@@ -88,14 +91,14 @@ def test_known_sizes(name: str, *, open_batch: bool) -> None:
     check(cases(NATIVE.lanes)[name], open_batch=open_batch)
 
 
-@pytest.mark.parametrize("name", ["odd halves", "several panels"])
+@pytest.mark.parametrize("name", ["odd halves", "several panels", "pixels apart"])
 @pytest.mark.parametrize("cpu", SPELLED, ids=lambda cpu: cpu.name)
 def test_other_lanes(name: str, cpu: CpuTarget) -> None:
     check(cases(cpu.lanes)[name], cpu)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("name", ["several panels", "several bands"])
+@pytest.mark.parametrize("name", ["several panels", "several bands", "columns apart, bands"])
 def test_threads_share_rows(name: str, threads: int) -> None:
     check(cases(NATIVE.lanes)[name], with_threads(NATIVE, threads), decision=Decision(shared=1))
 
@@ -137,10 +140,10 @@ def test_what_is_of_one_size_is_as_exact_as_a_direct_sum() -> None:
 
 def test_a_packed_weight_keeps_its_meaning() -> None:
     """The row that prepare makes computes what the convolution did."""
-    text = """graph @c(%x: f32[1,4,6,8,8]) -> (y: f32[1,8,6,8,8]) {
+    text = """graph @c(%x: f32[1,4,6,8,8]) -> (y: f32[1,8,6,4,8]) {
   %w = const() {value = random(3)} : f32[64,32,1,1]
   %b = const() {value = random(4)} : f32[64]
-  %y = conv_blocked(%x, %w, bias=%b) {lanes = 8, halved = true} : f32[1,8,6,8,8]
+  %y = conv_blocked(%x, %w, bias=%b) {strides = [1, 2], lanes = 8, halved = true} : f32[1,8,6,4,8]
   return %y
 }
 """
