@@ -24,7 +24,7 @@ from leptonc.backends.cpu.matmul import (
     MOST_ROWS_AHEAD,
     tiles_ahead,
 )
-from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
+from leptonc.backends.cpu.product import Product, Steps, Sums, ahead_steps, each_panel
 from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows, whole_rows, widened_rows
@@ -213,7 +213,7 @@ class _Emitter:
         if few or 4 * spec.steps * spec.columns < BYTES_AHEAD:
             return None
         words = spec.panel * spec.steps
-        lines, calls = words // LINE, steps // AHEAD_STEPS
+        lines, calls = words // LINE, steps // ahead_steps(self.cpu)
         at_once = max(1, math.ceil(lines / max(calls, 1) / tiles_ahead(height)))
         flat = emit.view(self.weight, (2 * math.prod(spec.weight_shape[:3]),))
 

@@ -27,7 +27,7 @@ from leptonc.backends.cpu.matmul import (
     MOST_ROWS_AHEAD,
     tiles_ahead,
 )
-from leptonc.backends.cpu.product import AHEAD_STEPS, Product, Steps, Sums, each_panel
+from leptonc.backends.cpu.product import Product, Steps, Sums, ahead_steps, each_panel
 from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import integer_tile_rows, whole_rows
@@ -160,7 +160,7 @@ class _Emitter:
         if few or size < BYTES_AHEAD or not lines:
             return None
         height = whole_rows(self.rows, self.tile_rows)
-        calls = spec.depth // (spec.together * spec.folds) // AHEAD_STEPS
+        calls = spec.depth // (spec.together * spec.folds) // ahead_steps(self.cpu)
         at_once = max(1, math.ceil(lines / max(calls, 1) / tiles_ahead(height)))
         elements = math.prod(spec.weight_shape[1:])
         flat = emit.view(self.weight, (spec.weight_shape[0] * elements,))

@@ -15,7 +15,7 @@ from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.decision import UNDECIDED, Decision
 from leptonc.backends.cpu.emit import IDENTITY, Epilogue, Extent, Shape
 from leptonc.backends.cpu.packing import matmul_weight_shape
-from leptonc.backends.cpu.product import AHEAD_STEPS, Product, each_panel
+from leptonc.backends.cpu.product import Product, ahead_steps, each_panel
 from leptonc.backends.cpu.sharing import is_worth_sharing
 from leptonc.backends.cpu.target import CpuTarget
 from leptonc.backends.cpu.tiles import tile_rows, whole_rows
@@ -223,10 +223,10 @@ class Emitter:
             few = not spec.decision.ahead
         if few or weights < BYTES_AHEAD:
             return None
-        height, steps = whole_rows(self.count, self.tile_rows), spec.depth // AHEAD_STEPS
+        height, steps = whole_rows(self.count, self.tile_rows), spec.depth // ahead_steps(self.cpu)
         line, size = LINE_BYTES // spec.weight_bytes, spec.panel * spec.depth
         lines = size // line
-        at_once = max(1, round(spec.panel * AHEAD_STEPS / line / tiles_ahead(height)))
+        at_once = max(1, round(spec.panel * ahead_steps(self.cpu) / line / tiles_ahead(height)))
         flat = emit.view(self.weight, (math.prod(self.weight_shape),))
 
         def ask(first: PrimExpr, step: PrimExpr) -> None:

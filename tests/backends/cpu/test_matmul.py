@@ -226,3 +226,13 @@ def test_sse_multiplies_without_fused_instructions() -> None:
     assert "vfmadd" not in assembly(function, cpu)
     got = Kernel(function, cpu)([x, pack_matmul_weight(weight, panel), bias, other], (7, 10))
     np.testing.assert_allclose(got, reference(x, weight, bias, other), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sums_stay_in_registers(threads: int) -> None:
+    """Those of 197 x 768 x 768 take all registers but a few, also in a loop that threads share."""
+    cpu = with_threads(by_name("avx512"), threads)
+    panel = matmul_panel(197, 768, 768, cpu)
+    text = assembly(matmul("main", MatmulSpec((1, 197), 768, 768, panel, bias=True), cpu), cpu)
+    on_the_stack = [line for line in text.splitlines() if "zmm" in line and "(%rsp)" in line]
+    assert len(on_the_stack) < 12
