@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,7 +129,7 @@ def missing_features(cpu: CpuTarget, root: Path = Path("/")) -> tuple[str, ...]:
 
 def multiplies_neighbours(cpu: CpuTarget) -> bool:
     """Whether `instructions.py` knows the instructions for it, all of which are x86's."""
-    return cpu.machine == X86 and not cpu.spelled_out
+    return (cpu.machine or platform.machine()) == X86 and not cpu.spelled_out
 
 
 def multiplies_bytes(cpu: CpuTarget) -> bool:
