@@ -166,10 +166,10 @@ def _has_rows(sch: Schedule, loops: Sequence[Any], cpu: CpuTarget) -> bool:
     extents = [_extent(sch, loop) for loop in loops]
     if len(extents) != IMAGE_AXES or extents[-1] != cpu.lanes:
         return False
-    _, blocks, rows, columns, lanes = extents
+    _, blocks, rows, columns, _ = extents
     if blocks is None or rows is None or columns is None or rows % cpu.threads:
         return False
-    return keeps_rows_of_channels(blocks * lanes, (rows, columns), cpu.threads)
+    return keeps_rows_of_channels(blocks * cpu.lanes, (rows, columns), cpu.threads)
 
 
 def _is_ragged(sch: Schedule, block: Any, cpu: CpuTarget) -> bool:
