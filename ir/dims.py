@@ -386,6 +386,24 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     return total
 
 
+def replace(dim: Dim, known: Mapping[Atom, Dim]) -> Dim:
+    """`dim` with other extents in the place of atoms, also of those inside others."""
+    if isinstance(dim, int) or not known:
+        return dim
+    total: Dim = 0
+    for monomial, factor in dim.terms:
+        term: Dim = factor
+        for atom in monomial:
+            if atom in known:
+                term = term * known[atom]
+            elif isinstance(atom, Symbol):
+                term = term * symbol(atom.name)
+            else:
+                term = term * FUNCTIONS[atom.function](*(replace(a, known) for a in atom.args))
+        total = total + term
+    return total
+
+
 def is_linear(dim: Expr) -> bool:
     """True where `dim` is ``factor*symbol+offset``."""
     rest = [monomial for monomial, _ in dim.terms if monomial]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import cast
-
-import numpy as np
 
 from leptonc.ir.build import infer_content, infer_types
 from leptonc.ir.dims import Dim, Expr, substitute, symbols
+from leptonc.ir.extents import map_extents
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.table import RETURN, Trait
 from leptonc.ir.types import TensorType
@@ -66,21 +64,7 @@ def _learnt(old: TensorType, new: TensorType) -> dict[str, Dim]:
 
 def substitute_dims(graph: Graph, known: Mapping[str, Dim]) -> None:
     """Put what is known about symbols in place of them, in every type, content and attribute."""
-    bound = _Bound(known)
-    for value in graph.inputs:
-        _substitute_in(value, bound)
-    for op in graph.walk():
-        for region in op.regions:
-            for value in region.inputs:
-                _substitute_in(value, bound)
-        for value in op.results:
-            _substitute_in(value, bound)
-        for name, attr in op.definition.attrs.items():
-            dims = op.attrs[name]
-            if attr.kind == "dims" and isinstance(dims, tuple):
-                changed = tuple(bound.of(dim) for dim in dims)
-                if changed != dims:
-                    op.set_attr(name, changed)
+    map_extents(graph, _Bound(known).of)
 
 
 class _Bound:
@@ -90,24 +74,14 @@ class _Bound:
         self.known = known
         self.seen: dict[Expr, Dim] = {}
 
-    def of(self, dim: object) -> Dim:
+    def of(self, dim: Dim) -> Dim:
         """The extent with what is known."""
         if not isinstance(dim, Expr):
-            return cast(int, dim)
+            return dim
         if dim not in self.seen:
             named = not self.known.keys().isdisjoint(symbols(dim))
             self.seen[dim] = substitute(dim, self.known) if named else dim
         return self.seen[dim]
-
-
-def _substitute_in(value: Value, bound: _Bound) -> None:
-    if not value.type.is_static:
-        value.type = value.type.with_shape(*(bound.of(dim) for dim in value.type.shape))
-    if value.content is not None:
-        dims = [bound.of(dim) for dim in value.content.reshape(-1)]
-        content = np.empty(len(dims), object)
-        content[:] = dims
-        value.content = content.reshape(value.content.shape)
 
 
 def update_types(ops: Iterable[Op]) -> None:

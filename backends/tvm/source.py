@@ -9,6 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from leptonc.backends.tvm.sizes import name_extents
 from leptonc.ir.build import Builder
 from leptonc.ir.dims import Symbol, symbols
 from leptonc.ir.graph import Graph, Op, Value
@@ -102,6 +103,7 @@ def kernel_source(op: Op) -> KernelSource:
         clone(build, op, mapping)
         build.return_(*(mapping[value] for value in outputs))
     _drop_dead(graph)
+    name_extents(graph)
     return KernelSource(op, inputs, outputs, graph, _scalars(graph))
 
 

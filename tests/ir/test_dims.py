@@ -18,6 +18,7 @@ from leptonc.ir.dims import (
     floordiv,
     maximum,
     minimum,
+    replace,
     solve_linear,
     substitute,
     symbol,
@@ -158,3 +159,20 @@ def test_nonsense_is_refused(text: str) -> None:
     """What is no expression raises ValueError."""
     with pytest.raises(ValueError, match="cannot read"):
         parse_dim(text)
+
+
+def test_extents_are_put_in_the_place_of_calls() -> None:
+    half = parse_dim("floordiv(h+1,2)")
+    assert isinstance(half, Expr)
+    ((atom,), _), *_ = half.terms
+    known = {atom: parse_dim("n")}
+    for before, after in (
+        ("floordiv(h+1,2)", "n"),
+        ("2*floordiv(h+1,2)*w-3", "2*n*w-3"),
+        ("floordiv(floordiv(h+1,2)+1,2)", "floordiv(n+1,2)"),
+        ("min(h,floordiv(h+1,2))", "min(h,n)"),
+        ("floordiv(h,2)", "floordiv(h,2)"),
+        ("7", "7"),
+    ):
+        assert replace(parse_dim(before), known) == parse_dim(after)
+        assert replace(parse_dim(before), {}) == parse_dim(before)
