@@ -1,0 +1,1 @@
+"""The header that operators written in C are compiled with."""
