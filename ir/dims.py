@@ -371,19 +371,7 @@ FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     """`dim` with the named symbols replaced; an int once all of them are."""
-    if isinstance(dim, int) or not values:
-        return dim
-    total: Dim = 0
-    for monomial, factor in dim.terms:
-        term: Dim = factor
-        for atom in monomial:
-            if isinstance(atom, Symbol):
-                known = values.get(atom.name)
-                term = term * (symbol(atom.name) if known is None else known)
-            else:
-                term = term * FUNCTIONS[atom.function](*(substitute(a, values) for a in atom.args))
-        total = total + term
-    return total
+    return replace(dim, {Symbol(name): value for name, value in values.items()})
 
 
 def replace(dim: Dim, known: Mapping[Atom, Dim]) -> Dim:
