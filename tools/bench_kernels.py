@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
+from leptonc.backends.cpu.bf16_packing import OUTPUTS
 from leptonc.backends.cpu.choices import Choice, choice
 from leptonc.backends.cpu.peaks import Peaks
 from leptonc.backends.cpu.target import CpuTarget
@@ -19,8 +22,11 @@ from leptonc.tools.bench_profile import Argument, Call
 SILENT = ("const", "dims", "return")
 PACKED = (
     "packed_linear", "packed_linear_bytes", "packed_integer_linear", "packed_integer_conv",
-    "packed_linear_bf16", "packed_conv_bf16",
-    "packed_conv",
+    "packed_linear_bf16",
+)  # fmt: skip
+CONVOLUTIONS = (
+    "packed_conv", "packed_conv_bf16", "packed_halved_conv", "packed_winograd",
+    "packed_winograd_bf16",
 )  # fmt: skip
 
 
@@ -160,15 +166,25 @@ def _known(dim: Dim, sizes: Mapping[str, Dim]) -> Dim:
 
 def _flops(op: Op) -> int:
     """As `flops_of`, for packed operations too."""
-    if op.name not in PACKED:
+    if op.name not in PACKED and op.name not in CONVOLUTIONS:
         return flops_of(op)
     count = 2
     for dim in op.results[0].type.shape:
         count *= dim if isinstance(dim, int) else 1
-    if op.name not in ("packed_conv", "packed_conv_bf16"):
-        _, depth, _, *together = op.operands[1].type.extents
-        return count * depth * (together[0] if together else 1)
-    height, width = op.ints("kernel_shape")
-    blocked = op.results[0].type.extents[1] * op.results[0].type.extents[-1]
-    whole = count * height * width // blocked * op.int("filters")
-    return whole if op.attrs["depthwise"] else whole * (op.int("channels") // op.int("group"))
+    if op.name in CONVOLUTIONS:
+        blocked = op.results[0].type.extents[1] * op.results[0].type.extents[-1]
+        return count // blocked * op.int("filters") * _products(op) // 1
+    _, depth, _, *together = op.operands[1].type.extents
+    return count * depth * (together[0] if together else 1)
+
+
+def _products(op: Op) -> Fraction:
+    """How many products an output of a convolution takes, by the algorithm that was chosen."""
+    channels = op.int("channels")
+    if op.name == "packed_halved_conv":
+        return Fraction(7 * channels, 8)
+    if op.name.startswith("packed_winograd"):
+        outputs = OUTPUTS if op.name.endswith("_bf16") else op.int("outputs")
+        return Fraction(op.operands[1].type.extents[0] * channels, outputs**2)
+    taps = Fraction(math.prod(op.ints("kernel_shape")))
+    return taps if op.attrs["depthwise"] else taps * (channels // op.int("group"))

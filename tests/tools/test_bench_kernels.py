@@ -101,6 +101,29 @@ def test_calls_of_one_kernel_are_added_up(compiled: tuple[leptonc.Graph, Path]) 
     assert row.choice.algorithm == "packed product"
 
 
+@pytest.mark.parametrize(
+    ("kernel", "how", "products"),
+    [
+        (1, "strides = [1, 1]", 64), (3, "pads = [1, 1, 1, 1]", 9 * 64),
+        (1, "halved = true", 7 * 64 / 8), (3, "tile = 2, pads = [1, 1, 1, 1]", 16 / 4 * 64),
+        (3, "tile = 4, pads = [1, 1, 1, 1]", 36 / 16 * 64),
+    ],
+)  # fmt: skip
+def test_convolutions_count_the_products_of_their_algorithm(
+    kernel: int, how: str, products: float
+) -> None:
+    graph = parse_graph(
+        "graph @g(%x: f32[1,4,16,16,16]) -> (y: f32[1,8,16,16,16]) {"
+        f" %w = const() {{value = random(1)}} : f32[128,64,{kernel},{kernel}]"
+        f" %y = conv_blocked(%x, %w) {{lanes = 16, {how}}} : f32[1,8,16,16,16] return %y }}"
+    )  # fmt: skip
+    prepare(graph, by_name("avx512"))
+    ((_, source),) = sources_of(graph).items()
+    arguments = [(tuple(value.type.extents), 32) for value in source.inputs]
+    flops = work_of(source, (*arguments, ((1, 8, 16, 16, 16), 32))).flops
+    assert flops == 2 * 128 * 16 * 16 * products
+
+
 def test_what_takes_longest_at_least_is_the_bound(compiled: tuple[leptonc.Graph, Path]) -> None:
     (row,) = rows_of(compiled)
     assert row.limits["compute"] == pytest.approx(row.flops / 1e9)
