@@ -27,7 +27,7 @@ def check_host(path: str, manifest: Manifest) -> None:
     if target.arch != here:
         raise LeptonError(
             f"{shown_path(path)} was compiled for {shown(target.arch)}, this machine is {here}",
-            notes=["compile the model again on a machine of this kind"],
+            notes=["compile the model again, here or with the --target of this machine"],
             code="E607",
         )
     present = machine_features()
