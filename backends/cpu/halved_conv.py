@@ -15,10 +15,11 @@ made once for a chunk, and the quarters of the result stay in the cache until th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tvm.tirx import PrimFunc
+from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
 from leptonc.backends.cpu.conv import Emitter, Place, Source, conv
@@ -33,9 +34,9 @@ from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 # Smaller weights arrive in time by themselves. Each factor is read for half of the pixels alone:
 # ResNet-50 takes 0.99 of the time that it takes with the bytes of a direct convolution, 2 MB.
 FETCHED_BYTES = 384 * 1024
-C11, C22, C12, C21 = range(4)
-SUMS, A11, A22 = 5, 5, 6
 Value = Callable[[PrimExpr], PrimExpr]
+Position = tuple[PrimExpr, PrimExpr]
+"""A vector of a quarter: its pixel and its first filter."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +54,36 @@ class HalvedConvSpec(ConvSpec):
 
 @dataclass(frozen=True)
 class Step:
-    """One of the seven products: of which pixels, and where it is added.
+    """One of the seven products: the quarter that it is added to first, and another.
 
-    Pixels are a number of the sums, or a quarter that may be read where it is. `to` has the sign
-    for each quarter of the result, and whether that is complete then.
+    The first is then complete where it is not `new`. The other becomes the sum, or the difference,
+    of what is in a quarter and the product.
     """
 
-    pixels: int
-    to: tuple[tuple[int, str], ...]
+    to: int
+    new: bool = False
+    other: tuple[int, int, float] | None = None
 
+
+C11, C21, C12, C22 = range(4)
+"""The quarters of the result: bit 0 are the lower pixels, bit 1 the further filters."""
 
 STEPS = (
-    Step(0, ((C11, "="),)),
-    Step(A11, ((C12, "="), (C22, "C11 +"))),
-    Step(1, ((C21, "="), (C22, "-"))),
-    Step(3, ((C22, "+!"),)),
-    Step(2, ((C12, "+!"), (C11, "-"))),
-    Step(A22, ((C21, "+!"), (C11, "+"))),
-    Step(4, ((C11, "+!"),)),
+    Step(C11, new=True),
+    Step(C12, new=True, other=(C22, C11, 1.0)),
+    Step(C21, new=True, other=(C22, C22, -1.0)),
+    Step(C22),
+    Step(C12, other=(C11, C11, -1.0)),
+    Step(C21, other=(C11, C11, 1.0)),
+    Step(C11),
 )
 """P1, P3, P2, P6, P5, P4, P7. The first is the start of two quarters, and stored once."""
+
+
+def of_step(number: PrimExpr, facts: Sequence[int]) -> PrimExpr:
+    """The fact of a step that is not known here: numbers below four, by twos of bits."""
+    table = sum(fact << 2 * place for place, fact in enumerate(facts))
+    return emit.let((emit.integer(table) >> (number * 2)) & emit.integer(3))
 
 
 def halved_conv(name: str, spec: HalvedConvSpec, cpu: CpuTarget) -> PrimFunc:
@@ -89,11 +100,6 @@ class HalvedEmitter(Emitter):
         self.weight = emit.view(self.weight, (panels * products, *panel))
         self.half_spec = replace(spec, weight=half_of(spec.weight), window=Window((1, 1)))
         self.pairs = halved_weight_shape(spec.weight, spec.panel)[0]
-
-    @property
-    def factors(self) -> int:
-        """How many factors of pixels are made: A11 and A22, too, where pixels are apart."""
-        return SUMS if self.spec.window.strides == (1, 1) else SUMS + 2
 
     def depth_parts(self, pixels: int) -> int:
         """One: halves of the depth are few enough."""
@@ -115,17 +121,20 @@ class HalvedEmitter(Emitter):
         assert isinstance(height, int)
         assert isinstance(self.columns, int)
         lanes, half = self.cpu.lanes, height * self.columns // 2
-        sums = emit.workspace((self.factors, self.blocks // 2, half, lanes))
+        sums = emit.workspace((PRODUCTS, self.blocks // 2, half, lanes))
         quarters = emit.workspace((4, half, self.spec.panel))
         self.add_pixels(source, sums, half)
-        with emit.serial(pairs[1] - pairs[0]) as step:
-            pair = emit.let(pairs[0] + step)
-            for number, product in enumerate(STEPS):
-                read = self.factor(product.pixels, source, sums, half)
-                factor = emit.let(pair * PRODUCTS + number)
-                panel = emit.integer(0), factor, pair * (self.spec.panel // lanes)
-                tile = HalvedTile(self, read, (place[0], first), panel, product, quarters)
-                self.each_tile(half, tile.emit)
+        plane = half * lanes
+        size = self.blocks // 2 * plane
+        flat, row = emit.view(sums, (PRODUCTS * size,)), emit.product((self.columns, lanes))
+        with emit.serial(pairs[1] - pairs[0]) as step, emit.serial(PRODUCTS) as each:
+            # one body: seven would take seven times as long to compile
+            pair, number = emit.let(pairs[0] + step), emit.let(each)
+            read = Source(flat, emit.let(number * size), row, plane)
+            factor = emit.let(pair * PRODUCTS + number)
+            panel = emit.integer(0), factor, pair * (self.spec.panel // lanes)
+            tile = HalvedTile(self, read, (place[0], first), panel, number, quarters)
+            self.each_tile(half, tile.emit)
 
     def add_pixels(self, source: Source, sums: Buffer, half: int) -> None:
         """The sums of the quarters of a chunk that are multiplied."""
@@ -139,8 +148,8 @@ class HalvedEmitter(Emitter):
                 ]
                 for place in (upper, lower)
             )
-            made = a11 + a22, a21 + a22, a11 + a12, a21 - a11, a12 - a22, a11, a22
-            for number, value in enumerate(made[: self.factors]):
+            made = a11 + a22, a11, a21 + a22, a21 - a11, a11 + a12, a22, a12 - a22
+            for number, value in enumerate(made):
                 emit.store(sums, value, [number, block, pixel, 0], lanes)
 
     def place(self, source: Source, pixel: PrimExpr) -> PrimExpr:
@@ -149,17 +158,6 @@ class HalvedEmitter(Emitter):
         columns = emit.integer(self.columns)
         row, column = tirx.floordiv(pixel, columns), tirx.floormod(pixel, columns)
         return source.start + row * down * source.row + column * (right * self.cpu.lanes)
-
-    def factor(self, pixels: int, source: Source, sums: Buffer, half: int) -> Source:
-        """Where a product reads its pixels."""
-        lanes, blocks = self.cpu.lanes, self.blocks // 2
-        plane = half * lanes
-        if pixels >= self.factors:
-            below = 0 if pixels == A11 else blocks * source.plane + plane
-            return replace(source, start=emit.let(source.start + below), far=False)
-        flat = emit.view(sums, (self.factors * blocks * plane,))
-        row = emit.product((self.columns, lanes))
-        return Source(flat, emit.integer(pixels * blocks * plane), row, plane)
 
 
 class HalvedTile(Tile):
@@ -173,55 +171,75 @@ class HalvedTile(Tile):
         source: Source,
         place: tuple[PrimExpr, PrimExpr],
         panel: tuple[PrimExpr, PrimExpr, PrimExpr],
-        product: Step,
+        number: PrimExpr,
         quarters: Buffer,
     ) -> None:
         lanes = parent.cpu.lanes
         super().__init__(parent, source, place, panel, [lanes] * (parent.spec.panel // lanes))
-        self.spec, self.product, self.quarters = parent.half_spec, product, quarters
+        self.spec, self.number, self.quarters = parent.half_spec, number, quarters
         self.half = quarters.shape[1]
 
     def finish(self, sums: list[list[Register]], at: Pixels) -> None:
-        """Adds a tile to its quarters of the result, and stores those that are complete."""
+        """Adds a tile to its quarters of the result, and stores that which is complete."""
+        to = of_step(self.number, [step.to for step in STEPS])
+        is_new = of_step(self.number, [int(step.new) for step in STEPS])
+        has_other = of_step(self.number, [int(step.other is not None) for step in STEPS])
+        with T.If(is_new > 0):
+            with T.Then():
+                for register, place in self.placed(sums, at):
+                    emit.store(self.quarters, register.get(), [to, *place], self.lanes)
+            with T.Else():
+                self.complete_quarter(sums, at, to)
+        with T.If(has_other > 0), T.Then():
+            self.add_other(sums, at)
+
+    def placed(self, sums: list[list[Register]], at: Pixels) -> Iterator[tuple[Register, Position]]:
+        """The vectors of a tile, with where they are in a quarter."""
         for pixel, row in enumerate(sums):
             for vector, register in enumerate(row):
-                for quarter, how in self.product.to:
-                    self.add(register, (quarter, how), at.start + pixel, vector)
-        for quarter, how in self.product.to:
-            if "!" in how and self.parent.long:
-                with emit.serial(at.count) as pixel:
-                    for vector in range(self.vectors):
-                        self.complete_one(quarter, emit.let(at.start + pixel), vector)
+                yield register, (at.start + pixel, emit.integer(vector * self.lanes))
 
-    def add(self, register: Register, to: tuple[int, str], pixel: PrimExpr, vector: int) -> None:
-        """Adds a vector to a quarter, or takes it from there."""
-        (quarter, how), lanes = to, self.lanes
-        place, value = [pixel, vector * lanes], register.get()
-        if how != "=":
-            before = emit.load(self.quarters, [C11 if "C11" in how else quarter, *place], lanes)
-            value = before - value if how == "-" else before + value
-        if "!" in how and not self.parent.long:
-            done = Register(lanes)
+    def add_other(self, sums: list[list[Register]], at: Pixels) -> None:
+        """Adds a tile to the quarter that is its second."""
+        others = [step.other or (0, 0, 0.0) for step in STEPS]
+        to = of_step(self.number, [quarter for quarter, _, _ in others])
+        before = of_step(self.number, [quarter for _, quarter, _ in others])
+        is_less = of_step(self.number, [int(sign < 0) for _, _, sign in others])
+        sign = emit.let(tirx.Select(is_less > 0, emit.const(-1.0), emit.const(1.0)))
+        signs = emit.let(emit.broadcast(sign, self.lanes))
+        for register, place in self.placed(sums, at):
+            value = emit.load(self.quarters, [before, *place], self.lanes)
+            value = emit.fma(signs, register.get(), value)
+            emit.store(self.quarters, value, [to, *place], self.lanes)
+
+    def complete_quarter(self, sums: list[list[Register]], at: Pixels, to: PrimExpr) -> None:
+        """Adds a tile to a quarter and stores that through the epilogue."""
+        for register, place in self.placed(sums, at):
+            value = emit.load(self.quarters, [to, *place], self.lanes) + register.get()
+            if self.parent.long:
+                emit.store(self.quarters, value, [to, *place], self.lanes)
+                continue
+            done = Register(self.lanes)
             done.set(value)
-            self.write(quarter, pixel, vector, done.lane)
-            return
-        emit.store(self.quarters, value, [quarter, *place], lanes)
+            self.write(to, place, done.lane)
+        if self.parent.long:
+            with emit.serial(at.count) as pixel:
+                for vector in range(self.vectors):
+                    place = emit.let(at.start + pixel), emit.integer(vector * self.lanes)
+                    self.write(to, place, self.in_quarter(to, place))
 
-    def complete_one(self, quarter: int, pixel: PrimExpr, vector: int) -> None:
-        """Stores a vector of the result that is complete in its quarter."""
-        start = vector * self.lanes
-        self.write(
-            quarter, pixel, vector,
-            lambda lane: emit.load(self.quarters, [quarter, pixel, start + lane]),
-        )  # fmt: skip
+    def in_quarter(self, quarter: PrimExpr, place: Position) -> Value:
+        """The lanes of a vector of a quarter."""
+        pixel, start = place
+        return lambda lane: emit.load(self.quarters, [quarter, pixel, start + lane])
 
-    def write(self, quarter: int, pixel: PrimExpr, vector: int, value: Value) -> None:
+    def write(self, quarter: PrimExpr, place: Position, value: Value) -> None:
         """Stores a vector of the result through the epilogue."""
+        pixel, start = place
         blocks = self.spec.weight.filters // self.lanes
-        block = self.block + vector + (blocks if quarter in (C12, C22) else 0)
-        below = self.half if quarter in (C21, C22) else 0
-        row, column = (emit.let(i) for i in self.position(pixel + below))
-        index = [self.image, block, self.first + row, column]
+        block = self.block + tirx.floordiv(start, self.lanes) + (quarter >> 1) * blocks
+        row, column = self.position(emit.let(pixel + (quarter & 1) * self.half))
+        index = [self.image, emit.let(block), emit.let(self.first + row), emit.let(column)]
         self.parent.out.put(
             index, self.lanes, lambda lane: self.result(value(lane), [*index, lane])
         )
