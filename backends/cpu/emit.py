@@ -16,7 +16,7 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder
 
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
-from leptonc.backends.tvm.pipeline import WHOLE
+from leptonc.backends.tvm.flatten import WHOLE
 
 T: Any = builder  # annotated with less than it takes
 Extent = int | PrimExpr

@@ -8,15 +8,12 @@ from typing import Any
 import tvm
 from tvm import s_tir, tirx
 
+from leptonc.backends.tvm.flatten import WHOLE, Flatten
 from leptonc.backends.tvm.registers import BindingsToRegisters, FlattenBindings
 from leptonc.backends.tvm.vector_instructions import VectorInstructions
 
 PIPELINE = "leptonc"
 """The name `tirx.build` knows the passes by."""
-
-
-WHOLE = "leptonc.whole"
-"""Marks functions that say themselves how much memory they need."""
 
 
 @tirx.transform.prim_func_pass(opt_level=0)
@@ -48,7 +45,7 @@ def _lowering() -> Any:
         blocks.LowerMatchBuffer(),
         blocks.StmtSimplify(),
         blocks.LowerOpaqueBlock(),
-        transform.FlattenBuffer(),
+        Flatten(),
         transform.BF16ComputeLegalize(),
         transform.NarrowDataType(32),
         blocks.LoopPartition(),

@@ -12,8 +12,8 @@ from tvm.tirx import Buffer, PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.tvm.flatten import WHOLE
 from leptonc.backends.tvm.lowering import TVM_DTYPE, LowerCall, literal
-from leptonc.backends.tvm.pipeline import WHOLE
 from leptonc.ir.dims import Dim, product
 from leptonc.ir.graph import Value
 from leptonc.ir.ops.contents import content_of
