@@ -59,11 +59,15 @@ class Blob:
     def array(self) -> Array:
         """The data; external data is a read-only view of the mapped file."""
         if self._array is None:
-            assert self._load is not None
-            array = self._load()
-            if array.shape != self.type.shape:
-                array = array.reshape(self.type.extents)
-            self._array, self._load = array, None
+            self._array, self._load = self.read(), None
+        return self._array
+
+    def read(self) -> Array:
+        """The data, which is not kept: where it is asked for again, it is made again."""
+        load = self._load  # another thread may be keeping it just now
+        if load is not None:
+            return load().reshape(self.type.extents)
+        assert self._array is not None
         return self._array
 
     @property

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leptonc import __version__
+from leptonc.ahead import made_ahead
 from leptonc.backends.base import Backend, LibraryReport
+from leptonc.ir.blob import Blob
 from leptonc.ir.extension_text import extension_rows
 from leptonc.ir.graph import Graph, Op, Value
 from leptonc.ir.types import DType
@@ -20,6 +22,7 @@ from leptonc.manifest import (
     TensorSpec,
     WeightSpec,
 )
+from leptonc.runtime.host import available_threads
 from leptonc.text_codes import Vocabulary
 from leptonc.unnamed import Unnamed
 
@@ -32,7 +35,7 @@ def save_artifact(
     backend: Backend, built: LibraryReport, options: Options,
     report: CompileReport, text: Vocabulary, tuning: Mapping[str, Any] | None = None,
 ) -> int:  # fmt: skip
-    """Write the artefact; weights are packed one by one on the way to the file.
+    """Write the artefact; weights are packed on the way to the file, and not kept.
 
     `tuning` are the decisions of its kernels, and the circumstances that they are good for.
     """
@@ -72,7 +75,8 @@ def save_artifact(
         functions=functions,
     )
     report.weight_bytes = sum(weight.size for weight in manifest.weights)
-    return write_artifact(output, manifest, library, (_data(op) for op in weights), carried)
+    data = made_ahead([_blob(op).read for op in weights], available_threads())
+    return write_artifact(output, manifest, library, data, carried)
 
 
 def functions_of(graph: Graph) -> tuple[tuple[FunctionSpec, ...], list[bytes]]:
@@ -97,10 +101,10 @@ def weights_of(graph: Graph) -> Sequence[Op]:
     return weights_of(graph)
 
 
-def _data(op: Op) -> Any:
+def _blob(op: Op) -> Blob:
     blob = op.result.blob
     assert blob is not None
-    return blob.array
+    return blob
 
 
 def _spec(value: Value, name: str, *, is_text: bool) -> TensorSpec:
