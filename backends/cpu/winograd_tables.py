@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonc.backends.cpu.packing import pack_matmul_weight
 from leptonc.backends.cpu.target import CpuTarget
 
 Array = NDArray[Any]
 TAPS = 3
+MULTIPLIED = 768
+"""Filters of 3 x 3 taps that one product transforms: they stay in the second-level cache, and are
+too few for the library that multiplies to start threads, which would be in the way of others."""
 FEWEST_TILES = 24
 """Fewer rows of a product than these would not pay for reading its weights."""
 # Those of 4 double the rounding of a direct sum; 1 and 2, which need fewer products, quadruple it.
@@ -170,9 +172,21 @@ def transform_of(outputs: int, stride: int) -> Transform:
 
 
 def pack_winograd_weight(weight: Array, outputs: int, panel: int, stride: int = 1) -> Array:
-    """A weight f32[filters, channels, 3, 3] at the points."""
-    parts = weight_at_points(weight, transform_of(outputs, stride))
-    return np.stack([pack_matmul_weight(part, panel, transposed=True) for part in parts])
+    """A weight f32[filters, channels, 3, 3] at the points, computed in double."""
+    values = transform_of(outputs, stride).weight_matrix()
+    at_points = np.kron(values, values)  # a chain of small products takes eight times as long
+    filters, channels = weight.shape[:2]
+    shape = winograd_weight_shape(len(at_points), channels, filters, panel)
+    packed = np.zeros(shape, weight.dtype)
+    step = max(1, MULTIPLIED // panel)
+    for number, first in enumerate(range(0, filters, panel)):
+        taps = weight[first : first + panel].reshape(-1, channels, TAPS * TAPS).transpose(2, 1, 0)
+        for start in range(0, channels, step):
+            part = taps[:, start : start + step]
+            columns = part.astype(np.float64, order="C").reshape(TAPS * TAPS, -1)
+            place = packed[:, number, start : start + step, : part.shape[2]]
+            place[...] = (at_points @ columns).reshape(place.shape)
+    return packed
 
 
 def weight_at_points(weight: Array, transform: Transform) -> Array:
