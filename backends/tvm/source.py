@@ -41,13 +41,18 @@ def is_inlined(value: Value) -> bool:
 
 
 def _needs_memory(value: Value) -> bool:
-    """True where a product, reduction or C function reads it: their kernels take buffers only."""
+    """True where a product, reduction or C function reads it: their kernels take buffers only.
+
+    So do elementwise operations for a number that was left outside of their group, so that groups
+    that differ by it are one kernel.
+    """
     for use in value.uses:
-        inner = use.op.regions[0].inputs[use.slot].uses if use.op.name == "group" else (use,)
-        for reader in inner:
+        grouped = use.op.name == "group"
+        for reader in use.op.regions[0].inputs[use.slot].uses if grouped else (use,):
             row = reader.op.definition
             anchored = row.has(Trait.PRODUCT) or row.has(Trait.REDUCTION) or row.takes_memory
-            if anchored and is_read(reader.op, reader.slot):
+            left = grouped and row.has(Trait.ELEMENTWISE)
+            if (anchored or left) and is_read(reader.op, reader.slot):
                 return True
     return False
 

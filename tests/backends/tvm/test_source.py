@@ -86,3 +86,26 @@ def test_one_tensor_read_twice_is_one_input() -> None:
     (source,) = sources(parse_graph(text))
     assert len(source.inputs) == 1
     assert "mul(%0, %0)" in source.text
+
+
+def test_groups_that_differ_by_a_number_left_outside_share_a_kernel() -> None:
+    """Such a number is a weight, as those that products read are."""
+    first = """%y = group(%x, %w, %s, %c) (%a1: f32[n,8], %b1: f32[8,8], %d1: f32[], %e1: f32[]) {
+    %p1 = linear(%a1, %b1) : f32[n,8]
+    %q1 = mul(%d1, %e1) : f32[]
+    %r1 = mul(%p1, %q1) : f32[n,8]
+    return %r1
+  } : f32[n,8]"""
+    second = first.replace("1", "2").replace("%y", "%z").replace("%c", "%k")
+    text = f"""graph @m(%x: f32[n,8], %s: f32[]) -> (y: f32[n,8], z: f32[n,8]) {{
+  %w = const() {{value = random(1)}} : f32[8,8]
+  %c = const() {{value = dense([2.0])}} : f32[]
+  %k = const() {{value = dense([3.0])}} : f32[]
+  {first}
+  {second}
+  return %y, %z
+}}"""
+    graph = parse_graph(text)
+    one, other = sources(graph)
+    assert one.name == other.name
+    assert [op.result.name for op in weights_of(graph)] == ["w", "c", "k"]
