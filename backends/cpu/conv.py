@@ -14,12 +14,14 @@ from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812
 
 from leptonc.backends.cpu import emit
+from leptonc.backends.cpu.bands import fitting_rows, streaming_rows
 from leptonc.backends.cpu.conv_spec import ConvSpec
 from leptonc.backends.cpu.conv_tile import Pixels, Tile
 from leptonc.backends.cpu.emit import Extent
 from leptonc.backends.cpu.packing import channel_blocks
 from leptonc.backends.cpu.short_floats import Stored, around
 from leptonc.backends.cpu.target import CpuTarget
+from leptonc.backends.cpu.tiles import Tile as Registers
 from leptonc.backends.cpu.tiles import split_rows, tile_rows
 from leptonc.backends.tvm.binding import Buffer, PrimExpr, tirx
 
@@ -133,19 +135,22 @@ class Emitter:
             self.panels(source, (image, part * band, emit.let(tirx.min(band, left))))
 
     def chunk_rows(self, rows: int, columns: int) -> int:
-        """The output rows whose input takes a quarter of the second-level cache."""
-        if self.spec.decision.band is not None:
-            return max(1, min(rows, self.spec.decision.band))
-        window = self.spec.window
-        pixel_bytes = self.spec.element_bytes * self.blocks * self.inner
-        row_bytes = pixel_bytes * window.strides[0] * columns * window.strides[1]
-        fitting = max(1, self.cpu.l2_bytes // 4 // row_bytes)
+        """The output rows that are computed at once."""
+        spec, window = self.spec, self.spec.window
+        if spec.decision.band is not None:
+            return max(1, min(rows, spec.decision.band))
         if self.depth_parts(rows * columns) > 1:
             # So large weights are better read once; the parts of the depth keep the input close.
             return rows
-        # Fewer rows than make a few tiles leave only small ones.
-        least = -(-4 * self.tile_pixels // columns)
-        return min(rows, max(fitting, least))
+        pixel_bytes = spec.element_bytes * self.blocks * self.inner
+        row_bytes = pixel_bytes * window.strides[0] * columns * window.strides[1]
+        tile = Registers(self.tile_pixels, spec.panel // self.cpu.lanes)
+        # Larger weights are asked for in the order of panels.
+        if window.is_point and self.weight_bytes <= self.tile.fetched_bytes:
+            found = streaming_rows((rows, columns), row_bytes, self.weight_bytes, tile, self.cpu)
+            if found is not None:
+                return found
+        return min(rows, fitting_rows(row_bytes, columns, tile, self.cpu))
 
     def chunk(self, image: PrimExpr, first: PrimExpr, height: Extent) -> None:
         """Output rows from `first` on, of one image."""

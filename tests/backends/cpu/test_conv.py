@@ -61,6 +61,8 @@ CASES = {
     "groups": Case(4 * LANES, 6 * LANES, (7, 7), Window((3, 3), pads=(1, 1, 1, 1)), groups=2),
     "one axis": Case(2 * LANES, 16, (1, 33), Window((1, 9), pads=(0, 4, 0, 4)), batch=2),
     "one pixel": Case(16, 16, (1, 1), Window((1, 1)), batch=3),
+    "bands of one tile": Case(3 * LANES, 9 * LANES, (7, 5), Window((1, 1)), batch=2),
+    "bands of strided pixels": Case(2 * LANES, 20 * LANES, (11, 9), Window((1, 1), (2, 2))),
     "several bands": Case(16, 8, (150, 131), Window((3, 3), pads=(1, 1, 1, 1))),
 }
 
